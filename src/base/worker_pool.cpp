@@ -1,0 +1,105 @@
+#include "base/worker_pool.h"
+
+#include <algorithm>
+#include <chrono>
+#include <sched.h>
+
+#include "base/check.h"
+
+namespace facet {
+namespace {
+
+/// How long an idle worker polls before it sleeps: longer than the gap between two ops of a step,
+/// far shorter than the gap between two requests.
+constexpr auto kSpin = std::chrono::microseconds(50);
+
+int32_t usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
+  return std::max(1, CPU_COUNT(&set));
+}
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+WorkerPool::WorkerPool(int32_t threads) {
+  if (threads <= 0) threads = usable_cores();
+  workers_.reserve(static_cast<size_t>(threads - 1));
+  for (int32_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+}
+
+WorkerPool::~WorkerPool() {
+  stop_.store(true);
+  {
+    const std::lock_guard lock(mu_);
+    generation_.fetch_add(1);
+  }
+  wake_.notify_all();
+}
+
+void WorkerPool::run_pieces(const Job& job) {
+  for (;;) {
+    const int64_t begin = next_.fetch_add(job.grain, std::memory_order_relaxed);
+    if (begin >= job.count) return;
+    (*job.body)(begin, std::min(begin + job.grain, job.count));
+  }
+}
+
+void WorkerPool::parallel_for(int64_t count, int64_t grain, RangeBody body) {
+  CHECK(grain > 0, "grain {}", grain);
+  if (count <= 0) return;
+  if (workers_.empty() || count <= grain) {
+    body(0, count);
+    return;
+  }
+  job_ = {&body, count, grain};
+  next_.store(0, std::memory_order_relaxed);
+  busy_.store(static_cast<int32_t>(workers_.size()), std::memory_order_relaxed);
+  bool someone_sleeps = false;
+  {
+    const std::lock_guard lock(mu_);
+    generation_.fetch_add(1, std::memory_order_release);
+    someone_sleeps = sleeping_ > 0;
+  }
+  if (someone_sleeps) wake_.notify_all();
+  run_pieces(job_);
+  // Every worker has to report, also one that found nothing to do: only then may job_ change.
+  for (int32_t polls = 0; busy_.load(std::memory_order_acquire) > 0; ++polls) {
+    if (polls < 2000) {
+      relax();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+}
+
+void WorkerPool::work() {
+  uint64_t seen = 0;
+  for (;;) {
+    const auto until = std::chrono::steady_clock::now() + kSpin;
+    int32_t polls = 0;
+    while (generation_.load(std::memory_order_acquire) == seen) {
+      relax();
+      if (++polls % 64 == 0 && std::chrono::steady_clock::now() > until) {
+        std::unique_lock lock(mu_);
+        ++sleeping_;
+        wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+        --sleeping_;
+      }
+    }
+    seen = generation_.load(std::memory_order_acquire);
+    if (stop_.load()) return;
+    run_pieces(job_);
+    busy_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+}  // namespace facet

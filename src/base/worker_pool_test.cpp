@@ -1,0 +1,45 @@
+#include "base/worker_pool.h"
+
+#include <chrono>
+#include <gtest/gtest.h>
+#include <thread>
+#include <vector>
+
+namespace facet {
+namespace {
+
+TEST(WorkerPool, CoversEachElementOnce) {
+  WorkerPool pool(3);
+  for (const int64_t count : {0, 1, 7, 64, 1000}) {
+    for (const int64_t grain : {1, 5, 64}) {
+      std::vector<int> hits(static_cast<size_t>(count), 0);
+      pool.parallel_for(count, grain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) ++hits[static_cast<size_t>(i)];
+      });
+      EXPECT_EQ(hits, std::vector<int>(static_cast<size_t>(count), 1));
+    }
+  }
+}
+
+TEST(WorkerPool, WakesSleepingWorkers) {
+  WorkerPool pool(2);
+  for (int round = 0; round < 20; ++round) {
+    std::this_thread::sleep_for(
+        std::chrono::milliseconds(1));  // long enough for the worker to sleep
+    std::atomic<int64_t> sum{0};
+    pool.parallel_for(100, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) sum += i;
+    });
+    EXPECT_EQ(sum.load(), 4950);
+  }
+}
+
+TEST(WorkerPool, OneThreadRunsInTheCaller) {
+  WorkerPool pool(1);
+  const auto caller = std::this_thread::get_id();
+  pool.parallel_for(10, 1,
+                    [&](int64_t, int64_t) { EXPECT_EQ(std::this_thread::get_id(), caller); });
+}
+
+}  // namespace
+}  // namespace facet

@@ -1,0 +1,50 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <fmt/core.h>
+#include <new>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "cli/commands.h"
+#include "cli/exit_code.h"
+
+namespace facet::cli {
+namespace {
+
+int run_program(int argc, char** argv) {
+  CLI::App app("Facet serves Google's Gemma 4: chat, generate, inspect.", "facet");
+  app.require_subcommand(1);
+  std::function<void()> chosen;
+  add_version(app, chosen);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    fmt::print(stderr, "facet: {} (see facet --help)\n", error.what());
+    return kExitUsage;
+  }
+  chosen();
+  return kExitDone;
+}
+
+}  // namespace
+}  // namespace facet::cli
+
+int main(int argc, char** argv) {
+  using namespace facet;  // NOLINT(google-build-using-namespace): main is the one place outside it
+  install_truncation_report(cli::exit_code(ErrorCode::kBadCheckpoint));
+  try {
+    return cli::run_program(argc, argv);
+  } catch (const Error& error) {
+    fmt::print(stderr, "facet: {}\n", error.what());
+    return cli::exit_code(error.code());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "facet: out of memory\n");
+    return cli::exit_code(ErrorCode::kOutOfMemory);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "facet: internal fault: {}\n", error.what());
+    return cli::exit_code(ErrorCode::kInternal);
+  }
+}
