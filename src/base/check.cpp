@@ -5,9 +5,8 @@
 
 namespace facet {
 
-void check_failed(const char* condition, const std::string& text, std::source_location place) {
-  std::fprintf(stderr, "fatal %s:%u check failed: %s: %s\n", place.file_name(),
-               static_cast<unsigned>(place.line()), condition, text.c_str());
+void check_failed(const char* file, int line, const char* condition, const std::string& text) {
+  std::fprintf(stderr, "fatal %s:%d check failed: %s: %s\n", file, line, condition, text.c_str());
   std::abort();
 }
 

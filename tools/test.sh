@@ -1,0 +1,237 @@
+# shellcheck shell=bash disable=SC2154
+# The checks of ./facet test; sourced by ./facet, whose variables and functions it uses.
+#
+#   build    everything in the preset, CUDA where ./facet itself would take it
+#   tests    ctest; arguments that are not listed here go to it (-R NAME, -j8, …)
+#   headers  every header compiles alone
+#   format   clang-format would change nothing
+#   asan     the tests labelled unit or fuzz, under AddressSanitizer and UndefinedBehaviorSanitizer
+#   tidy     clang-tidy over src/; a file is looked at again when it or any header changed
+#
+# --quick stops after the format check. --all adds the tests labelled slow, and a ThreadSanitizer run of
+# those labelled unit. The last line counts the ctest tests of all stages together.
+
+passed=0 failed=0 skipped=0
+stage_names=() stage_results=() stage_seconds=()
+declare -A seen_reason=()
+
+# stage NAME COMMAND…: status 0 of the command means passed, 77 skipped, all else failed.
+stage() {
+  local name=$1 start=$SECONDS result=passed
+  shift
+  printf '\n== %s (at %d s)\n' "$name" "$SECONDS"
+  "$@"
+  case $? in 0) ;; 77) result=skipped ;; *) result=failed ;; esac
+  record "$name" $result $((SECONDS - start))
+  [[ $result != failed ]]
+}
+
+record() {
+  stage_names+=("$1")
+  stage_results+=("$2")
+  stage_seconds+=("$3")
+}
+
+run_tests() {
+  local quick=0 all=0 main_preset=$preset unwanted='' ctest_args=()
+  while (($#)); do
+    case $1 in
+      --quick) quick=1 ;;
+      --all) all=1 ;;
+      --help) sed -n '/^#   build/,/^$/s/^# \?//p' "${BASH_SOURCE[0]}"; exit ;;
+      # ctest leaves out what matches all of several -LE, hence one that says both.
+      -LE | --label-exclude) unwanted=${2:?-LE wants a pattern}; shift ;;
+      *) ctest_args+=("$1") ;;
+    esac
+    shift
+  done
+  local none_is_fine=0
+  [[ ${#ctest_args[@]} == 0 && -z $unwanted ]] || none_is_fine=1
+  local fast=slow${unwanted:+|$unwanted}
+  ((all)) || unwanted=$fast
+  trap 'exit 130' INT
+  SECONDS=0
+
+  lock_build
+  (need_packages test) || exit
+  unlock_build
+  exec 8>"$root/build/.test-lock"
+  if ! flock -n 8; then
+    say "another ./facet test is running in this tree; waiting for it"
+    flock 8
+  fi
+
+  if stage "build ($main_preset)" build_all; then
+    stage "tests" run_ctest "$unwanted"
+    stage "headers" check_headers
+    stage "format" check_format
+    if ((!quick)); then
+      stage "asan" sanitized asan 'unit|fuzz' "$unwanted"
+      use_preset "$main_preset"
+      stage "tidy" check_tidy
+      if ((all)); then stage "tsan" sanitized tsan unit "$fast"; fi
+    fi
+  fi
+  summarize
+}
+
+summarize() {
+  local i status=0
+  printf '\n'
+  for i in "${!stage_names[@]}"; do
+    printf '%-14s %-8s %5d s\n' "${stage_names[i]}" "${stage_results[i]}" "${stage_seconds[i]}"
+    [[ ${stage_results[i]} != failed ]] || status=1
+  done
+  printf '%d passed, %d failed, %d skipped\n' $passed $failed $skipped
+  return $status
+}
+
+build_all() {
+  lock_build
+  (build_preset ON all)
+  local status=$?
+  unlock_build
+  return $status
+}
+
+# run_ctest UNWANTED [ctest argument…]: UNWANTED is a pattern of labels, or empty.
+run_ctest() {
+  local unwanted=$1 report=$build/ctest.xml args
+  shift
+  args=(--test-dir "$build" --output-on-failure -j2 --output-junit "$report" "$@")
+  [[ -z $unwanted ]] || args+=(-LE "$unwanted")
+  ((none_is_fine)) || args+=(--no-tests=error)
+  rm -f "$report"
+  "${no_aslr[@]}" ctest "${args[@]}" "${ctest_args[@]}"
+  local status=$?
+  count_tests "$report"
+  show_skip_reasons "$build/Testing/Temporary/LastTest.log"
+  return $status
+}
+
+# The report's first element carries the sums; ctest counts a test that could not start as failed.
+count_tests() {
+  local key value total=0 bad=0 idle=0
+  while IFS='=' read -r key value; do
+    case $key in
+      tests) total=$value ;;
+      failures) bad=$value ;;
+      disabled | skipped) idle=$((idle + value)) ;;
+    esac
+  done < <(sed '/<testsuite/,/>/!d; />/q' "$1" 2>/dev/null |
+           grep -oE '\b(tests|failures|disabled|skipped)="[0-9]+' | tr -d '"')
+  passed=$((passed + total - bad - idle))
+  failed=$((failed + bad))
+  skipped=$((skipped + idle))
+}
+
+# GoogleTest prints "file:line: Skipped", then the reason, then an empty line.
+show_skip_reasons() {
+  local reason
+  while IFS= read -r reason; do
+    [[ -z ${seen_reason[$reason]:-} ]] || continue
+    seen_reason[$reason]=1
+    printf 'skipped: %s\n' "$reason"
+  done < <(awk '/: Skipped$/ { on = 1; text = ""; next }
+                on && (/^$/ || /^\[/) { print text == "" ? "no reason given" : text; on = 0 }
+                on { text = text (text == "" ? "" : " ") $0 }' "$1" 2>/dev/null | sort -u)
+}
+
+check_headers() {
+  lock_build
+  run_ninja all_verify_interface_header_sets
+  local status=$?
+  unlock_build
+  return $status
+}
+
+# The sources that belong to the tree, new ones included, as relative paths that end in NUL.
+source_files() {
+  local file
+  cd "$root" || return
+  if ! { [[ -e .git ]] && git ls-files -z --cached --others --exclude-standard -- src tests bench; } \
+      2>/dev/null; then
+    find src tests bench -type f -print0 2>/dev/null
+  fi | while IFS= read -r -d '' file; do
+    [[ $file =~ \.(h|cpp|cu|cuh)$ && -e $file ]] && printf '%s\0' "$file"
+  done
+}
+
+check_format() {
+  local files bad
+  command -v clang-format || { echo "no clang-format on PATH"; return 77; }
+  mapfile -d '' files < <(source_files)
+  cd "$root" || return
+  mapfile -t bad < <(clang-format --dry-run -Werror "${files[@]}" 2>&1 |
+                     sed -nE 's/^([^ :]+):[0-9]+:[0-9]+: error: .*/\1/p' | sort -u)
+  cd "$OLDPWD" || return
+  printf '%d of %d files want formatting\n' "${#bad[@]}" "${#files[@]}"
+  ((${#bad[@]})) || return 0
+  printf '  %s\n' "${bad[@]}"
+  printf 'to mend: clang-format -i %s\n' "${bad[*]}"
+  return 1
+}
+
+# sanitized PRESET LABELS UNWANTED
+sanitized() {
+  use_preset "$1"
+  # GCC 12's sanitizers cannot place their shadow where the kernel randomises more than 28 bits. The
+  # build needs it too: it runs each test program once to list its tests.
+  local bits=0
+  read -r bits </proc/sys/vm/mmap_rnd_bits
+  if ((bits > 28)) && setarch -R true; then no_aslr=(setarch -R); fi 2>/dev/null
+  local -x UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+  build_all && run_ctest "$3" -L "$2"
+  local status=$?
+  no_aslr=()
+  return $status
+}
+
+check_tidy() {
+  local file stamp newest all=() todo=()
+  command -v clang-tidy || { echo "no clang-tidy on PATH"; return 77; }
+  mkdir -p "$root/build/tidy"
+  while IFS= read -r file; do
+    [[ $file == "$root"/src/*.cpp && $file != *_test.cpp ]] && all+=("$file")
+  done < <(sed -nE 's/^ *"file": "(.*)",?$/\1/p' "$build/compile_commands.json" | sort -u)
+  newest=$(find "$root" -path "$root/build" -prune -o \
+                \( -name '*.h' -o -name .clang-tidy -o -name CMakeLists.txt \) -printf '%T@ %p\n' |
+           sort -rn | sed '1!d; s/^[^ ]* //')
+  for file in "${all[@]}"; do
+    stamp=$(tidy_stamp "$file")
+    [[ $stamp -nt $file && $stamp -nt $newest ]] || todo+=("$file")
+  done
+  printf '%d files, %d of them not looked at since the last change\n' ${#all[@]} ${#todo[@]}
+  ((${#todo[@]})) || return 0
+  export -f tidy_file tidy_stamp
+  # shellcheck disable=SC2016
+  printf '%s\0' "${todo[@]}" |
+    root=$root build=$build xargs -0 -n1 -P"$(nproc)" bash -c 'tidy_file "$1"' _ |
+    {
+      local verdict looked_at=0 clean=0
+      while read -r verdict file; do
+        printf '[%d/%d] %s %s\n' $((++looked_at)) ${#todo[@]} "$verdict" "${file#"$root"/}"
+        if [[ $verdict == clean ]]; then clean=$((clean + 1)); else cat "$(tidy_stamp "$file").log"; fi
+      done
+      ((clean == ${#todo[@]}))
+    }
+}
+
+tidy_stamp() {
+  local name=${1#"$root"/src/}
+  echo "$root/build/tidy/${name//\//_}"
+}
+
+# As with .built, the stamp is as old as the start of the look.
+tidy_file() {
+  local stamp verdict=clean
+  stamp=$(tidy_stamp "$1")
+  : >"$stamp.new"
+  if clang-tidy -p "$build" --quiet --warnings-as-errors='*' "$1" &>"$stamp.log"; then
+    mv -f "$stamp.new" "$stamp"
+  else
+    verdict=findings
+    rm -f "$stamp"
+  fi
+  echo "$verdict $1"
+}
