@@ -1,4 +1,4 @@
-# facet_library(folder [LINK libs…]): one library from src/<folder>/*.cpp, and a test program from
+# facet_library(folder [LINK libs…] [TEST_LINK libs…]): one library from src/<folder>/*.cpp, and a test program from
 # src/<folder>/*_test.cpp. What it may see of the tree comes from src/layers.txt, so the build and the
 # layer test cannot disagree.
 
@@ -32,7 +32,7 @@ function(facet_arrows folder out)
 endfunction()
 
 function(facet_library folder)
-  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "LINK;TEST_LINK" ${ARGN})
   facet_target_name(${folder} name)
   facet_arrows(${folder} arrows)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
@@ -53,7 +53,7 @@ function(facet_library folder)
   target_include_directories(${name} ${scope} ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(${name} ${scope} ${arrows} ${ARG_LINK})
   if(tests AND FACET_TESTS)
-    facet_test(${name}_test ${tests} LINK ${name})
+    facet_test(${name}_test ${tests} LINK ${name} ${ARG_TEST_LINK})
   endif()
 endfunction()
 

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <boost/json/basic_parser_impl.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace facet {
+
+constexpr size_t kMaxJsonDepth = 64;
+
+/// What the handlers of boost::json::basic_parser share: no limits on sizes (files are bounded
+/// before they are parsed), and a refusal that keeps its own words.
+class JsonSax {
+ public:
+  using Code = boost::json::error_code;
+  using Text = boost::json::string_view;
+
+  // NOLINTBEGIN(readability-identifier-naming): Boost.JSON looks these up by name.
+  static constexpr size_t max_object_size = SIZE_MAX;
+  static constexpr size_t max_array_size = SIZE_MAX;
+  static constexpr size_t max_key_size = SIZE_MAX;
+  static constexpr size_t max_string_size = SIZE_MAX;
+  // NOLINTEND(readability-identifier-naming)
+
+  bool on_document_begin(Code& /*code*/) { return true; }
+  bool on_document_end(Code& /*code*/) { return true; }
+  bool on_comment_part(Text /*text*/, Code& /*code*/) { return true; }
+  bool on_comment(Text /*text*/, Code& /*code*/) { return true; }
+
+  /// Why the handler stopped the parser; empty if it did not.
+  const std::string& refusal() const { return refusal_; }
+
+ protected:
+  bool refuse(Code& code, std::string why) {
+    refusal_ = std::move(why);
+    code = boost::json::error::syntax;
+    return false;
+  }
+
+ private:
+  std::string refusal_;
+};
+
+/// Throws Error{kBadCheckpoint} for a text that `parser` left at byte `at`: the handler's refusal
+/// if there is one, ill-formed UTF-8 if that is the cause, else what `code` says.
+[[noreturn]] void throw_json_error(std::string_view text,
+                                   size_t at,
+                                   const std::string& refusal,
+                                   const boost::json::error_code& code);
+
+/// Feeds one whole JSON document to a `Handler` and returns what its release() gives.
+template <typename Handler>
+auto run_json_parser(std::string_view text) {
+  boost::json::parse_options options;
+  options.max_depth = kMaxJsonDepth;
+  boost::json::basic_parser<Handler> parser(options);
+  boost::json::error_code code;
+  const size_t used = parser.write_some(false, text.data(), text.size(), code);
+  if (code || used < text.size()) throw_json_error(text, used, parser.handler().refusal(), code);
+  return parser.handler().release();
+}
+
+}  // namespace facet
