@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <boost/json/object.hpp>
 #include <cstdint>
 #include <optional>
@@ -92,6 +93,10 @@ struct Gemma4Config {
   std::optional<TokenId> image_token_id;
   std::optional<TokenId> video_token_id;
   std::optional<TokenId> audio_token_id;
+
+  bool is_placeholder(TokenId id) const {
+    return std::find(placeholder_ids.begin(), placeholder_ids.end(), id) != placeholder_ids.end();
+  }
 
   std::vector<LayerConfig> layers;  ///< num_hidden_layers of them
 };

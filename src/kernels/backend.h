@@ -1,0 +1,128 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "kernels/activation.h"
+#include "kernels/batch.h"
+#include "kernels/expert_weights.h"
+#include "kernels/kv_view.h"
+#include "kernels/rope.h"
+#include "quant/weight_matrix.h"
+#include "tensor/buffer.h"
+#include "tensor/tensor.h"
+
+namespace facet {
+
+/// Which experts each row uses. Both are [T, top_k]; a row's experts stand in descending order of
+/// router probability, equal ones by lower index.
+struct Routing {
+  TensorView experts;  // I32
+  TensorView weights;  // F32: renormalised over the chosen, times per_expert_scale
+};
+
+struct RouterWeightsView {
+  WeightMatrix proj;                        // [E, H]
+  std::span<const float> scale;             // [H]
+  std::span<const float> per_expert_scale;  // [E]
+};
+
+/// Every op the model may call. Activations are float32 tensors of the backend's device, row-major,
+/// contiguous. Sums are in float32 at least.
+///
+/// One promise holds for all ops: what a row gets does not depend on which other rows share the
+/// call, bit for bit. So any chunking of a prompt and any neighbours in a batch give the same
+/// result.
+///
+/// Shape letters: T rows, H hidden, Q query heads, K KV heads, D head size, F feed-forward width, E
+/// experts.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  /// "ref", "cpu (AVX2, 2 threads)": for logs.
+  virtual std::string_view describe() const = 0;
+  virtual const Buffer::Allocator& allocator() const = 0;
+
+  // ---- primitives ----
+
+  /// out[t] = table[ids[t]] * scale.  out [T, H]; table [V, H] of plain values.
+  virtual void embed(TensorView out,
+                     const WeightMatrix& table,
+                     std::span<const int32_t> ids,
+                     float scale) = 0;
+
+  /// out = x * (mean(x²) + eps)^(-1/2) * weight, over the last axis, N wide.  out, x: [.., N], may
+  /// alias. weight: [N], or empty for none.  HF Gemma4RMSNorm.
+  virtual void rms_norm(TensorView out, TensorView x, std::span<const float> weight, float eps) = 0;
+
+  /// out = x · wᵀ.  x [T, in], w [out, in] in any format, out [T, out]; no aliasing. Weights enter
+  /// exactly, as dequantize_row gives them.
+  virtual void linear(TensorView out, TensorView x, const WeightMatrix& w) = 0;
+
+  /// Rotates pairs (i, i + D/2) of every head.  x [T, heads, D] in place; positions [T].
+  virtual void rope(TensorView x, std::span<const int32_t> positions, const RopeTable& table) = 0;
+
+  /// Writes the rows' K and V into the cache at their positions.  k, v: [T, K, D].
+  virtual void store_kv(const KvView& kv, TensorView k, TensorView v, const Batch& batch) = 0;
+
+  /// softmax(q · kᵀ) · v over the cached positions each row may see: j <= position, and with a
+  /// window j > position - window (window 0: none). Scores are not scaled.  out, q: [T, Q, D]; Q a
+  /// multiple of K.
+  virtual void attention(
+      TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) = 0;
+
+  /// Gated: out = f(gate) * up. Plain: out = f(up), gate is empty.  All [T, F]; out may alias
+  /// either.
+  virtual void activate(TensorView out,
+                        TensorView gate,
+                        TensorView up,
+                        const Activation& activation) = 0;
+
+  /// z = rms(x) * scale * H^(-1/2); l = proj · z; softmax over all E; the top_k largest,
+  /// renormalised, times per_expert_scale.  x [T, H].  HF Gemma4TextRouter.
+  virtual void route(const Routing& routing,
+                     TensorView x,
+                     const RouterWeightsView& router,
+                     float eps) = 0;
+
+  /// out[t] = sum over the row's experts of weight * down · act(gate · x[t], up · x[t]).  out, x:
+  /// [T, H], no aliasing. Summed in the order of `routing`.
+  virtual void experts(TensorView out,
+                       TensorView x,
+                       const ExpertWeights& weights,
+                       const Routing& routing,
+                       const Activation& activation) = 0;
+
+  /// x += y.  Same shape.
+  virtual void add(TensorView x, TensorView y) = 0;
+  /// x *= factor.
+  virtual void scale(TensorView x, float factor) = 0;
+  /// x = cap * tanh(x / cap).
+  virtual void soft_cap(TensorView x, float cap) = 0;
+  /// out[i] = x[rows[i]].  x [T, N], out [R, N].
+  virtual void gather_rows(TensorView out, TensorView x, std::span<const int32_t> rows) = 0;
+
+  // ---- fused ops: the bodies below are made of primitives; a backend overrides one only for speed
+  // ----
+
+  /// x = (x + norm(h) * weight) * factor.  x, h: [T, H]; h is overwritten.
+  virtual void add_rms_norm(
+      TensorView x, TensorView h, std::span<const float> weight, float eps, float factor);
+
+  /// dense = norm(dense) * dense_weight + norm(sparse) * sparse_weight.  All [T, H]; sparse is
+  /// overwritten.
+  virtual void join_branches(TensorView dense,
+                             TensorView sparse,
+                             std::span<const float> dense_weight,
+                             std::span<const float> sparse_weight,
+                             float eps);
+
+ protected:
+  Backend() = default;
+  Backend(const Backend&) = default;
+  Backend& operator=(const Backend&) = default;
+};
+
+}  // namespace facet

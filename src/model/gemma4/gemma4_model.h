@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/rope.h"
+#include "model/gemma4/config.h"
+#include "model/gemma4/weights.h"
+#include "model/model.h"
+#include "tensor/buffer.h"
+
+namespace facet::gemma4 {
+
+/// How much room a model's scratch has.
+struct StepLimits {
+  int32_t max_rows = 512;
+  int32_t max_logit_rows = 1;
+};
+
+/// Gemma 4's text decoder: sliding and full attention, dense and mixture-of-experts feed-forward,
+/// per-layer embeddings, shared KV. Everything a layer is comes from that layer's config. The steps
+/// of forward() are in forward.cpp, what they need around them in gemma4_model.cpp.
+class Gemma4Model final : public Model {
+ public:
+  /// `weights` view a checkpoint, which must outlive the model, as must `backend`.
+  Gemma4Model(Gemma4Config config,
+              Weights weights,
+              Activation activation,
+              Backend& backend,
+              StepLimits limits);
+
+  int32_t vocab_size() const override { return config_.vocab_size; }
+  int32_t max_positions() const override { return config_.max_position_embeddings; }
+  int32_t max_rows() const override { return limits_.max_rows; }
+  int32_t max_logit_rows() const override { return limits_.max_logit_rows; }
+  std::vector<KvGroupSpec> kv_groups(int32_t page_size, DType dtype) const override;
+  TensorView forward(const Step& step) override;
+
+  const Gemma4Config& config() const { return config_; }
+  const Weights& weights() const { return weights_; }
+
+ private:
+  /// Scratch of a step: views of one arena, for max_rows rows or for the T rows of a step.
+  struct Activations {
+    TensorView x;               // [T, H] the residual stream
+    TensorView h;               // [T, H] what goes into a branch, then what comes out
+    TensorView q;               // room for [T, Q, D] of any layer
+    TensorView k;               // room for [T, K, D]
+    TensorView v;               // room for [T, K, D]
+    TensorView attended;        // room for [T, Q, D]
+    TensorView gate;            // room for [T, I]
+    TensorView up;              // room for [T, I]
+    TensorView dense;           // [T, H]
+    TensorView sparse;          // [T, H]
+    TensorView router_experts;  // [T, top_k] I32
+    TensorView router_weights;  // [T, top_k]
+    TensorView ple;             // [T*L, P]
+    TensorView ple_token;       // [T*L, P]
+    TensorView ple_gate;        // [T, P]
+    TensorView ple_layer;       // [T, P]
+    TensorView last;            // [R, H]
+    TensorView logits;          // [R, V]
+  };
+
+  bool has_ple() const { return config_.hidden_size_per_layer_input > 0; }
+  void allocate_scratch();
+  Activations activations(int64_t rows, int64_t logit_rows) const;
+  /// A view of `shape` at the start of a scratch area.
+  static TensorView scratch_view(TensorView room, const Shape& shape);
+  /// The rows of one layer among [T*L, P].
+  std::span<const int32_t> rows_of_layer(int32_t index, int64_t rows);
+  KvView kv_of(int32_t index, const Step& step) const;
+
+  void per_layer_inputs(const Step& step, const Activations& a);
+  void decoder_layer(int32_t index, const Step& step, const Activations& a);
+  void attention(int32_t index, const Step& step, const Activations& a);
+  void feed_forward(int32_t index, const Step& step, const Activations& a);
+
+  const Gemma4Config config_;
+  const Weights weights_;
+  const Activation activation_;
+  const StepLimits limits_;
+  const float eps_;  // rms_norm_eps
+  Backend& backend_;
+  std::vector<RopeTable> rope_;       // by layer
+  std::vector<int32_t> cache_layer_;  // by layer: the place of its KV among Step::kv
+  Arena arena_;
+  Activations scratch_;       // for max_rows
+  std::vector<int32_t> ids_;  // the step's ids, placeholders replaced
+  std::vector<int32_t> ple_rows_;
+};
+
+}  // namespace facet::gemma4

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/batch.h"
+#include "kernels/kv_view.h"
+#include "tensor/tensor.h"
+
+namespace facet {
+
+/// Sees intermediate results of a step; views are valid during the call only.
+class StepObserver {
+ public:
+  virtual ~StepObserver() = default;
+  /// The residual stream before layer `layer`; layer == L is the stream after the final norm.  x
+  /// [T, H].
+  virtual void hidden(int32_t layer, TensorView x) = 0;
+  virtual void routing(int32_t layer, const Routing& routing) = 0;
+  /// Per-layer inputs after the 2^-0.5 factor.  [T, L, P].
+  virtual void per_layer_inputs(TensorView ple) = 0;
+};
+
+/// One step: what goes in, and which rows need logits.
+struct Step {
+  std::span<const int32_t> ids;  ///< [T], each in [0, vocab)
+  const Batch& batch;
+  std::span<const KvView> kv;           ///< one for each layer of each KV group, group after group
+  std::span<const int32_t> logit_rows;  ///< [R]
+  StepObserver* observer = nullptr;     ///< may be null
+};
+
+/// A loaded model on a backend. One thread.
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  virtual int32_t vocab_size() const = 0;
+  virtual int32_t max_positions() const = 0;
+  /// Rows and logit rows that one step may have.
+  virtual int32_t max_rows() const = 0;
+  virtual int32_t max_logit_rows() const = 0;
+  /// The cache that steps need, for pages of `page_size` positions of `dtype`.
+  virtual std::vector<KvGroupSpec> kv_groups(int32_t page_size, DType dtype) const = 0;
+
+  /// Writes the rows' keys and values to the cache and returns the logits [R, V] in float32 after
+  /// the final soft cap; they are valid until the next step.
+  virtual TensorView forward(const Step& step) = 0;
+};
+
+}  // namespace facet
