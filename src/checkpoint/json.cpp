@@ -144,9 +144,7 @@ void throw_json_error(std::string_view text,
   fail(code.message(), at);
 }
 
-boost::json::value parse_json(std::string_view text) {
-  return run_json_parser<ValueBuilder>(text);
-}
+boost::json::value parse_json(std::string_view text) { return run_json_parser<ValueBuilder>(text); }
 
 boost::json::object read_json_object(const std::string& path, int64_t limit_bytes) {
   const std::string name = std::filesystem::path(path).filename().string();

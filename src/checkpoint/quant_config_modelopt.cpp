@@ -99,8 +99,8 @@ void refuse_contradiction(const Claims& flat, const Claims& nested) {
 }
 
 /// The first of the bodies (the preferred one first) that mentions `name`, by any of its spellings.
-std::optional<std::pair<JsonReader, const char*>> find_field(const std::vector<Claims>& claims,
-                                                             std::vector<const char*> names) {
+std::optional<std::pair<JsonReader, const char*>> find_field(
+    const std::vector<Claims>& claims, const std::vector<const char*>& names) {
   for (const Claims& claim : claims) {
     for (const char* name : names) {
       if (claim.body.get().contains(name)) return std::pair(claim.body, name);

@@ -84,9 +84,9 @@ void check_contiguous(const std::vector<HeaderEntry>& entries, int64_t data_byte
   if (at < data_bytes) refuse(fmt::format("{} bytes follow the last tensor", data_bytes - at));
 }
 
-/// Indices of `tensors` by name, each of which must be there once. Writers order tensors of one dtype
-/// by name, so there are a few long sorted runs; merging them takes far fewer comparisons of long,
-/// similar names than std::sort.
+/// Indices of `tensors` by name, each of which must be there once. Writers order tensors of one
+/// dtype by name, so there are a few long sorted runs; merging them takes far fewer comparisons of
+/// long, similar names than std::sort.
 std::vector<size_t> sorted_by_name(const std::vector<StoredTensor>& tensors) {
   const auto less = [&](size_t a, size_t b) { return tensors[a].name < tensors[b].name; };
   std::vector<size_t> order(tensors.size());

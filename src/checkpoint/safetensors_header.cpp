@@ -225,9 +225,7 @@ class HeaderHandler : public JsonSax {
 
 }  // namespace
 
-HeaderText parse_header_text(std::string_view json) {
-  return run_json_parser<HeaderHandler>(json);
-}
+HeaderText parse_header_text(std::string_view json) { return run_json_parser<HeaderHandler>(json); }
 
 std::optional<int64_t> stored_bits(DType dtype, const Shape& shape) {
   int64_t bits = 1;

@@ -85,6 +85,18 @@ TEST(Nvfp4, QuantisesWithAGivenGlobalScale) {
   EXPECT_EQ(matrix.codes[27], 0xe6);  // the one byte in which the global scale shows
 }
 
+TEST(Nvfp4, BlockScalesAreTheNearestOnes) {
+  for (uint8_t low = 1; low < 0x7e; ++low) {
+    const float middle = (e4m3_table()[low] + e4m3_table()[low + 1u]) / 2;
+    std::vector<float> w(48, 0.0F);
+    w[0] = 6.0F * middle * (1.0F - 0x1p-10F);
+    w[16] = 6.0F * middle;
+    w[47] = -6.0F * middle * (1.0F + 0x1p-10F);
+    const uint8_t even = low % 2 == 0 ? low : low + 1;
+    EXPECT_THAT(quantize_nvfp4(w, 1, 48, 1.0F).scales, ElementsAre(low, even, low + 1));
+  }
+}
+
 TEST(Nvfp4, BlockScalesStayWithinE4m3) {
   std::vector<float> w(32, 0.0F);
   w[0] = 1.0F;

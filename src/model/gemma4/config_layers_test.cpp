@@ -58,7 +58,7 @@ void expect_large_layers(const Gemma4Config& config, const LayerConfig& wanted_h
   }
 }
 
-TEST(Gemma4Config, The26bGivesItsTable) {
+TEST(Gemma4Layers, The26bGivesItsTable) {
   FACET_REQUIRE_SHARED(folder, "real-configs");
   for (const char* name : {"google--gemma-4-26B-A4B", "nvidia--Gemma-4-26B-A4B-NVFP4"}) {
     SCOPED_TRACE(name);
@@ -99,7 +99,7 @@ TEST(Gemma4Config, The26bGivesItsTable) {
   }
 }
 
-TEST(Gemma4Config, The31bGivesItsTable) {
+TEST(Gemma4Layers, The31bGivesItsTable) {
   FACET_REQUIRE_SHARED(file, "real-configs/nvidia--Gemma-4-31B-IT-NVFP4_config.json");
   const Gemma4Config config = Gemma4Config::parse(read_json_object(file));
   ASSERT_EQ(config.layers.size(), 60U);
@@ -118,7 +118,7 @@ TEST(Gemma4Config, The31bGivesItsTable) {
 }
 
 // E2B of architecture 1.2, written from the table: 4:1 layers, shared KV, wide MLP.
-TEST(Gemma4Config, TheE2bGivesItsTable) {
+TEST(Gemma4Layers, TheE2bGivesItsTable) {
   object config = small_config();
   object& text = config["text_config"].as_object();
   array kinds;
@@ -147,7 +147,7 @@ TEST(Gemma4Config, TheE2bGivesItsTable) {
   }
 }
 
-TEST(Gemma4Config, ThePerLayerEmbeddingGolden) {
+TEST(Gemma4Layers, ThePerLayerEmbeddingGolden) {
   FACET_REQUIRE_SHARED(file, "goldens/dense-ple-kvshared-bf16/config.json");
   const Gemma4Config config = Gemma4Config::parse(read_json_object(file));
   EXPECT_EQ(config.hidden_size_per_layer_input, 48);
@@ -164,7 +164,7 @@ TEST(Gemma4Config, ThePerLayerEmbeddingGolden) {
   EXPECT_EQ(config.layers[0].rope, (RopeParameters{1e4, 16}));
 }
 
-TEST(Gemma4Config, DefaultsAreThoseOfTheLibrary) {
+TEST(Gemma4Layers, DefaultsAreThoseOfTheLibrary) {
   const object bare =
       parse_json(R"({"architectures": ["Gemma4ForCausalLM"], "model_type": "gemma4_text"})")
           .as_object();
@@ -201,7 +201,7 @@ TEST(Gemma4Config, DefaultsAreThoseOfTheLibrary) {
   EXPECT_EQ(config.layers[5], full);
 }
 
-TEST(Gemma4Config, GlobalKvHeadsNeedKEqV) {
+TEST(Gemma4Layers, GlobalKvHeadsNeedKEqV) {
   const Gemma4Config shared = parse_small("{}");
   EXPECT_EQ(shared.layers[2].num_kv_heads, 1);
   EXPECT_TRUE(shared.layers[2].k_eq_v);
@@ -218,7 +218,7 @@ TEST(Gemma4Config, GlobalKvHeadsNeedKEqV) {
   EXPECT_EQ(parse_small(R"({"global_head_dim": null})").layers[2].head_dim, 32);
 }
 
-TEST(Gemma4Config, LayerTypesAndTheirDefault) {
+TEST(Gemma4Layers, LayerTypesAndTheirDefault) {
   const Gemma4Config seven = parse_small(R"({"layer_types": null, "num_hidden_layers": 7})");
   EXPECT_THAT(full_layers(seven), ElementsAre(5, 6));  // the last one is full in any case
   const Gemma4Config one =
@@ -231,7 +231,7 @@ TEST(Gemma4Config, LayerTypesAndTheirDefault) {
   EXPECT_THAT(refusal(R"({"layer_types": [], "num_hidden_layers": 1})"), HasSubstr("layer_types"));
 }
 
-TEST(Gemma4Config, RopeByKind) {
+TEST(Gemma4Layers, RopeByKind) {
   const auto rope = [](const char* full) {
     return fmt::format(R"({{"rope_parameters": {{"full_attention": {},
         "sliding_attention": {{"rope_theta": 10000}}}}}})",
@@ -271,7 +271,7 @@ TEST(Gemma4Config, RopeByKind) {
               HasSubstr("missing, though layers of this kind exist"));
 }
 
-TEST(Gemma4Config, SharedLayersNeedADonorOfTheirKind) {
+TEST(Gemma4Layers, SharedLayersNeedADonorOfTheirKind) {
   EXPECT_THAT(donors(parse_small(R"({"num_kv_shared_layers": 1})")), ElementsAre(0, 1, 2, 3, 4, 2));
   EXPECT_THAT(donors(parse_small(R"({"num_kv_shared_layers": 3})")), ElementsAre(0, 1, 2, 1, 1, 2));
   // Layers 0 and 1 are sliding: layer 2, full, has nobody to read from.

@@ -46,8 +46,9 @@ bool survives(const value& config) {
   }
 }
 
-TEST(Gemma4Config, DeletedAndMutatedFieldsEndInAnErrorAtWorst) {
-  const auto found = test::shared_path("real-configs/nvidia--Gemma-4-26B-A4B-NVFP4_config.json");
+TEST(Gemma4ConfigMutation, DeletedAndMutatedFieldsEndInAnErrorAtWorst) {
+  const auto found =
+      facet::test::shared_path("real-configs/nvidia--Gemma-4-26B-A4B-NVFP4_config.json");
   const value original = found ? value(read_json_object(*found)) : value(small_config());
   const char* const replacements[] = {"null",
                                       "true",
@@ -99,7 +100,7 @@ TEST(Gemma4Config, DeletedAndMutatedFieldsEndInAnErrorAtWorst) {
 }
 
 // Each field of text_config alone, deleted and with every replacement.
-TEST(Gemma4Config, EachFieldAloneEndsInAnErrorAtWorst) {
+TEST(Gemma4ConfigMutation, EachFieldAloneEndsInAnErrorAtWorst) {
   const object original = small_config();
   for (const auto& member : original.at("text_config").as_object()) {
     object shorter = original;

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "cache/kv_cache.h"
+#include "model/model.h"
+
+namespace facet {
+
+/// Which rows of a sequence's part of a step need logits.
+enum class LogitRows { kNone, kLast, kAll };
+
+/// One sequence's part of a step: its next tokens.
+struct SequenceStep {
+  CacheSlot slot{};
+  std::span<const int32_t> ids;  ///< at least one
+  LogitRows logits = LogitRows::kLast;
+};
+
+/// Carries out steps: lays the sequences' tokens out as one batch, makes room in the cache, runs
+/// the model. Decides nothing. One thread.
+class Stepper {
+ public:
+  Stepper(Model& model, KvCache& cache) : model_(model), cache_(cache) {}
+
+  /// One step over distinct sequences. Returns the logits [R, V] of the asked rows, sequence after
+  /// sequence; they are valid until the next call. The cache must have room (KvCache::reserve has
+  /// said yes for each sequence and its number of ids); the rows and logit rows must not exceed the
+  /// model's limits.
+  TensorView run(std::span<const SequenceStep> sequences, StepObserver* observer = nullptr);
+
+  KvCache& cache() { return cache_; }
+  const Model& model() const { return model_; }
+
+ private:
+  Model& model_;
+  KvCache& cache_;
+  // Scratch of a step, kept to be reused.
+  std::vector<int32_t> ids_;
+  std::vector<int32_t> positions_;
+  std::vector<int32_t> sequence_of_row_;
+  std::vector<int32_t> logit_rows_;
+  std::vector<SequenceRows> rows_;
+  std::vector<CacheSlot> slots_;
+};
+
+}  // namespace facet
