@@ -77,7 +77,7 @@ void expect_near(std::span<const float> found,
                  const std::string& what) {
   ASSERT_EQ(found.size(), wanted.size()) << what;
   for (size_t i = 0; i < found.size(); ++i) {
-    ASSERT_NEAR(found[i], wanted[i], kGoldenLogits) << what << " value " << i;
+    ASSERT_NEAR(found[i], wanted[i], test::kGoldenLogits) << what << " value " << i;
   }
 }
 
@@ -106,7 +106,7 @@ void check_prompt_and_decode(const Golden& golden, LoadedModel& loaded) {
   Recorder seen;
   const auto prompt = golden.ids("prompt_ids");
   const Rows whole = test::run_chunks(loaded, prompt, static_cast<int32_t>(prompt.size()), &seen);
-  EXPECT_LE(largest_difference(whole, golden.floats("logits")), kGoldenLogits);
+  EXPECT_LE(largest_difference(whole, golden.floats("logits")), test::kGoldenLogits);
   const gemma4::Gemma4Config& config = loaded.model.config();
   check_intermediates(golden, seen, config.num_hidden_layers, config.top_k_experts);
 
@@ -123,7 +123,7 @@ void check_prompt_and_decode(const Golden& golden, LoadedModel& loaded) {
     const SequenceStep step = {slot, {&id, 1}, LogitRows::kLast};
     decoded.push_back(test::rows_of(loaded.stepper.run({&step, 1})).front());
   }
-  EXPECT_LE(largest_difference(decoded, golden.floats("decode_logits")), kGoldenLogits);
+  EXPECT_LE(largest_difference(decoded, golden.floats("decode_logits")), test::kGoldenLogits);
   loaded.cache.close(slot);
 
   std::vector<int32_t> greedy;
@@ -153,7 +153,7 @@ TEST_P(GoldenOn, AgreesWithTransformers) {
     const auto forced = golden.ids("forced_ids");
     const Rows rows = test::run_chunks(loaded, forced, 5);
     const float largest = largest_difference(rows, golden.floats("forced_logits"));
-    EXPECT_LE(largest, kGoldenLogits);
+    EXPECT_LE(largest, test::kGoldenLogits);
     loaded.cache.check_integrity();
     fmt::print("{} on {}: largest logit difference (forced ids) {:.2g}\n", name, GetParam(),
                largest);
@@ -211,12 +211,12 @@ TEST_P(GoldenOn, NarrowCachesStayClose) {
   const auto prompt = golden.ids("prompt_ids");
   const auto wanted = golden.floats("logits");
   for (const auto& [dtype, tolerance] :
-       {std::pair{DType::kBF16, kBf16CacheLogits}, {DType::kF8E4M3, kFp8CacheLogits}}) {
+       {std::pair{DType::kBF16, test::kBf16CacheLogits}, {DType::kF8E4M3, test::kFp8CacheLogits}}) {
     LoadedModel loaded(golden.checkpoint(), *backend, dtype);
     const Rows rows = test::run_chunks(loaded, prompt, 16);
     const float largest = largest_difference(rows, wanted);
     EXPECT_LE(largest, tolerance) << to_string(dtype);
-    EXPECT_GT(largest, kGoldenLogits) << to_string(dtype) << " was not used";
+    EXPECT_GT(largest, test::kGoldenLogits) << to_string(dtype) << " was not used";
     EXPECT_EQ(test::run_chunks(loaded, prompt, 3), rows) << "bit-equal in other chunks";
   }
 }
