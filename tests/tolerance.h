@@ -35,12 +35,12 @@ inline constexpr double kAttention = 2e-5;
 inline constexpr double kRouterTie = 2e-5;
 
 /// Logits of a golden with its KV cache in BF16, absolute: transformers with everything in BF16 is
-/// off by 0.3 to 0.8 on these models (goldens' README); the cache alone must stay below the lower
-/// end of that.
+/// off by 0.3 to 0.8 on these models (goldens' README); the cache alone must stay below that. `ref`
+/// measures 0.09.
 inline constexpr float kBf16CacheLogits = 0.3F;
 
-/// The same with an FP8 cache, whose steps are 16 times as wide as BF16's. Measured 1.7 on the
-/// golden that has cache scales; a wrong scale or a wrong page gives 20 and more.
-inline constexpr float kFp8CacheLogits = 4.0F;
+/// The same with an FP8 cache, whose steps are 16 times as wide as BF16's: 16 times the bound above.
+/// `ref` measures 3.75 on the golden that has cache scales.
+inline constexpr float kFp8CacheLogits = 4.8F;
 
 }  // namespace facet::test

@@ -216,7 +216,11 @@ check_tidy() {
       local verdict looked_at=0 clean=0
       while read -r verdict file; do
         printf '[%d/%d] %s %s\n' $((++looked_at)) ${#todo[@]} "$verdict" "${file#"$root"/}"
-        if [[ $verdict == clean ]]; then clean=$((clean + 1)); else cat "$(tidy_stamp "$file").log"; fi
+        if [[ $verdict == clean ]]; then
+          clean=$((clean + 1))
+        else
+          grep -v 'warnings generated' "$(tidy_stamp "$file").log"
+        fi
       done
       ((clean == ${#todo[@]}))
     }

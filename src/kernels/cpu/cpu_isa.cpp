@@ -27,8 +27,8 @@ constexpr uint32_t kAvx512dq = 1u << 17;
 constexpr uint32_t kAvx512bw = 1u << 30;
 constexpr uint32_t kAvx512vl = 1u << 31;
 // XCR0: which registers the system saves.
-constexpr uint64_t kYmmState = 0x6;    // XMM, upper YMM
-constexpr uint64_t kZmmState = 0xe6;   // and mask registers, upper ZMM, ZMM 16 to 31
+constexpr uint64_t kYmmState = 0x6;   // XMM, upper YMM
+constexpr uint64_t kZmmState = 0xe6;  // and mask registers, upper ZMM, ZMM 16 to 31
 
 #if defined(__x86_64__)
 X86Features read_features() {

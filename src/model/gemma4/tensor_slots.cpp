@@ -195,7 +195,9 @@ void TensorSlots::fill_linear(LinearSlot& slot,
 
 void TensorSlots::fill_experts(ExpertSlots& slots, FaultReport& faults) const {
   const std::string name = full_name(slots.name);
-  const auto [count, width, hidden] = slots.shape;
+  const int64_t count = slots.shape.count;
+  const int64_t width = slots.shape.width;
+  const int64_t hidden = slots.shape.hidden;
   const bool fused = slots.gate_up != nullptr || slots.down != nullptr;
   if (fused && slots.per_expert_tensors > 0) {
     faults.bad(name, "holds both fused and per-expert tensors");

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/ids.h"
+#include "kernels/activation.h"
+#include "kernels/cpu/cpu_isa.h"
+#include "kernels/kv_view.h"
+#include "quant/weight_matrix.h"
+
+namespace facet::cpu {
+
+/// out[t][r] = x[t] · w[r] for rows [row_begin, row_end) of w. x[t]: [w.cols], out[t]: [w.rows].
+/// Whatever the other rows of x are, and however w's rows are split over calls, out[t][r] has the
+/// same bits: each has one vector accumulator that takes the columns in order.
+struct LinearArgs {
+  const WeightMatrix* w = nullptr;
+  int64_t row_begin = 0;
+  int64_t row_end = 0;
+  std::span<const float* const> x;  // [T]
+  std::span<float* const> out;      // [T]
+};
+
+/// Positions that one call of `attend` covers. Their boundaries are absolute positions, so what a
+/// row sees in one does not depend on where the row's step began.
+inline constexpr int64_t kAttentionPart = 256;
+/// Queries (pairs of a row and a head) of one call.
+inline constexpr int32_t kMaxQueries = 16;
+
+/// One query against the visible positions [begin, end) of one part. Where begin >= end the query
+/// sees nothing and its outputs stay as they are.
+struct AttendQuery {
+  const float* q = nullptr;  // [D]
+  int64_t begin = 0;
+  int64_t end = 0;
+  float max = 0.0F;      ///< out: the largest score
+  float sum = 0.0F;      ///< out: sum of exp(score - max)
+  float* acc = nullptr;  // [D], out: sum of exp(score - max) * v
+};
+
+/// All queries share a KV head and a sequence; all ranges lie in one part.
+struct AttendArgs {
+  std::span<AttendQuery> queries;  // at most kMaxQueries
+  const KvView* kv = nullptr;
+  std::span<const PageId> pages;  // of the sequence
+  int32_t kv_head = 0;
+  float* scratch = nullptr;  // [attend_scratch(D)]
+};
+
+/// Floats of scratch that one thread needs for `attend`, any instruction set.
+int64_t attend_scratch(int32_t head_dim);
+
+/// The kernels of one instruction set. All work on one thread; arrays may lie at any alignment
+/// their type allows. n: elements.
+struct KernelTable {
+  void (*linear)(const LinearArgs& args) = nullptr;
+
+  void (*attend)(const AttendArgs& args) = nullptr;
+  /// out = out * a + x * b.
+  void (*blend)(float* out, float a, const float* x, float b, int64_t n) = nullptr;
+
+  /// out = x * (mean(x²) + eps)^(-1/2) * weight; weight may be null. out may be x.
+  void (*rms_norm)(float* out, const float* x, const float* weight, int64_t n, float eps) = nullptr;
+  /// x[i], x[i + half] = x[i] cos[i] - x[i + half] sin[i], x[i + half] cos[i] + x[i] sin[i],
+  /// i < angles.
+  void (*rotate)(float* x, const float* cosines, const float* sines, int64_t angles, int64_t half) =
+      nullptr;
+  /// out = f(gate) * up, or f(up) for plain activations (gate is not read). out may be either.
+  void (*activate)(float* out,
+                   const float* gate,
+                   const float* up,
+                   int64_t n,
+                   const Activation& activation) = nullptr;
+  /// x += y.
+  void (*add)(float* x, const float* y, int64_t n) = nullptr;
+  /// x *= factor.
+  void (*scale)(float* x, float factor, int64_t n) = nullptr;
+  /// out = x * y * factor, in that order. out may be either.
+  void (*multiply)(float* out, const float* x, const float* y, float factor, int64_t n) = nullptr;
+  /// x = cap * tanh(x / cap).
+  void (*soft_cap)(float* x, float cap, int64_t n) = nullptr;
+  /// x = exp(x - max) / sum.
+  void (*softmax)(float* x, int64_t n) = nullptr;
+};
+
+/// `isa` must be one of supported_isas().
+KernelTable kernel_table(Isa isa);
+
+// Each kernel file fills in its part.
+void set_linear_kernels(Isa isa, KernelTable& table);
+void set_attention_kernels(Isa isa, KernelTable& table);
+void set_elementwise_kernels(Isa isa, KernelTable& table);
+
+}  // namespace facet::cpu

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "base/worker_pool.h"
+
+namespace facet::cpu {
+
+/// Multiply-adds of one piece of parallel work: some microseconds, well above what it costs to
+/// share it out.
+inline constexpr int64_t kPieceCost = 65536;
+
+/// Weight rows of one piece of a product with `tokens` rows: a multiple of the 16 that the kernels
+/// take at a time.
+constexpr int64_t rows_per_piece(int64_t cols, int64_t tokens) {
+  const int64_t cost = std::max<int64_t>(1, cols * std::max<int64_t>(1, tokens));
+  return std::max<int64_t>(1, kPieceCost / cost / 16) * 16;
+}
+
+/// body(slot, item) for every item, on all threads, in roughly ascending order. No two calls at a
+/// time have the same slot < pool.threads(): scratch goes by slot.
+template <typename Body>
+void for_items(WorkerPool& pool, int64_t count, const Body& body) {
+  std::atomic<int64_t> next{0};
+  const int64_t slots = std::min<int64_t>(count, pool.threads());
+  pool.parallel_for(slots, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t slot = begin; slot < end; ++slot) {
+      for (int64_t item = next++; item < count; item = next++) body(slot, item);
+    }
+  });
+}
+
+/// At least `size` elements; never fewer than before.
+template <typename T>
+void grow(std::vector<T>& values, int64_t size) {
+  if (static_cast<int64_t>(values.size()) < size) values.resize(static_cast<size_t>(size));
+}
+
+}  // namespace facet::cpu
