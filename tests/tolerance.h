@@ -39,8 +39,8 @@ inline constexpr double kRouterTie = 2e-5;
 /// measures 0.09.
 inline constexpr float kBf16CacheLogits = 0.3F;
 
-/// The same with an FP8 cache, whose steps are 16 times as wide as BF16's: 16 times the bound above.
-/// `ref` measures 3.75 on the golden that has cache scales.
+/// The same with an FP8 cache, whose steps are 16 times as wide as BF16's: 16 times the bound
+/// above. `ref` measures 3.75 on the golden that has cache scales.
 inline constexpr float kFp8CacheLogits = 4.8F;
 
 }  // namespace facet::test

@@ -25,7 +25,7 @@ KvCache::KvCache(std::vector<KvGroupSpec> groups,
   CHECK(pages.size() == groups_.size(), "{} page counts for {} groups", pages.size(),
         groups_.size());
   for (size_t g = 0; g < groups_.size(); ++g) {
-    const int64_t bytes = groups_[g].layers * layer_bytes(groups_[g].layout, pages[g]);
+    const int64_t bytes = int64_t{groups_[g].layers} * layer_bytes(groups_[g].layout, pages[g]);
     pools_.push_back({PageAllocator(pages[g]), Buffer(bytes, allocator), Buffer(bytes, allocator)});
   }
 }
@@ -38,7 +38,7 @@ int32_t KvCache::pages_for(const KvGroupSpec& group, int64_t positions, int32_t 
 }
 
 int64_t KvCache::page_bytes(const KvGroupSpec& group) {
-  return 2 * group.layers * layer_bytes(group.layout, 1);
+  return int64_t{2} * group.layers * layer_bytes(group.layout, 1);
 }
 
 CacheSlot KvCache::open() {

@@ -2,14 +2,27 @@
 
 #include <bit>
 #include <cmath>
+#include <fmt/core.h>
 #include <limits>
 #include <random>
 
+#include "kernels/cpu/cpu_backend.h"
 #include "kernels/ref/ref_backend.h"
 
 namespace facet::test {
 
-std::vector<BackendCase> backends() { return {{"ref", ref::make_ref_backend}}; }
+// Every instruction set that this machine has, on one thread and on more than it may have cores.
+std::vector<BackendCase> backends() {
+  std::vector<BackendCase> result = {{"ref", ref::make_ref_backend}};
+  for (const cpu::Isa isa : cpu::supported_isas()) {
+    for (const int32_t threads : {1, 3}) {
+      std::string name = fmt::format("cpu_{}_x{}", cpu::to_string(isa), threads);
+      std::erase(name, '-');
+      result.push_back({name, [=] { return cpu::make_cpu_backend({isa, threads}); }});
+    }
+  }
+  return result;
+}
 
 std::string backend_name(const testing::TestParamInfo<BackendCase>& info) {
   return info.param.name;

@@ -139,8 +139,8 @@ TEST_P(RouteTest, TiesGoToTheLowerIndex) {
   }
   // 3, 7 and 19 lead alike, 1 and 12 follow alike; the others stand below them.
   std::vector<float> rows(80, -1.0F);
-  for (const size_t e : {3u, 7u, 19u}) std::fill_n(rows.begin() + 4 * e, 4, 1.0F);
-  for (const size_t e : {1u, 12u}) std::fill_n(rows.begin() + 4 * e, 4, 0.5F);
+  for (const int64_t e : {3, 7, 19}) std::fill_n(rows.begin() + 4 * e, 4, 1.0F);
+  for (const int64_t e : {1, 12}) std::fill_n(rows.begin() + 4 * e, 4, 0.5F);
   const StoredMatrix proj(20, 4, rows);
   const Choice choice = run(x, {proj.matrix(), scale, ones}, 6);
   const std::vector<int32_t> wanted = {3, 7, 19, 1, 12, 0};

@@ -77,18 +77,25 @@ void decode_position(
 template <int N>
 void score_tile(const float* q, const float* tile, int64_t stride, float* scores) {
   V acc[N][kTileKeys];
+#pragma GCC unroll 8
   for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 8
     for (int32_t k = 0; k < kTileKeys; ++k) acc[n][k] = zero();
   }
   for (int64_t d = 0; d < stride; d += kLanes) {
     V qv[N];
+#pragma GCC unroll 8
     for (int n = 0; n < N; ++n) qv[n] = load(q + n * stride + d);
+#pragma GCC unroll 8
     for (int32_t k = 0; k < kTileKeys; ++k) {
       const V kv = load(tile + k * stride + d);
+#pragma GCC unroll 8
       for (int n = 0; n < N; ++n) acc[n][k] = hn::MulAdd(qv[n], kv, acc[n][k]);
     }
   }
+#pragma GCC unroll 8
   for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 8
     for (int32_t k = 0; k < kTileKeys; ++k) scores[n * kAttentionPart + k] = sum_of(acc[n][k]);
   }
 }
@@ -144,13 +151,16 @@ void add_values(const float* weights,
                 int64_t end,
                 float* acc) {
   V sum[NV];
+#pragma GCC unroll 8
   for (int i = 0; i < NV; ++i) sum[i] = load(acc + i * kLanes);
   for (int64_t k = begin; k < end; ++k) {
     const V weight = set(weights[k]);
+#pragma GCC unroll 8
     for (int i = 0; i < NV; ++i) {
       sum[i] = hn::MulAdd(weight, load(tile + k * stride + i * kLanes), sum[i]);
     }
   }
+#pragma GCC unroll 8
   for (int i = 0; i < NV; ++i) store(sum[i], acc + i * kLanes);
 }
 

@@ -2,8 +2,10 @@
 // foreach_target.h). Every product is the one that dequantize_row makes, so the values are the same
 // bits (codes that mean NaN apart).
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "quant/float_formats.h"
 #include "quant/fp8.h"
@@ -161,8 +163,10 @@ HWY_INLINE Chunk load_nibbles(const uint8_t* p, const NibbleTable& table) {
 
 /// c.v[i] *= the scale of its 16 columns; `column` is that of c.v[0] within the block.
 HWY_INLINE Chunk times_scales(Chunk c, const BlockScales& scales, int64_t column) {
+  const float* s = scales.s + static_cast<uint64_t>(column) / kScaleCols;
+#pragma GCC unroll 8
   for (int64_t i = 0; i < 4; ++i) {
-    c.v[i] = hn::Mul(c.v[i], set(scales.s[(column + i * kLanes) / kScaleCols]));
+    c.v[i] = hn::Mul(c.v[i], set(s[i * kLanes / kScaleCols]));
   }
   return c;
 }
@@ -178,11 +182,22 @@ inline void no_scales(const WeightMatrix& /*w*/,
                       int64_t /*count*/,
                       BlockScales& /*scales*/) {}
 
+/// read_float of w.scales, without a call for the usual types.
+inline float read_scale(const WeightMatrix& w, int64_t index) {
+  if (w.scale_dtype == DType::kBF16) {
+    uint16_t bits = 0;
+    std::memcpy(&bits, w.scales + 2 * index, sizeof(bits));
+    return facet::bf16_to_float(bits);
+  }
+  return read_float(w.scales, w.scale_dtype, index);
+}
+
 struct F32Format {
   static constexpr auto prepare = no_scales;
   static constexpr int64_t offset(int64_t column) { return 4 * column; }
   static HWY_INLINE Chunk chunk(const uint8_t* p, const BlockScales& /*s*/, int64_t /*column*/) {
     Chunk c;
+#pragma GCC unroll 8
     for (int64_t i = 0; i < 4; ++i) {
       c.v[i] = hn::BitCast(D(), hn::LoadU(DU8(), p + 4 * kLanes * i));
     }
@@ -214,21 +229,21 @@ struct Fp8Format {
       const WeightMatrix& w, int64_t row, int64_t begin, int64_t /*count*/, BlockScales& scales) {
     if (w.format == WeightFormat::kFp8) {
       if (begin > 0) return;  // one scale for the whole row
-      scales.s[0] = read_float(w.scales, w.scale_dtype, w.scale_rows == 1 ? 0 : row) * kFp8Factor;
+      scales.s[0] = read_scale(w, w.scale_rows == 1 ? 0 : row) * kFp8Factor;
       scales.s[1] = scales.s[0];
       return;
     }
     const int64_t per_row = (w.cols + kFp8Block - 1) / kFp8Block;
     const int64_t first = begin / kFp8Block;
     for (int64_t i = 0; i < 2 && first + i < per_row; ++i) {
-      scales.s[i] =
-          read_float(w.scales, w.scale_dtype, row / kFp8Block * per_row + first + i) * kFp8Factor;
+      scales.s[i] = read_scale(w, row / kFp8Block * per_row + first + i) * kFp8Factor;
     }
   }
   static constexpr int64_t offset(int64_t column) { return column; }
   static HWY_INLINE Chunk chunk(const uint8_t* p, const BlockScales& scales, int64_t column) {
     Chunk c = load_fp8_chunk(p);
-    const V scale = set(scales.s[column / kFp8Block]);
+    const V scale = set(scales.s[static_cast<uint64_t>(column) / kFp8Block]);
+#pragma GCC unroll 8
     for (int64_t i = 0; i < 4; ++i) c.v[i] = hn::Mul(c.v[i], scale);
     return c;
   }
@@ -267,13 +282,12 @@ struct Int4Format {
 
   static void prepare(
       const WeightMatrix& w, int64_t row, int64_t begin, int64_t count, BlockScales& scales) {
-    const int64_t first = row * (w.cols / w.group_size);
-    float scale = 0.0F;
-    for (int64_t c = 0; c < count; c += kScaleCols) {
-      if (c == 0 || (begin + c) % w.group_size == 0) {
-        scale = read_float(w.scales, w.scale_dtype, first + (begin + c) / w.group_size);
-      }
-      scales.s[c / kScaleCols] = scale;
+    int64_t group = begin / w.group_size;
+    const int64_t row_begin = row * (w.cols / w.group_size);
+    for (int64_t c = 0; c < count; ++group) {
+      const float scale = read_scale(w, row_begin + group);
+      const int64_t end = std::min(count, (group + 1) * w.group_size - begin);
+      for (; c < end; c += kScaleCols) scales.s[c / kScaleCols] = scale;
     }
   }
   static constexpr int64_t offset(int64_t column) { return column / 2; }

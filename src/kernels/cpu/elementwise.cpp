@@ -116,6 +116,7 @@ float sum_of_squares(const float* x, int64_t n) {
   V sums[4] = {zero(), zero(), zero(), zero()};
   int64_t i = 0;
   for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+#pragma GCC unroll 8
     for (int64_t j = 0; j < 4; ++j) {
       const V v = load(x + i + j * kLanes);
       sums[j] = hn::MulAdd(v, v, sums[j]);

@@ -6,6 +6,9 @@
 //   direct  up to kDirectTokens tokens: codes become floats in registers. Bound by memory.
 //   panel   more tokens: blocks of kPanelRows x kBlockCols weights become floats in a small array
 //           that all tokens are multiplied with. Bound by multiply-adds.
+//
+// The short loops over rows, tokens and vectors are unrolled by pragma: only then are their arrays
+// registers.
 
 #include "kernels/cpu/simd_targets.h"
 
@@ -53,6 +56,7 @@ void add_tail(const LinearArgs& args,
     for (int64_t i = 0; i < vectors; ++i) {
       const int64_t left = count - i * kLanes;
       const V xv = left >= kLanes ? load(x + i * kLanes) : load_part(x + i * kLanes, left);
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         V& sum = acc[r * tokens + t];
         sum = hn::MulAdd(load(&weights[r][i * kLanes]), xv, sum);
@@ -66,12 +70,16 @@ template <class Format, int R, int T>
 void direct_tile(const LinearArgs& args, int64_t row, int64_t token) {
   const WeightMatrix& w = *args.w;
   const uint8_t* codes[R];
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) codes[r] = bytes_of(w.data) + (row + r) * Format::offset(w.cols);
   const float* x[T];
+#pragma GCC unroll 8
   for (int t = 0; t < T; ++t) x[t] = args.x[static_cast<size_t>(token + t)];
 
   V acc[R][T];
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) acc[r][t] = zero();
   }
   BlockScales scales[R];
@@ -81,9 +89,12 @@ void direct_tile(const LinearArgs& args, int64_t row, int64_t token) {
     const int64_t end = std::min(begin + kBlockCols, whole);
     for (int r = 0; r < R; ++r) Format::prepare(w, row + r, begin, count, scales[r]);
     for (int64_t c = begin; c < end; c += kChunk) {
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const Chunk chunk = Format::chunk(codes[r] + Format::offset(c), scales[r], c - begin);
+#pragma GCC unroll 8
         for (int t = 0; t < T; ++t) {
+#pragma GCC unroll 8
           for (int64_t i = 0; i < 4; ++i) {
             acc[r][t] = hn::MulAdd(chunk.v[i], load(x[t] + c + i * kLanes), acc[r][t]);
           }
@@ -92,7 +103,9 @@ void direct_tile(const LinearArgs& args, int64_t row, int64_t token) {
     }
   }
   if (whole < w.cols) add_tail<R>(args, row, whole, token, T, &acc[0][0]);
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t)
       args.out[static_cast<size_t>(token + t)][row + r] = sum_of(acc[r][t]);
   }
@@ -140,6 +153,7 @@ void decode_panel(const WeightMatrix& w,
     float* out = panel.w[r];
     for (int64_t c = 0; c < whole; c += kChunk) {
       const Chunk chunk = Format::chunk(codes + Format::offset(begin + c), scales[r], c);
+#pragma GCC unroll 8
       for (int64_t i = 0; i < 4; ++i) hn::Store(chunk.v[i], D(), out + c + i * kLanes);
     }
     if (whole < count) {
@@ -171,29 +185,39 @@ template <int T>
 void multiply_tile(
     const float* w, const float* const* x, int64_t begin, int64_t count, float* acc) {
   V sum[kTileRows][T];
+#pragma GCC unroll 8
   for (int32_t r = 0; r < kTileRows; ++r) {
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) sum[r][t] = load(acc + (t * kPanelRows + r) * kLanes);
   }
   const float* tokens[T];
+#pragma GCC unroll 8
   for (int t = 0; t < T; ++t) tokens[t] = x[t] + begin;
   const int64_t whole = count / kLanes * kLanes;
   for (int64_t c = 0; c < whole; c += kLanes) {
     V xv[T];
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) xv[t] = load(tokens[t] + c);
+#pragma GCC unroll 8
     for (int32_t r = 0; r < kTileRows; ++r) {
       const V wv = hn::Load(D(), w + r * kBlockCols + c);
+#pragma GCC unroll 8
       for (int t = 0; t < T; ++t) sum[r][t] = hn::MulAdd(wv, xv[t], sum[r][t]);
     }
   }
   if (whole < count) {
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       const V xv = load_part(tokens[t] + whole, count - whole);
+#pragma GCC unroll 8
       for (int32_t r = 0; r < kTileRows; ++r) {
         sum[r][t] = hn::MulAdd(hn::Load(D(), w + r * kBlockCols + whole), xv, sum[r][t]);
       }
     }
   }
+#pragma GCC unroll 8
   for (int32_t r = 0; r < kTileRows; ++r) {
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) store(sum[r][t], acc + (t * kPanelRows + r) * kLanes);
   }
 }

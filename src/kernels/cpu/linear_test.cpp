@@ -134,18 +134,14 @@ std::vector<Case> cases() {
   return result;
 }
 
-INSTANTIATE_TEST_SUITE_P(All,
-                         CpuLinear,
-                         testing::ValuesIn(cases()),
-                         [](const testing::TestParamInfo<Case>& info) {
-                           return test::isa_name(std::get<0>(info.param)) + "_" +
-                                  std::get<1>(info.param).name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    All, CpuLinear, testing::ValuesIn(cases()), [](const testing::TestParamInfo<Case>& info) {
+      return test::isa_name(std::get<0>(info.param)) + "_" + std::get<1>(info.param).name;
+    });
 
 TEST(CpuLinearCodes, EveryCodeOfEveryFormat) {
   // One row with every code of 8 or 16 bits that is a number.
-  for (const WeightFormat format :
-       {WeightFormat::kF16, WeightFormat::kBF16, WeightFormat::kFp8}) {
+  for (const WeightFormat format : {WeightFormat::kF16, WeightFormat::kBF16, WeightFormat::kFp8}) {
     const int64_t codes = format == WeightFormat::kFp8 ? 256 : 65536;
     std::vector<std::byte> data(static_cast<size_t>(codes * 2));
     for (int64_t i = 0; i < codes; ++i) {

@@ -67,8 +67,9 @@ void Gemma4Model::decoder_layer(int32_t index, const Step& step, const Activatio
 
   be.linear(a.ple_gate, a.x, w.per_layer_input_gate);                    // [T, P]
   be.gather_rows(a.ple_layer, a.ple, rows_of_layer(index, a.x.rows()));  // [T, P]
-  be.activate(a.ple_gate, a.ple_gate, a.ple_layer, activation_);         // act(gate) * ple
-  be.linear(a.h, a.ple_gate, w.per_layer_projection);                    // [T, H]
+  be.activate(a.ple_gate, a.ple_gate, a.ple_layer,
+              {activation_.function, Gating::kGated});  // act(gate) * ple
+  be.linear(a.h, a.ple_gate, w.per_layer_projection);   // [T, H]
   be.add_rms_norm(a.x, a.h, w.post_per_layer_input_norm, eps_,
                   w.layer_scalar);  // x = (x + norm) * scalar
 }

@@ -1,0 +1,251 @@
+#include "chat/value.h"
+
+#include <boost/json/basic_parser_impl.hpp>
+#include <charconv>
+#include <cmath>
+#include <fmt/core.h>
+#include <limits>
+#include <unordered_map>
+#include <utility>
+
+#include "base/error.h"
+#include "base/text.h"
+
+namespace facet {
+namespace {
+
+constexpr size_t kMaxDepth = 64;
+
+/// Where the first digit that is not zero stands, as a power of ten: 0 for 1 to 9.99. Tells a
+/// number too big for a double from one too small.
+bool magnitude_above_one(std::string_view text) {
+  const size_t mark = text.find_first_of("eE");
+  const std::string_view digits = text.substr(0, mark);
+  const size_t first = digits.find_first_of("123456789");
+  if (first == std::string_view::npos) return false;
+  const size_t dot = std::min(digits.find('.'), digits.size());
+  const auto position = static_cast<int64_t>(dot) - static_cast<int64_t>(first);
+  if (mark == std::string_view::npos) return position > 0;
+  std::string_view exponent = text.substr(mark + 1);
+  if (exponent.front() == '+') exponent.remove_prefix(1);
+  int64_t power = 0;
+  const auto [end, failure] =
+      std::from_chars(exponent.data(), exponent.data() + exponent.size(), power);
+  if (failure != std::errc()) return exponent.front() != '-';
+  // Both are far below the limits of int64_t unless the exponent alone decides.
+  if (std::abs(power) > (int64_t{1} << 60)) return power > 0;
+  return position + power > 0;
+}
+
+/// Handler of boost::json::basic_parser. Its double may miss the nearest one and it has no text of
+/// long integers, so numbers are kept as text.
+class ValueBuilder {
+ public:
+  using Code = boost::json::error_code;
+  using Text = boost::json::string_view;
+
+  // NOLINTBEGIN(readability-identifier-naming): Boost.JSON looks these up by name.
+  static constexpr size_t max_object_size = SIZE_MAX;
+  static constexpr size_t max_array_size = SIZE_MAX;
+  static constexpr size_t max_key_size = SIZE_MAX;
+  static constexpr size_t max_string_size = SIZE_MAX;
+  // NOLINTEND(readability-identifier-naming)
+
+  Value release() { return std::move(result_); }
+  const std::string& refusal() const { return refusal_; }
+
+  bool on_document_begin(Code& /*code*/) { return true; }
+  bool on_document_end(Code& /*code*/) { return true; }
+  bool on_comment_part(Text /*text*/, Code& /*code*/) { return true; }
+  bool on_comment(Text /*text*/, Code& /*code*/) { return true; }
+
+  bool on_object_begin(Code& /*code*/) {
+    open_.emplace_back();
+    return true;
+  }
+  bool on_object_end(size_t /*members*/, Code& /*code*/) {
+    Value::Object members = std::move(open_.back().members);
+    open_.pop_back();
+    return put(Value(std::move(members)));
+  }
+  bool on_array_begin(Code& /*code*/) {
+    open_.emplace_back();
+    open_.back().is_array = true;
+    return true;
+  }
+  bool on_array_end(size_t /*elements*/, Code& /*code*/) {
+    Value::Array elements = std::move(open_.back().elements);
+    open_.pop_back();
+    return put(Value(std::move(elements)));
+  }
+  bool on_key_part(Text text, size_t /*total*/, Code& /*code*/) { return append(text); }
+  bool on_key(Text text, size_t /*total*/, Code& /*code*/) {
+    append(text);
+    open_.back().name = std::exchange(text_, {});
+    return true;
+  }
+  bool on_string_part(Text text, size_t /*total*/, Code& /*code*/) { return append(text); }
+  bool on_string(Text text, size_t /*total*/, Code& /*code*/) {
+    append(text);
+    return put(Value(std::exchange(text_, {})));
+  }
+  bool on_number_part(Text text, Code& /*code*/) { return append(text); }
+  bool on_int64(int64_t /*value*/, Text text, Code& code) { return put_number(text, code); }
+  bool on_uint64(uint64_t /*value*/, Text text, Code& code) { return put_number(text, code); }
+  bool on_double(double /*value*/, Text text, Code& code) { return put_number(text, code); }
+  bool on_bool(bool value, Code& /*code*/) { return put(Value(value)); }
+  bool on_null(Code& /*code*/) { return put(Value()); }
+
+ private:
+  /// An array or object whose end has not come yet.
+  struct Container {
+    bool is_array = false;
+    Value::Array elements;
+    Value::Object members;
+    std::string name;                               // of the member to come
+    std::unordered_map<std::string, size_t> index;  // of the members so far
+  };
+
+  bool append(Text text) {
+    text_.append(text.data(), text.size());
+    return true;
+  }
+
+  bool put_number(Text text, Code& code) {
+    append(text);
+    Number number{std::exchange(text_, {})};
+    if (!number.is_integer() && !std::isfinite(number.as_double())) {
+      refusal_ = fmt::format("number {} does not fit a double", printable(number.text, 40));
+      code = boost::json::error::syntax;
+      return false;
+    }
+    return put(Value(std::move(number)));
+  }
+
+  bool put(Value value) {
+    if (open_.empty()) {
+      result_ = std::move(value);
+      return true;
+    }
+    Container& container = open_.back();
+    if (container.is_array) {
+      container.elements.push_back(std::move(value));
+      return true;
+    }
+    const auto [at, added] = container.index.try_emplace(container.name, container.members.size());
+    if (added) {
+      container.members.push_back({std::move(container.name), std::move(value)});
+    } else {
+      container.members[at->second].value = std::move(value);
+    }
+    return true;
+  }
+
+  std::vector<Container> open_;  // outermost first
+  std::string text_;             // of the key, string or number that is being read
+  std::string refusal_;          // why the handler stopped the parser
+  Value result_;
+};
+
+[[noreturn]] void fail(std::string_view what, size_t byte) {
+  throw Error(ErrorCode::kBadInput, fmt::format("{} (byte {})", what, byte));
+}
+
+[[noreturn]] void throw_parse_error(std::string_view text,
+                                    size_t at,
+                                    const std::string& refusal,
+                                    const boost::json::error_code& code) {
+  if (!refusal.empty()) fail(refusal, at);
+  // The parser calls ill-formed UTF-8 a syntax error, a few bytes away at most.
+  for (size_t i = 0; i < text.size() && i < at + 4;) {
+    const size_t length = utf8_length(text.substr(i));
+    if (length == 0) fail("ill-formed UTF-8", i);
+    i += length;
+  }
+  if (!code) fail("text after the end of the JSON document", at);
+  if (code == boost::json::error::too_deep)
+    fail(fmt::format("JSON nested more than {} deep", kMaxDepth), at);
+  if (code == boost::json::error::incomplete) fail("the JSON text is cut off", at);
+  fail(fmt::format("not JSON: {}", code.message()), at);
+}
+
+}  // namespace
+
+std::optional<int64_t> Number::as_int64() const {
+  int64_t value = 0;
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (failure != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+double Number::as_double() const {
+  double value = 0.0;
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (failure == std::errc()) return value;
+  const double size = magnitude_above_one(text) ? std::numeric_limits<double>::infinity() : 0.0;
+  return text.starts_with('-') ? -size : size;
+}
+
+Value::Value(Array value) : data_(std::move(value)) {}
+Value::Value(Object value) : data_(std::move(value)) {}
+
+const Value* Value::find(std::string_view name) const {
+  if (!is_object()) return nullptr;
+  for (const Member& member : object()) {
+    if (member.name == name) return &member.value;
+  }
+  return nullptr;
+}
+
+const Value* Value::find_set(std::string_view name) const {
+  const Value* value = find(name);
+  return value == nullptr || value->is_null() ? nullptr : value;
+}
+
+bool Value::is_empty() const {
+  switch (kind()) {
+    case Kind::kNull:
+      return true;
+    case Kind::kBool:
+      return !boolean();
+    case Kind::kNumber:
+      return number().as_double() == 0.0;
+    case Kind::kString:
+      return string().empty();
+    case Kind::kArray:
+      return array().empty();
+    case Kind::kObject:
+      return object().empty();
+  }
+  return true;
+}
+
+Value parse_value(std::string_view json) {
+  boost::json::parse_options options;
+  options.max_depth = kMaxDepth;
+  boost::json::basic_parser<ValueBuilder> parser(options);
+  boost::json::error_code code;
+  const size_t used = parser.write_some(false, json.data(), json.size(), code);
+  if (code || used < json.size()) throw_parse_error(json, used, parser.handler().refusal(), code);
+  return parser.handler().release();
+}
+
+std::string_view kind_name(const Value& value) {
+  switch (value.kind()) {
+    case Value::Kind::kNull:
+      return "null";
+    case Value::Kind::kBool:
+      return "a boolean";
+    case Value::Kind::kNumber:
+      return "a number";
+    case Value::Kind::kString:
+      return "a string";
+    case Value::Kind::kArray:
+      return "an array";
+    case Value::Kind::kObject:
+      return "an object";
+  }
+  return "nothing";
+}
+
+}  // namespace facet
