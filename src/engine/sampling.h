@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/ids.h"
+
+namespace facet {
+
+/// How the next token is chosen (server-api 5.7). The defaults change nothing and draw from the
+/// whole distribution.
+struct SamplingParams {
+  float temperature = 1.0F;         ///< >= 0; below 1e-5 the largest logit is taken
+  int32_t top_k = 0;                ///< >= 0; 0: all
+  float top_p = 1.0F;               ///< (0, 1]
+  float min_p = 0.0F;               ///< [0, 1]
+  float repetition_penalty = 1.0F;  ///< > 0, on tokens of prompt and output
+  float presence_penalty = 0.0F;    ///< on tokens of the output
+  float frequency_penalty = 0.0F;   ///< on tokens of the output, times their count
+  uint64_t seed = 0;
+  int32_t choice = 0;  ///< which of several answers to one prompt this is
+  std::vector<std::pair<int32_t, float>> logit_bias;
+
+  /// Throws Error{kUsage} naming the first field out of range (NaN included), what was found and
+  /// what was wanted.
+  void validate() const;
+};
+
+/// Chooses the tokens of one sequence. What is drawn depends on (seed, choice, position) and the
+/// logits alone, never on other sequences or on how the prompt was chunked.
+class Sampler {
+ public:
+  /// `never` are ids that may not be sampled at all.
+  Sampler(SamplingParams params, std::vector<int32_t> never);
+
+  /// Counts a token of the prompt or of the output for the penalties.
+  void see_prompt(std::span<const int32_t> ids);
+  void see_output(int32_t id);
+
+  /// The token for `position` (the number of tokens before it), from logits [V] in float32 after
+  /// the soft cap. `banned` are ids to leave out this time (end tokens before min_tokens). `logits`
+  /// is overwritten. -1 if nothing may be sampled.
+  int32_t sample(std::span<float> logits, int64_t position, std::span<const int32_t> banned);
+
+ private:
+  void adjust(std::span<float> logits, std::span<const int32_t> banned) const;
+  int32_t draw(std::span<const float> logits, int64_t position);
+
+  const SamplingParams params_;
+  const std::vector<int32_t> never_;
+  std::unordered_map<int32_t, int32_t> output_counts_;
+  std::unordered_map<int32_t, bool> seen_;             // tokens of prompt or output
+  std::vector<std::pair<float, int32_t>> candidates_;  // scratch: logit, id
+};
+
+/// A uniform number in [0, 1) that depends on its key alone: 24 bits of Philox4x32-10 (Salmon et
+/// al., SC 2011) under key `seed`, counter (position, choice).
+float keyed_uniform(uint64_t seed, int32_t choice, int64_t position);
+
+}  // namespace facet

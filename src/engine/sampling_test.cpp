@@ -1,0 +1,135 @@
+#include "engine/sampling.h"
+
+#include <cmath>
+#include <gtest/gtest.h>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "base/error.h"
+
+namespace facet {
+namespace {
+
+constexpr int64_t kDraws = 20000;
+
+/// How often each id is drawn over many positions.
+std::map<int32_t, double> frequencies(const SamplingParams& params,
+                                      const std::vector<float>& logits) {
+  std::map<int32_t, double> counts;
+  Sampler sampler(params, {});
+  for (int64_t position = 0; position < kDraws; ++position) {
+    std::vector<float> copy = logits;
+    counts[sampler.sample(copy, position, {})] += 1.0 / kDraws;
+  }
+  return counts;
+}
+
+int32_t sample_once(const SamplingParams& params, std::vector<float> logits) {
+  return Sampler(params, {}).sample(logits, 0, {});
+}
+
+TEST(KeyedUniform, MatchesThePublishedPhiloxVector) {
+  // Random123's known answer for philox4x32-10 with counter and key zero begins 6627e8d5.
+  EXPECT_EQ(keyed_uniform(0, 0, 0), static_cast<float>(0x6627e8) * 0x1p-24F);
+}
+
+TEST(KeyedUniform, DependsOnEachPartOfItsKey) {
+  std::set<float> seen;
+  for (const uint64_t seed : {uint64_t{1}, uint64_t{2}, uint64_t{1} << 40}) {
+    for (const int32_t choice : {0, 1}) {
+      for (const int64_t position : {int64_t{0}, int64_t{1}, int64_t{1} << 35}) {
+        seen.insert(keyed_uniform(seed, choice, position));
+      }
+    }
+  }
+  EXPECT_EQ(seen.size(), 18u);
+}
+
+TEST(Sampler, GreedyTakesTheLargestAndTheLowestIdOfEquals) {
+  EXPECT_EQ(sample_once({.temperature = 0.0F}, {1, 3, 3, 2}), 1);
+  EXPECT_EQ(sample_once({.temperature = 5.0F, .top_k = 1}, {1, 3, 3, 2}), 1);
+}
+
+TEST(Sampler, DrawsFromTheSoftmaxAfterTemperature) {
+  const std::vector<float> logits = {0.0F, std::log(2.0F), std::log(5.0F)};
+  const auto plain = frequencies({}, logits);
+  EXPECT_NEAR(plain.at(0), 1.0 / 8, 0.01);
+  EXPECT_NEAR(plain.at(1), 2.0 / 8, 0.01);
+  EXPECT_NEAR(plain.at(2), 5.0 / 8, 0.01);
+  const auto warm = frequencies({.temperature = 2.0F}, logits);
+  const double sum = 1 + std::sqrt(2.0) + std::sqrt(5.0);
+  EXPECT_NEAR(warm.at(2), std::sqrt(5.0) / sum, 0.01);
+}
+
+TEST(Sampler, TopKThenTopPThenMinP) {
+  const std::vector<float> logits = {std::log(4.0F), std::log(3.0F), std::log(2.0F),
+                                     std::log(1.0F)};
+  EXPECT_EQ(frequencies({.top_k = 2}, logits).size(), 2u);
+  // Of the three that top_k leaves, 4/9 + 3/9 reach 0.7; of all four, 4/10 + 3/10 do.
+  EXPECT_EQ(frequencies({.top_k = 3, .top_p = 0.7F}, logits).size(), 2u);
+  EXPECT_EQ(frequencies({.top_p = 0.71F}, logits).size(), 3u);
+  EXPECT_EQ(frequencies({.min_p = 0.4F}, logits).size(), 3u);
+  EXPECT_EQ(frequencies({.top_p = 1e-6F}, logits).size(), 1u);
+}
+
+TEST(Sampler, TiesAtABorderKeepTheLowerIds) {
+  const auto drawn = frequencies({.top_k = 2}, {1.0F, 1.0F, 1.0F});
+  EXPECT_TRUE(drawn.contains(0) && drawn.contains(1));
+  EXPECT_FALSE(drawn.contains(2));
+}
+
+TEST(Sampler, PenaltiesAndBias) {
+  SamplingParams params = {.temperature = 0.0F, .repetition_penalty = 2.0F};
+  Sampler repeat(params, {});
+  repeat.see_prompt(std::vector<int32_t>{0, 1});
+  std::vector<float> logits = {4.0F, -1.0F, 2.5F};
+  EXPECT_EQ(repeat.sample(logits, 0, {}), 2);
+  EXPECT_EQ(logits, (std::vector<float>{2.0F, -2.0F, 2.5F}));
+
+  params = {.temperature = 0.0F, .presence_penalty = 1.0F, .frequency_penalty = 0.5F};
+  Sampler counts(params, {});
+  counts.see_prompt(std::vector<int32_t>{1});  // prompts do not count here
+  counts.see_output(0);
+  counts.see_output(0);
+  logits = {4.0F, 2.5F};
+  EXPECT_EQ(counts.sample(logits, 0, {}), 1);
+  EXPECT_EQ(logits, (std::vector<float>{2.0F, 2.5F}));
+
+  params = {.temperature = 0.0F, .logit_bias = {{2, 100.0F}}};
+  EXPECT_EQ(sample_once(params, {3.0F, 2.0F, 1.0F}), 2);
+}
+
+TEST(Sampler, NeverAndBannedIdsAreLeftOut) {
+  Sampler sampler({.temperature = 0.0F}, {1});
+  std::vector<float> logits = {1.0F, 9.0F, 5.0F};
+  EXPECT_EQ(sampler.sample(logits, 0, std::vector<int32_t>{2}), 0);
+  logits = {1.0F, 9.0F, 5.0F};
+  EXPECT_EQ(sampler.sample(logits, 0, std::vector<int32_t>{0, 2}), -1);
+}
+
+TEST(SamplingParams, RefusesWhatIsOutOfRangeByName) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const auto refused = [](const SamplingParams& params, const char* field) {
+    try {
+      params.validate();
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(field), std::string::npos) << error.what();
+      return error.code() == ErrorCode::kUsage;
+    }
+    return false;
+  };
+  EXPECT_TRUE(refused({.temperature = nan}, "temperature"));
+  EXPECT_TRUE(refused({.temperature = -0.1F}, "temperature"));
+  EXPECT_TRUE(refused({.top_k = -1}, "top_k"));
+  EXPECT_TRUE(refused({.top_p = 0.0F}, "top_p"));
+  EXPECT_TRUE(refused({.top_p = nan}, "top_p"));
+  EXPECT_TRUE(refused({.min_p = 1.5F}, "min_p"));
+  EXPECT_TRUE(refused({.repetition_penalty = 0.0F}, "repetition_penalty"));
+  EXPECT_TRUE(refused({.presence_penalty = nan}, "presence_penalty"));
+  EXPECT_TRUE(refused({.frequency_penalty = 3.0F}, "frequency_penalty"));
+  EXPECT_NO_THROW(SamplingParams{}.validate());
+}
+
+}  // namespace
+}  // namespace facet
