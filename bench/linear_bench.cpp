@@ -3,6 +3,8 @@
 //
 // Usage: linear_bench [threads]
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>

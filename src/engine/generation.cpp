@@ -69,13 +69,13 @@ GenerationResult Generation::run(std::span<const int32_t> prompt,
       result.times.prompt_s = seconds_since(start);
     }
     if (std::find(params.end_ids.begin(), params.end_ids.end(), id) != params.end_ids.end()) {
-      result.cause = FinishCause::kEndToken;
+      result.cause = GenerationEnd::kEndToken;
       result.end_id = id;
       break;
     }
     sampler.see_output(id);
     if (!on_token(id)) {
-      result.cause = FinishCause::kStopped;
+      result.cause = GenerationEnd::kStopped;
       break;
     }
     if (result.times.generated_tokens < params.max_tokens) logits = feed({&id, 1});

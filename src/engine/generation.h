@@ -11,7 +11,7 @@
 namespace facet {
 
 /// Why a generation ended.
-enum class FinishCause {
+enum class GenerationEnd {
   kEndToken,  ///< the model wrote one of end_ids; it is not among the ids handed out
   kLength,    ///< max_tokens, or no position left
   kStopped,   ///< on_token said so
@@ -32,7 +32,7 @@ struct GenerationTimes {
 };
 
 struct GenerationResult {
-  FinishCause cause = FinishCause::kLength;
+  GenerationEnd cause = GenerationEnd::kLength;
   int32_t end_id = -1;  ///< the end token, if that was the cause
   GenerationTimes times;
 };

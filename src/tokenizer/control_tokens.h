@@ -1,10 +1,10 @@
 #pragma once
 
-#include "base/ids.h"
-
 #include <array>
 #include <cstdint>
 #include <string_view>
+
+#include "base/ids.h"
 
 namespace facet {
 
@@ -66,9 +66,7 @@ inline constexpr std::array<ControlToken, 24> kControlTokens{{
     {control::kToolCallOpen, "<|tool_call>", ControlRole::kSampled, ControlKind::kText},
     {control::kToolCallClose, "<tool_call|>", ControlRole::kSampled, ControlKind::kText},
     {control::kToolResponseOpen, "<|tool_response>", ControlRole::kEndsAnswer, ControlKind::kText},
-    {control::kToolResponseClose,
-     "<tool_response|>",
-     ControlRole::kNeverSampled,
+    {control::kToolResponseClose, "<tool_response|>", ControlRole::kNeverSampled,
      ControlKind::kText},
     {control::kStringDelimiter, "<|\"|>", ControlRole::kSampled, ControlKind::kText},
     {control::kThink, "<|think|>", ControlRole::kNeverSampled, ControlKind::kText},

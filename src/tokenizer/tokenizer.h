@@ -1,7 +1,5 @@
 #pragma once
 
-#include "base/ids.h"
-
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -9,6 +7,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "base/ids.h"
 
 namespace facet {
 
@@ -19,7 +19,7 @@ enum class ControlTokens { kIgnore, kRecognise };
 /// Decoding: are control tokens left out or shown as their text?
 enum class ControlText { kDrop, kShow };
 
-class Vocabulary;
+struct Vocabulary;
 class PieceCache;
 
 /// Byte-pair encoding as a `tokenizer.json` of Gemma 4 describes it: spaces become U+2581,
@@ -74,6 +74,7 @@ class Tokenizer {
  private:
   friend class Encoder;
   explicit Tokenizer(std::unique_ptr<const Vocabulary> vocabulary);
+  void check_id(TokenId id) const;
 
   std::unique_ptr<const Vocabulary> vocabulary_;
 };

@@ -30,7 +30,7 @@ class TokenizerHandler {
   // NOLINTEND(readability-identifier-naming)
 
   explicit TokenizerHandler(std::string_view json) : json_(json) {
-    // A byte of JSON cannot hold more than these; one allocation instead of twenty.
+    // What a compact file of this size holds; one allocation instead of twenty.
     result_.vocab.reserve(json.size() / 48);
     result_.merges.reserve(json.size() / 24);
   }
@@ -168,7 +168,8 @@ class TokenizerHandler {
     return add_scalar(text, "a number", code);
   }
   bool on_bool(bool value, Code& code) {
-    if (place_ != Place::kAddedToken) return add_scalar(value ? "true" : "false", "a boolean", code);
+    if (place_ != Place::kAddedToken)
+      return add_scalar(value ? "true" : "false", "a boolean", code);
     AddedToken& token = result_.added_tokens.back();
     if (field_ == "single_word") token.single_word = value;
     if (field_ == "lstrip") token.lstrip = value;
@@ -243,8 +244,8 @@ class TokenizerHandler {
   std::string_view kept(Text part) {
     // Compared as std::less orders them: `part` may lie in a buffer of the parser.
     const std::less<> before;
-    const bool in_json = !before(part.data(), json_.data()) &&
-                         before(part.data(), json_.data() + json_.size());
+    const bool in_json =
+        !before(part.data(), json_.data()) && before(part.data(), json_.data() + json_.size());
     if (parts_.empty() && in_json) return {part.data(), part.size()};
     return result_.unescaped.emplace_back(whole(part));
   }
@@ -261,9 +262,9 @@ class TokenizerHandler {
   std::vector<size_t> open_;
   int32_t arrays_ = 0;
 
-  std::string_view key_;        // of model.vocab
-  std::string field_;           // of an added token
-  std::string_view pair_[2];    // of a merge
+  std::string_view key_;      // of model.vocab
+  std::string field_;         // of an added token
+  std::string_view pair_[2];  // of a merge
   size_t halves_ = 0;
 };
 

@@ -23,8 +23,7 @@ Utf8Head utf8_head(std::string_view text) {
       while (candidate.size() < 4) {
         candidate += fill;
         if (utf8_length(candidate) == candidate.size()) {
-          return {length,
-                  length == text.size() ? Utf8State::kUnfinished : Utf8State::kIllFormed};
+          return {length, length == text.size() ? Utf8State::kUnfinished : Utf8State::kIllFormed};
         }
       }
     }

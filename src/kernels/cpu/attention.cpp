@@ -22,8 +22,7 @@ HWY_BEFORE_NAMESPACE();
 namespace facet::cpu::HWY_NAMESPACE {
 namespace {
 
-/// Positions whose keys or values are floats at a time.
-constexpr int64_t kTile = 8;
+constexpr int64_t kTile = kAttentionTile;
 constexpr int32_t kTileKeys = 4;
 
 /// The parts of AttendArgs::scratch. Rows of D floats are padded with zeros to whole vectors.
@@ -255,9 +254,8 @@ namespace facet::cpu {
 
 int64_t attend_scratch(int32_t head_dim) {
   constexpr int64_t kMostLanes = 16;
-  constexpr int64_t kTilePositions = 8;
   const int64_t stride = (head_dim + kMostLanes - 1) / kMostLanes * kMostLanes;
-  return (2 * kMaxQueries + kTilePositions) * stride + kMaxQueries * kAttentionPart;
+  return (int64_t{2} * kMaxQueries + kAttentionTile) * stride + kMaxQueries * kAttentionPart;
 }
 
 void set_attention_kernels(Isa isa, KernelTable& table) {

@@ -17,8 +17,8 @@
 namespace facet::cpu {
 
 struct CpuOptions {
-  std::optional<Isa> isa;  ///< unset: best_isa()
-  int32_t threads = 0;     ///< the caller's included; 0: one per core this process may use
+  std::optional<Isa> isa = std::nullopt;  ///< unset: best_isa()
+  int32_t threads = 0;  ///< the caller's included; 0: one per core this process may use
 };
 
 /// Every op on the processor's own vectors, over a pool of threads that it owns. One caller at a

@@ -120,46 +120,71 @@ HWY_INLINE Chunk load_fp8_chunk(const uint8_t* p) {
 
 // ---- 4-bit codes ----
 
-/// The values of the 16 codes as BF16, low and high bytes apart.
+/// The values of the 16 codes.
 struct NibbleTable {
-  uint8_t low[16];
-  uint8_t high[16];
+  float value[16];
+  uint8_t low[16];   // of their BF16 bits
+  uint8_t high[16];  // of their BF16 bits
 };
 
-/// kChunk codes, low nibble first, to their values.
-HWY_INLINE Chunk load_nibbles(const uint8_t* p, const NibbleTable& table) {
-  const auto pairs = hn::PromoteTo(DU16(), hn::LoadU(HalfU8(), p));
-  const auto spread = hn::Or(pairs, hn::ShiftLeft<4>(pairs));
-  const auto codes =
-      hn::BitCast(DU8(), hn::And(spread, hn::Set(DU16(), uint16_t{0x0f0f})));  // one a byte
-  const auto low = hn::TableLookupBytes(hn::LoadDup128(DU8(), table.low), codes);
-  const auto high = hn::TableLookupBytes(hn::LoadDup128(DU8(), table.high), codes);
-  // Of each 16 columns, the first eight and the last eight.
-  const auto a = hn::ZipLower(DU16(), low, high);
-  const auto b = hn::ZipUpper(DU16(), low, high);
 #if HWY_TARGET == HWY_AVX3
-  const HalfU16 half;
-  const auto a0 = hn::LowerHalf(half, a);
-  const auto b0 = hn::LowerHalf(half, b);
-  const auto a1 = hn::UpperHalf(half, a);
-  const auto b1 = hn::UpperHalf(half, b);
-  return {{bf16_to_float(hn::ConcatLowerLower(half, b0, a0)),
-           bf16_to_float(hn::ConcatUpperUpper(half, b0, a0)),
-           bf16_to_float(hn::ConcatLowerLower(half, b1, a1)),
-           bf16_to_float(hn::ConcatUpperUpper(half, b1, a1))}};
+/// kChunk codes, low nibble first, to their values: each vector's 16 codes move to the low bits of
+/// its 16 lanes, which select from the table.
+HWY_INLINE Chunk load_nibbles(const uint8_t* p, const NibbleTable& table) {
+  alignas(64) static constexpr uint32_t kWord[16] = {0, 0, 0, 0, 0, 0, 0, 0,
+                                                     1, 1, 1, 1, 1, 1, 1, 1};
+  alignas(64) static constexpr uint32_t kShift[16] = {0, 4, 8, 12, 16, 20, 24, 28,
+                                                      0, 4, 8, 12, 16, 20, 24, 28};
+  const hn::Repartition<uint64_t, D> d64;
+  const auto words = hn::IndicesFromVec(DU32(), hn::Load(DU32(), kWord));
+  const auto shifts = hn::Load(DU32(), kShift);
+  const V values = load(table.value);
+  Chunk c;
+#pragma GCC unroll 8
+  for (int64_t i = 0; i < 4; ++i) {
+    uint64_t codes = 0;
+    std::memcpy(&codes, p + 8 * i, sizeof(codes));
+    const auto both = hn::BitCast(DU32(), hn::Set(d64, codes));
+    const auto lanes = hn::Shr(hn::TableLookupLanes(both, words), shifts);
+    // Of an index the instruction reads the low four bits.
+    c.v[i] = hn::TableLookupLanes(values, hn::IndicesFromVec(D(), lanes));
+  }
+  return c;
+}
 #else
-  const HalfU16 half;
-  const V a0 = bf16_to_float(hn::LowerHalf(half, a));
-  const V a1 = bf16_to_float(hn::UpperHalf(half, a));
-  const V b0 = bf16_to_float(hn::LowerHalf(half, b));
-  const V b1 = bf16_to_float(hn::UpperHalf(half, b));
+/// kChunk codes, low nibble first, each in the low half of a 16-bit pair; in the order that
+/// load_nibbles' interleaving turns into ascending columns.
+HWY_INLINE hn::Vec<DU16> spread_bytes(const uint8_t* p) {
 #if HWY_TARGET == HWY_AVX2
-  return {{a0, b0, a1, b1}};
+  // Interleaving works within halves of a vector, so each half gets the columns that belong there:
+  // 0-3, 8-11, 16-19, 24-27 and 4-7, 12-15, 20-23, 28-31, two a byte. 128 and above give zero.
+  HWY_ALIGN static constexpr uint8_t kPlace[32] = {
+      0, 255, 1, 255, 4, 255, 5, 255, 8,  255, 9,  255, 12, 255, 13, 255,
+      2, 255, 3, 255, 6, 255, 7, 255, 10, 255, 11, 255, 14, 255, 15, 255};
+  return hn::BitCast(DU16(),
+                     hn::TableLookupBytesOr0(hn::LoadDup128(DU8(), p), hn::Load(DU8(), kPlace)));
 #else
-  return {{a0, a1, b0, b1}};
-#endif
+  return hn::PromoteTo(DU16(), hn::LoadU(HalfU8(), p));
 #endif
 }
+
+/// kChunk codes, low nibble first, to their values: by way of the two bytes of their BF16 bits,
+/// which are the upper half of a float.
+HWY_INLINE Chunk load_nibbles(const uint8_t* p, const NibbleTable& table) {
+  const auto pairs = spread_bytes(p);
+  const auto codes = hn::BitCast(
+      DU8(), hn::And(hn::Or(pairs, hn::ShiftLeft<4>(pairs)), hn::Set(DU16(), uint16_t{0x0f0f})));
+  const auto low = hn::TableLookupBytes(hn::LoadDup128(DU8(), table.low), codes);
+  const auto high = hn::TableLookupBytes(hn::LoadDup128(DU8(), table.high), codes);
+  const auto a = hn::ZipLower(DU16(), low, high);
+  const auto b = hn::ZipUpper(DU16(), low, high);
+  const auto zeros = hn::Zero(DU16());
+  return {{hn::BitCast(D(), hn::ZipLower(DU32(), zeros, a)),
+           hn::BitCast(D(), hn::ZipUpper(DU32(), zeros, a)),
+           hn::BitCast(D(), hn::ZipLower(DU32(), zeros, b)),
+           hn::BitCast(D(), hn::ZipUpper(DU32(), zeros, b))}};
+}
+#endif
 
 /// c.v[i] *= the scale of its 16 columns; `column` is that of c.v[0] within the block.
 HWY_INLINE Chunk times_scales(Chunk c, const BlockScales& scales, int64_t column) {
@@ -176,11 +201,14 @@ HWY_INLINE Chunk times_scales(Chunk c, const BlockScales& scales, int64_t column
 //   offset   of a column in a row's codes, in bytes; column a multiple of kChunk
 //   chunk    kChunk weights from p on; `column` counts from the block's begin
 
-inline void no_scales(const WeightMatrix& /*w*/,
+/// A format of plain values.
+struct Unscaled {
+  static void prepare(const WeightMatrix& /*w*/,
                       int64_t /*row*/,
                       int64_t /*begin*/,
                       int64_t /*count*/,
                       BlockScales& /*scales*/) {}
+};
 
 /// read_float of w.scales, without a call for the usual types.
 inline float read_scale(const WeightMatrix& w, int64_t index) {
@@ -192,8 +220,7 @@ inline float read_scale(const WeightMatrix& w, int64_t index) {
   return read_float(w.scales, w.scale_dtype, index);
 }
 
-struct F32Format {
-  static constexpr auto prepare = no_scales;
+struct F32Format : Unscaled {
   static constexpr int64_t offset(int64_t column) { return 4 * column; }
   static HWY_INLINE Chunk chunk(const uint8_t* p, const BlockScales& /*s*/, int64_t /*column*/) {
     Chunk c;
@@ -205,8 +232,7 @@ struct F32Format {
   }
 };
 
-struct BF16Format {
-  static constexpr auto prepare = no_scales;
+struct BF16Format : Unscaled {
   static constexpr int64_t offset(int64_t column) { return 2 * column; }
   static HWY_INLINE Chunk chunk(const uint8_t* p, const BlockScales& /*s*/, int64_t /*column*/) {
     return {{load_bf16(p), load_bf16(p + 2 * kLanes), load_bf16(p + 4 * kLanes),
@@ -214,8 +240,7 @@ struct BF16Format {
   }
 };
 
-struct F16Format {
-  static constexpr auto prepare = no_scales;
+struct F16Format : Unscaled {
   static constexpr int64_t offset(int64_t column) { return 2 * column; }
   static HWY_INLINE Chunk chunk(const uint8_t* p, const BlockScales& /*s*/, int64_t /*column*/) {
     return {{load_f16(p), load_f16(p + 2 * kLanes), load_f16(p + 4 * kLanes),
@@ -251,6 +276,8 @@ struct Fp8Format {
 
 struct Nvfp4Format {
   static constexpr NibbleTable kTable = {
+      {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F, -0.0F, -0.5F, -1.0F, -1.5F, -2.0F, -3.0F,
+       -4.0F, -6.0F},
       {0, 0, 0x80, 0xc0, 0, 0x40, 0x80, 0xc0, 0, 0, 0x80, 0xc0, 0, 0x40, 0x80, 0xc0},
       {0, 0x3f, 0x3f, 0x3f, 0x40, 0x40, 0x40, 0x40, 0x80, 0xbf, 0xbf, 0xbf, 0xc0, 0xc0, 0xc0,
        0xc0}};
@@ -276,18 +303,21 @@ struct Nvfp4Format {
 /// Groups of a multiple of 16 columns.
 struct Int4Format {
   static constexpr NibbleTable kTable = {
+      {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7},
       {0, 0xe0, 0xc0, 0xa0, 0x80, 0x40, 0, 0x80, 0, 0x80, 0, 0x40, 0x80, 0xa0, 0xc0, 0xe0},
       {0xc1, 0xc0, 0xc0, 0xc0, 0xc0, 0xc0, 0xc0, 0xbf, 0, 0x3f, 0x40, 0x40, 0x40, 0x40, 0x40,
        0x40}};
 
   static void prepare(
       const WeightMatrix& w, int64_t row, int64_t begin, int64_t count, BlockScales& scales) {
-    int64_t group = begin / w.group_size;
-    const int64_t row_begin = row * (w.cols / w.group_size);
-    for (int64_t c = 0; c < count; ++group) {
-      const float scale = read_scale(w, row_begin + group);
-      const int64_t end = std::min(count, (group + 1) * w.group_size - begin);
-      for (; c < end; c += kScaleCols) scales.s[c / kScaleCols] = scale;
+    // Rows are whole groups, so groups can be counted through all of them.
+    const auto size = static_cast<uint64_t>(w.group_size);
+    const auto first = static_cast<uint64_t>(row * w.cols + begin);
+    auto group = static_cast<int64_t>(first / size);
+    auto end = static_cast<int64_t>(size - first % size);
+    for (int64_t c = 0; c < count; ++group, end += w.group_size) {
+      const float scale = read_scale(w, group);
+      for (; c < std::min(count, end); c += kScaleCols) scales.s[c / kScaleCols] = scale;
     }
   }
   static constexpr int64_t offset(int64_t column) { return column / 2; }

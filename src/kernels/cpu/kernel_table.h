@@ -25,6 +25,8 @@ struct LinearArgs {
 /// Positions that one call of `attend` covers. Their boundaries are absolute positions, so what a
 /// row sees in one does not depend on where the row's step began.
 inline constexpr int64_t kAttentionPart = 256;
+/// Positions whose keys or values are floats at a time.
+inline constexpr int64_t kAttentionTile = 8;
 /// Queries (pairs of a row and a head) of one call.
 inline constexpr int32_t kMaxQueries = 16;
 

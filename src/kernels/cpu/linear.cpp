@@ -15,6 +15,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/linear.cpp"
 #include <algorithm>
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // compiles this file once per target; must precede highway.h
 #include <hwy/highway.h>
 #include <type_traits>
@@ -65,7 +66,15 @@ void add_tail(const LinearArgs& args,
   }
 }
 
-/// out[token + t][row + r], t < T, r < R.
+/// Asks for the cache lines of Bytes bytes from p on, which need not be ours.
+template <int64_t Bytes>
+HWY_INLINE void prefetch(const uint8_t* p) {
+#pragma GCC unroll 8
+  for (int64_t i = 0; i < Bytes; i += 64) hwy::Prefetch(p + i);
+}
+
+/// out[token + t][row + r], t < T, r < R. While it works it asks for the next R rows: rows are too
+/// short for the processor's own prefetching to get under way.
 template <class Format, int R, int T>
 void direct_tile(const LinearArgs& args, int64_t row, int64_t token) {
   const WeightMatrix& w = *args.w;
@@ -91,7 +100,9 @@ void direct_tile(const LinearArgs& args, int64_t row, int64_t token) {
     for (int64_t c = begin; c < end; c += kChunk) {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        const Chunk chunk = Format::chunk(codes[r] + Format::offset(c), scales[r], c - begin);
+        const uint8_t* p = codes[r] + Format::offset(c);
+        prefetch<Format::offset(kChunk)>(p + R * Format::offset(w.cols));
+        const Chunk chunk = Format::chunk(p, scales[r], c - begin);
 #pragma GCC unroll 8
         for (int t = 0; t < T; ++t) {
 #pragma GCC unroll 8

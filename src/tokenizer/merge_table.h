@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/ids.h"
+
+namespace facet {
+
+class EntryTable;
+class PieceIndex;
+
+/// Which neighbours merge, how early, and into what.
+class MergeTable {
+ public:
+  static constexpr int32_t kNone = INT32_MAX;
+  static constexpr int32_t kMaxEntries = 1 << 21;
+  static constexpr int32_t kMaxMerges = 1 << 22;
+
+  /// Rank of a merge is its index in `merges`. Throws Error{kBadCheckpoint} for halves or results
+  /// that are not in the vocabulary, for a merge that is listed twice, and for one that takes or
+  /// makes an entry for which `refused[id]` holds.
+  MergeTable(const std::vector<std::pair<std::string_view, std::string_view>>& merges,
+             const EntryTable& entries,
+             const PieceIndex& index,
+             const std::vector<bool>& refused);
+
+  int32_t size() const { return static_cast<int32_t>(results_.size()); }
+  /// The rank of the merge of these neighbours; lower goes first; kNone if they do not merge.
+  int32_t rank(TokenId left, TokenId right) const;
+  TokenId result(int32_t rank) const { return results_[static_cast<size_t>(rank)]; }
+
+ private:
+  void insert(int32_t rank, TokenId left, TokenId right);
+
+  std::vector<TokenId> results_;  // by rank
+  std::vector<uint64_t> slots_;   // left 21 bits, right 21 bits, rank 22 bits; linear probing
+  uint32_t shift_;                // the hash's top bits choose the slot
+};
+
+}  // namespace facet
