@@ -1,10 +1,10 @@
 #include "chat/argument_values.h"
 
-#include "chat/whitespace.h"
-
 #include <boost/json/parse.hpp>
 #include <fmt/core.h>
 #include <optional>
+
+#include "chat/whitespace.h"
 
 namespace facet {
 namespace {
@@ -72,13 +72,27 @@ std::string quoted(std::string_view text) {
 void append_escaped(std::string& json, std::string_view text) {
   for (const char c : text) {
     switch (c) {
-      case '"': json += "\\\""; break;
-      case '\\': json += "\\\\"; break;
-      case '\b': json += "\\b"; break;
-      case '\f': json += "\\f"; break;
-      case '\n': json += "\\n"; break;
-      case '\r': json += "\\r"; break;
-      case '\t': json += "\\t"; break;
+      case '"':
+        json += "\\\"";
+        break;
+      case '\\':
+        json += "\\\\";
+        break;
+      case '\b':
+        json += "\\b";
+        break;
+      case '\f':
+        json += "\\f";
+        break;
+      case '\n':
+        json += "\\n";
+        break;
+      case '\r':
+        json += "\\r";
+        break;
+      case '\t':
+        json += "\\t";
+        break;
       default:
         if (static_cast<unsigned char>(c) < 0x20) {
           json += fmt::format("\\u{:04x}", static_cast<unsigned>(c));

@@ -1,9 +1,9 @@
 #pragma once
 
-#include "chat/declared_tools.h"
-
 #include <string>
 #include <string_view>
+
+#include "chat/declared_tools.h"
 
 namespace facet {
 

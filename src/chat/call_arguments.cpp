@@ -1,11 +1,11 @@
 #include "chat/call_arguments.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "base/text.h"
 #include "chat/argument_values.h"
 #include "chat/whitespace.h"
-
-#include <algorithm>
 
 namespace facet {
 namespace {
@@ -36,17 +36,30 @@ size_t CallArguments::push_text(std::string_view text, std::string& json) {
 
 void CallArguments::push_character(std::string_view character, std::string& json) {
   switch (state_) {
-    case State::kKeyStart: start_key(character, json); break;
-    case State::kValueStart: start_value(character, json); break;
+    case State::kKeyStart:
+      start_key(character, json);
+      break;
+    case State::kValueStart:
+      start_value(character, json);
+      break;
     case State::kKeyDelimited:
-    case State::kValueHeld: token_ += character; break;
-    case State::kValueStreamed: push_streamed(character, json); break;
-    case State::kQuoted: push_quoted(character, json); break;
+    case State::kValueHeld:
+      token_ += character;
+      break;
+    case State::kValueStreamed:
+      push_streamed(character, json);
+      break;
+    case State::kQuoted:
+      push_quoted(character, json);
+      break;
     case State::kKeyBare:
     case State::kKeyDone:
     case State::kValueBare:
-    case State::kValueDone: push_loose(character, json); break;
-    case State::kEnded: break;
+    case State::kValueDone:
+      push_loose(character, json);
+      break;
+    case State::kEnded:
+      break;
   }
 }
 
@@ -147,7 +160,9 @@ void CallArguments::push_delimiter(std::string& json) {
       token_.clear();
       state_ = State::kKeyDelimited;
       break;
-    case State::kKeyDelimited: state_ = State::kKeyDone; break;
+    case State::kKeyDelimited:
+      state_ = State::kKeyDone;
+      break;
     case State::kValueStart:
       token_.clear();
       if (may_be_respelled(parameter())) {
@@ -167,7 +182,8 @@ void CallArguments::push_delimiter(std::string& json) {
       write_value(string_value(token_, parameter()), json);
       state_ = State::kValueDone;
       break;
-    default: in_string_ = !in_string_;
+    default:
+      in_string_ = !in_string_;
   }
 }
 

@@ -1,11 +1,11 @@
 #pragma once
 
-#include "chat/declared_tools.h"
-
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "chat/declared_tools.h"
 
 namespace facet {
 
@@ -78,12 +78,12 @@ class CallArguments {
   State state_ = State::kKeyStart;
   std::vector<Frame> frames_{{Container::kObject, 0}};  // outermost first
   std::string token_;                                   // the key or value being read
-  std::string brackets_;     // kValueStreamed: a run of '}' and ']' at the string's end so far
-  std::string top_key_;      // key of the current top-level pair
+  std::string brackets_;  // kValueStreamed: a run of '}' and ']' at the string's end so far
+  std::string top_key_;   // key of the current top-level pair
   Quoted quoted_ = Quoted::kKey;
-  bool escaped_ = false;     // kQuoted: the last character was an escaping backslash
-  int64_t groups_ = 0;       // brackets open within bare or dropped text
-  bool in_string_ = false;   // between two <|"|> within bare or dropped text
+  bool escaped_ = false;    // kQuoted: the last character was an escaping backslash
+  int64_t groups_ = 0;      // brackets open within bare or dropped text
+  bool in_string_ = false;  // between two <|"|> within bare or dropped text
 };
 
 }  // namespace facet

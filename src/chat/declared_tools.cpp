@@ -1,6 +1,7 @@
 #include "chat/declared_tools.h"
 
 #include <algorithm>
+#include <boost/json/value_to.hpp>
 #include <utility>
 
 namespace facet {

@@ -25,8 +25,7 @@ std::string_view optional_string(const Value& object,
                                  const std::string& place) {
   const Value* value = object.find_set(name);
   if (value == nullptr) return {};
-  if (!value->is_string())
-    fail_kind(fmt::format("{}.{}", place, name), value, "a string or null");
+  if (!value->is_string()) fail_kind(fmt::format("{}.{}", place, name), value, "a string or null");
   return value->string();
 }
 

@@ -1,11 +1,11 @@
 #include "chat/output_parser.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "base/text.h"
 #include "chat/whitespace.h"
 #include "tokenizer/control_tokens.h"
-
-#include <algorithm>
-#include <utility>
 
 namespace facet {
 namespace {
@@ -40,11 +40,15 @@ std::string call_name(std::string_view head) {
 
 std::string_view OutputResult::finish_reason() const {
   switch (cause) {
-    case FinishCause::kEndToken: return calls.empty() ? "stop" : "tool_calls";
-    case FinishCause::kLength: return "length";
-    case FinishCause::kAbort: return "abort";
+    case FinishCause::kEndToken:
+      return calls.empty() ? "stop" : "tool_calls";
+    case FinishCause::kLength:
+      return "length";
+    case FinishCause::kAbort:
+      return "abort";
     case FinishCause::kStopToken:
-    case FinishCause::kStopString: break;
+    case FinishCause::kStopString:
+      break;
   }
   return "stop";
 }
@@ -72,13 +76,16 @@ void OutputParser::push_character(std::string_view character, Events& events) {
   const bool blank = whitespace_length(character) > 0;
   switch (state_) {
     case State::kStart:
-    case State::kStartTurn: return push_start(character, events);
-    case State::kContent: return push_content(character, events);
+    case State::kStartTurn:
+      return push_start(character, events);
+    case State::kContent:
+      return push_content(character, events);
     case State::kName:
       if (character == "\n") return open_thought(events);
       held_ += character;
       return;
-    case State::kThought: return push_thought(character, events);
+    case State::kThought:
+      return push_thought(character, events);
     case State::kHead:
       if (character == "{") return open_call(call_name(held_), CallOpener::kBrace, events);
       if (character == "(") return open_call(call_name(held_), CallOpener::kParenthesis, events);
@@ -92,7 +99,8 @@ void OutputParser::push_character(std::string_view character, Events& events) {
       state_ = State::kContent;
       return push_content(character, events);
     case State::kArguments:
-    case State::kEnded: return;
+    case State::kEnded:
+      return;
   }
 }
 
@@ -364,28 +372,13 @@ void OutputParser::emit(OutputEvent::Kind kind, std::string_view text, Events& e
   if (kind == Kind::kThought) result_.reasoning += text;
   const bool of_call = kind != Kind::kContent && kind != Kind::kThought;
   const int32_t call = of_call ? calls_opened_ - 1 : -1;
-  const bool joins = kind == Kind::kContent || kind == Kind::kThought ||
-                     kind == Kind::kCallArguments;
+  const bool joins =
+      kind == Kind::kContent || kind == Kind::kThought || kind == Kind::kCallArguments;
   if (joins && !events.empty() && events.back().kind == kind && events.back().call == call) {
     events.back().text += text;
   } else {
     events.push_back({kind, std::string(text), call});
   }
-}
-
-// ---- Token ids
-
-OutputReader::OutputReader(const Tokenizer& tokenizer, OutputOptions options)
-    : tokenizer_(&tokenizer), decoder_(tokenizer), parser_(std::move(options)) {}
-
-void OutputReader::push(TokenId id, OutputParser::Events& events) {
-  parser_.push_text(decoder_.push(id), events);
-  if (tokenizer_->is_control(id)) parser_.push_control(id, events);
-}
-
-void OutputReader::finish(FinishCause cause, OutputParser::Events& events) {
-  parser_.push_text(decoder_.flush(), events);
-  parser_.finish(cause, events);
 }
 
 }  // namespace facet

@@ -1,16 +1,15 @@
 #pragma once
 
-#include "base/ids.h"
-#include "chat/call_arguments.h"
-#include "chat/declared_tools.h"
-#include "chat/stop_strings.h"
-#include "tokenizer/tokenizer.h"
-
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "base/ids.h"
+#include "chat/call_arguments.h"
+#include "chat/declared_tools.h"
+#include "chat/stop_strings.h"
 
 namespace facet {
 
@@ -141,39 +140,20 @@ class OutputParser {
   OutputOptions options_;
   OutputResult result_;
   State state_ = State::kStart;
-  std::string held_;  // kStart, kStartTurn, kName, kHead: the text read there
+  std::string held_;           // kStart, kStartTurn, kName, kHead: the text read there
   bool turn_skipped_ = false;  // <|turn> "model\n" has been
 
   StopStrings stop_;
-  std::string blanks_;               // whitespace of content not yet written
+  std::string blanks_;                // whitespace of content not yet written
   bool skip_leading_blanks_ = false;  // behind <channel|>
 
   bool thought_started_ = false;  // something of the current thought was written
   bool thought_newline_ = false;  // a '\n' of the current thought is held back
 
   std::optional<CallArguments> arguments_;
-  OutputCall call_;          // the unfinished one
-  std::string json_;         // arguments not yet written as an event
+  OutputCall call_;   // the unfinished one
+  std::string json_;  // arguments not yet written as an event
   int32_t calls_opened_ = 0;
-};
-
-/// OutputParser fed with token ids. A control token and the end complete a character: bytes held
-/// back become U+FFFD in the channel they belong to. The tokenizer must outlive it and must not be
-/// moved.
-class OutputReader {
- public:
-  OutputReader(const Tokenizer& tokenizer, OutputOptions options);
-
-  void push(TokenId id, OutputParser::Events& events);
-  void finish(FinishCause cause, OutputParser::Events& events);
-
-  bool ended() const { return parser_.ended(); }
-  const OutputResult& result() const { return parser_.result(); }
-
- private:
-  const Tokenizer* tokenizer_;
-  IncrementalDecoder decoder_;
-  OutputParser parser_;
 };
 
 }  // namespace facet

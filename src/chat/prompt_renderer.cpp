@@ -7,8 +7,8 @@
 
 #include "base/error.h"
 #include "chat/messages.h"
-#include "chat/python_text.h"
 #include "chat/tool_declaration.h"
+#include "chat/whitespace.h"
 #include "tokenizer/control_tokens.h"
 
 namespace facet {
@@ -119,7 +119,7 @@ void Renderer::system_turn(const Value* tools) {
   if (!messages_.empty() && opens_system_turn(messages_.front())) {
     const ChatMessage& first = messages_.front();
     for (const ContentPart& part : first.parts) {
-      out_.text(trim(part.text));
+      out_.text(without_outer_whitespace(part.text));
       if (first.form == ContentForm::kParts) out_.text(" ");
     }
   }
@@ -185,8 +185,7 @@ void Renderer::calls(const ChatMessage& message) {
 size_t Renderer::results(size_t i) {
   const std::vector<ToolCall>& calls = messages_[i].calls;
   size_t count = 0;
-  while (i + 1 + count < messages_.size() &&
-         messages_[i + 1 + count].role == MessageRole::kTool)
+  while (i + 1 + count < messages_.size() && messages_[i + 1 + count].role == MessageRole::kTool)
     ++count;
   const std::span<const ChatMessage> results = messages_.subspan(i + 1, count);
   bool ids_missing = false;
@@ -237,7 +236,8 @@ bool Renderer::content(const ChatMessage& message, TextEnd end) {
     std::string text(part.text);
     if (message.role == MessageRole::kAssistant) text = without_thoughts(part.text);
     const bool keep = end == TextEnd::kKept && &part == &message.parts.back();
-    const std::string_view trimmed = keep ? trim_left(text) : trim(text);
+    const std::string_view trimmed =
+        keep ? without_leading_whitespace(text) : without_outer_whitespace(text);
     out_.text(trimmed);
     filled = filled || !trimmed.empty();
   }

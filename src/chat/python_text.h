@@ -1,17 +1,12 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 
 #include "chat/value.h"
 
 namespace facet {
 
 // The published prompt templates run under Jinja, so that their texts are shaped by Python.
-
-/// Without white space at both ends, or at the left one, as Python's str.strip and str.lstrip.
-std::string_view trim(std::string_view text);
-std::string_view trim_left(std::string_view text);
 
 /// An integer keeps its digits, however many; other numbers print as Python's repr(float): "1.0",
 /// "1e-05", "1e+16", "-0.0".

@@ -8,9 +8,8 @@ namespace facet {
 StopStrings::StopStrings(std::vector<std::string> stops, StopText mode)
     : stops_(std::move(stops)), mode_(mode) {
   stops_.erase(std::remove(stops_.begin(), stops_.end(), std::string()), stops_.end());
-  std::stable_sort(stops_.begin(), stops_.end(), [](const std::string& a, const std::string& b) {
-    return a.size() < b.size();
-  });
+  std::stable_sort(stops_.begin(), stops_.end(),
+                   [](const std::string& a, const std::string& b) { return a.size() < b.size(); });
 }
 
 std::string StopStrings::push(std::string_view text) {

@@ -266,10 +266,7 @@ std::vector<const Member*> sorted_members(const Value::Object& object) {
   return result;
 }
 
-void write_value(PromptWriter& out,
-                 const Value& value,
-                 KeyStyle keys,
-                 std::string_view null_word) {
+void write_value(PromptWriter& out, const Value& value, KeyStyle keys, std::string_view null_word) {
   switch (value.kind()) {
     case Value::Kind::kNull:
       return out.text(null_word);

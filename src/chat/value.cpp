@@ -1,8 +1,10 @@
 #include "chat/value.h"
 
+#include <algorithm>
 #include <boost/json/basic_parser_impl.hpp>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <fmt/core.h>
 #include <limits>
 #include <unordered_map>
@@ -186,8 +188,17 @@ double Number::as_double() const {
   return text.starts_with('-') ? -size : size;
 }
 
+Value::Value() = default;
+Value::Value(bool value) : data_(value) {}
+Value::Value(Number value) : data_(std::move(value)) {}
+Value::Value(std::string value) : data_(std::move(value)) {}
 Value::Value(Array value) : data_(std::move(value)) {}
 Value::Value(Object value) : data_(std::move(value)) {}
+Value::~Value() = default;
+Value::Value(const Value& other) = default;
+Value::Value(Value&& other) noexcept = default;
+Value& Value::operator=(const Value& other) = default;
+Value& Value::operator=(Value&& other) noexcept = default;
 
 const Value* Value::find(std::string_view name) const {
   if (!is_object()) return nullptr;

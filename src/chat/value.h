@@ -32,12 +32,17 @@ class Value {
   using Array = std::vector<Value>;
   using Object = std::vector<Member>;
 
-  Value() = default;  ///< null
-  explicit Value(bool value) : data_(value) {}
-  explicit Value(Number value) : data_(std::move(value)) {}
-  explicit Value(std::string value) : data_(std::move(value)) {}
+  Value();  ///< null
+  explicit Value(bool value);
+  explicit Value(Number value);
+  explicit Value(std::string value);
   explicit Value(Array value);
   explicit Value(Object value);
+  ~Value();
+  Value(const Value& other);
+  Value(Value&& other) noexcept;
+  Value& operator=(const Value& other);
+  Value& operator=(Value&& other) noexcept;
 
   Kind kind() const { return static_cast<Kind>(data_.index()); }
   bool is_null() const { return kind() == Kind::kNull; }

@@ -15,8 +15,12 @@ namespace {
 int run_program(int argc, char** argv) {
   CLI::App app("Facet serves Google's Gemma 4: chat, generate, inspect.", "facet");
   app.require_subcommand(1);
-  std::function<void()> chosen;
-  add_version(app, chosen);
+  Chosen chosen;
+  for (const auto add :
+       {add_run, add_generate, add_logits, add_perplexity, add_tokenize, add_detokenize, add_render,
+        add_info, add_check, add_quantize, add_version}) {
+    add(app, chosen);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {

@@ -6,7 +6,7 @@
 
 namespace facet::cli {
 
-void add_version(CLI::App& app, std::function<void()>& chosen) {
+void add_version(CLI::App& app, Chosen& chosen) {
   CLI::App* command =
       app.add_subcommand("version", "Print the version, the commit and what is built in");
   command->callback([&chosen] {

@@ -100,13 +100,12 @@ PieceIndex::PieceIndex(const EntryTable& entries)
 
 void PieceIndex::insert(int32_t id, std::string_view piece, uint64_t hash) {
   const Slot slot{static_cast<uint32_t>(hash >> 32), id,
-                  static_cast<uint32_t>(piece.data() - pool_),
-                  static_cast<uint32_t>(piece.size())};
+                  static_cast<uint32_t>(piece.data() - pool_), static_cast<uint32_t>(piece.size())};
   uint64_t at = hash & mask_;
   for (; slots_[at].id != kUnknown; at = (at + 1) & mask_) {
     if (!holds(slots_[at], piece, hash)) continue;
-    throw Error(ErrorCode::kBadCheckpoint, fmt::format("ids {} and {} are both {}", slots_[at].id,
-                                                       id, printable(piece, 80)));
+    throw Error(ErrorCode::kBadCheckpoint,
+                fmt::format("ids {} and {} are both {}", slots_[at].id, id, printable(piece, 80)));
   }
   slots_[at] = slot;
 }

@@ -4,7 +4,9 @@
 #include <array>
 #include <bit>
 #include <fmt/core.h>
+#include <span>
 #include <string>
+#include <thread>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -28,13 +30,6 @@ uint64_t pair_hash(uint64_t key) { return key * 0x9E3779B97F4A7C15; }
   throw Error(ErrorCode::kBadCheckpoint, fmt::format("model.merges: merge {} {}", rank, why));
 }
 
-TokenId known(int32_t id, size_t rank, std::string_view role, std::string_view piece) {
-  if (id == PieceIndex::kUnknown) {
-    fail(rank, fmt::format("{} {}, which is not in the vocabulary", role, printable(piece, 80)));
-  }
-  return TokenId{id};
-}
-
 /// Finds what merges make. They are usually listed in the order of the ids they make, so the last
 /// result and the one behind it are tried before the index.
 class ResultFinder {
@@ -42,12 +37,12 @@ class ResultFinder {
   ResultFinder(const EntryTable& entries, const PieceIndex& index)
       : entries_(&entries), index_(&index) {}
 
-  TokenId find(std::string_view left, std::string_view right, size_t rank) {
-    if (!is_result(last_, left, right) && !is_result(++last_, left, right)) {
-      whole_.assign(left).append(right);
-      last_ = to_index(known(index_->find(whole_), rank, "makes", whole_));
+  int32_t find(std::string_view left, std::string_view right) {
+    for (const int32_t guess : {last_, last_ + 1}) {
+      if (is_result(guess, left, right)) return last_ = guess;
     }
-    return TokenId{last_};
+    whole_.assign(left).append(right);
+    return last_ = index_->find(whole_);
   }
 
  private:
@@ -60,28 +55,23 @@ class ResultFinder {
 
   const EntryTable* entries_;
   const PieceIndex* index_;
-  int32_t last_ = -1;
+  int32_t last_ = PieceIndex::kUnknown;
   std::string whole_;
 };
 
-}  // namespace
+/// A merge in ids; kUnknown for what is not in the vocabulary.
+struct Resolved {
+  int32_t left;
+  int32_t right;
+  int32_t result;
+};
 
-MergeTable::MergeTable(const std::vector<std::pair<std::string_view, std::string_view>>& merges,
-                       const EntryTable& entries,
-                       const PieceIndex& index,
-                       const std::vector<bool>& refused) {
-  if (merges.size() > kMaxMerges) {
-    throw Error(
-        ErrorCode::kBadCheckpoint,
-        fmt::format("model.merges holds {} merges, more than {}", merges.size(), kMaxMerges));
-  }
-  slots_.assign(std::bit_ceil(merges.size() * 2 + 2), kEmptySlot);
-  shift_ = 64 - static_cast<uint32_t>(std::countr_zero(slots_.size()));
-  results_.resize(merges.size());
-
+void resolve(std::span<const TextMerge> merges,
+             const EntryTable& entries,
+             const PieceIndex& index,
+             std::span<Resolved> out) {
   ResultFinder results(entries, index);
   std::array<std::pair<uint64_t, uint64_t>, kGroup> hashes{};
-  std::array<std::pair<TokenId, TokenId>, kGroup> pairs{};
   for (size_t begin = 0; begin < merges.size(); begin += kGroup) {
     const size_t count = std::min(kGroup, merges.size() - begin);
     for (size_t i = 0; i < count; ++i) {
@@ -95,21 +85,61 @@ MergeTable::MergeTable(const std::vector<std::pair<std::string_view, std::string
       index.prefetch_piece(hashes[i].second);
     }
     for (size_t i = 0; i < count; ++i) {
-      const size_t rank = begin + i;
-      const auto& [left, right] = merges[rank];
-      pairs[i] = {known(index.find(left, hashes[i].first), rank, "takes", left),
-                  known(index.find(right, hashes[i].second), rank, "takes", right)};
-      results_[rank] = results.find(left, right, rank);
-      for (const TokenId id : {pairs[i].first, pairs[i].second, results_[rank]}) {
-        if (!refused[static_cast<size_t>(to_index(id))]) continue;
-        fail(rank, fmt::format("takes or makes id {}, a control or byte token", to_index(id)));
-      }
-      const uint64_t key = pair_key(pairs[i].first, pairs[i].second);
+      const auto& [left, right] = merges[begin + i];
+      out[begin + i] = {index.find(left, hashes[i].first), index.find(right, hashes[i].second),
+                        results.find(left, right)};
+    }
+  }
+}
+
+void check(const TextMerge& merge,
+           const Resolved& ids,
+           size_t rank,
+           const std::vector<bool>& refused) {
+  const auto refuse_unknown = [rank](std::string_view role, std::string_view piece) {
+    fail(rank, fmt::format("{} {}, which is not in the vocabulary", role, printable(piece, 80)));
+  };
+  const auto& [left, right] = merge;
+  if (ids.left == PieceIndex::kUnknown) refuse_unknown("takes", left);
+  if (ids.right == PieceIndex::kUnknown) refuse_unknown("takes", right);
+  if (ids.result == PieceIndex::kUnknown) refuse_unknown("makes", std::string(left).append(right));
+  for (const int32_t id : {ids.left, ids.right, ids.result}) {
+    if (!refused[static_cast<size_t>(id)]) continue;
+    fail(rank, fmt::format("takes or makes id {}, a control or byte token", id));
+  }
+}
+
+}  // namespace
+
+MergeTable::MergeTable(const std::vector<TextMerge>& merges,
+                       const EntryTable& entries,
+                       const PieceIndex& index,
+                       const std::vector<bool>& refused) {
+  if (merges.size() > kMaxMerges) {
+    throw Error(ErrorCode::kBadCheckpoint, fmt::format("model.merges holds {} merges, more than {}",
+                                                       merges.size(), kMaxMerges));
+  }
+  // Half the merges are resolved beside the other half: this is what a start waits for.
+  std::vector<Resolved> ids(merges.size());
+  const std::span<const TextMerge> all(merges);
+  const size_t middle = merges.size() / 2;
+  {
+    const std::jthread first_half(
+        [&] { resolve(all.first(middle), entries, index, std::span(ids).first(middle)); });
+    slots_.assign(std::bit_ceil(merges.size() * 2 + 2), kEmptySlot);
+    results_.resize(merges.size());
+    resolve(all.subspan(middle), entries, index, std::span(ids).subspan(middle));
+  }
+  shift_ = 64 - static_cast<uint32_t>(std::countr_zero(slots_.size()));
+  for (size_t rank = 0; rank < merges.size(); ++rank) {
+    if (rank + kGroup < merges.size()) {
+      const Resolved& ahead = ids[rank + kGroup];
+      const uint64_t key = pair_key(TokenId{ahead.left}, TokenId{ahead.right});
       __builtin_prefetch(&slots_[pair_hash(key) >> shift_], 1);
     }
-    for (size_t i = 0; i < count; ++i) {
-      insert(static_cast<int32_t>(begin + i), pairs[i].first, pairs[i].second);
-    }
+    check(merges[rank], ids[rank], rank, refused);
+    results_[rank] = TokenId{ids[rank].result};
+    insert(static_cast<int32_t>(rank), TokenId{ids[rank].left}, TokenId{ids[rank].right});
   }
 }
 

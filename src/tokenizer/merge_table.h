@@ -9,6 +9,9 @@
 
 namespace facet {
 
+/// Two spellings that merge.
+using TextMerge = std::pair<std::string_view, std::string_view>;
+
 class EntryTable;
 class PieceIndex;
 
@@ -22,7 +25,7 @@ class MergeTable {
   /// Rank of a merge is its index in `merges`. Throws Error{kBadCheckpoint} for halves or results
   /// that are not in the vocabulary, for a merge that is listed twice, and for one that takes or
   /// makes an entry for which `refused[id]` holds.
-  MergeTable(const std::vector<std::pair<std::string_view, std::string_view>>& merges,
+  MergeTable(const std::vector<TextMerge>& merges,
              const EntryTable& entries,
              const PieceIndex& index,
              const std::vector<bool>& refused);

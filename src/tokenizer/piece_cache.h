@@ -25,7 +25,7 @@ class PieceCache {
   void keep(std::string_view word, std::span<const TokenId> tokens);
 
  private:
-  static constexpr size_t kSlots = size_t{1} << 14;
+  static constexpr size_t kSlots = size_t{1} << 17;
   /// The bytes, zeros, and the size in the last byte: equal keys are equal words.
   using Key = std::array<uint64_t, 4>;
   struct alignas(64) Slot {

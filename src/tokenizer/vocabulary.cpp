@@ -15,7 +15,7 @@ namespace facet {
 namespace {
 
 constexpr size_t kMaxJson = size_t{1} << 30;
-constexpr const char* kAbsent = "absent";
+constexpr std::string_view kAbsent = "absent";
 
 [[noreturn]] void fail(std::string message) {
   throw Error(ErrorCode::kBadCheckpoint, std::move(message));
@@ -26,7 +26,7 @@ void check_setting(const TokenizerJson& json,
                    std::string_view path,
                    std::initializer_list<std::string_view> allowed) {
   const auto found = json.settings.find(path);
-  const std::string_view value = found == json.settings.end() ? kAbsent : found->second;
+  const auto value = found == json.settings.end() ? kAbsent : std::string_view(found->second);
   if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return;
   fail(fmt::format("{} is {}, wanted {}", path, printable(value), *allowed.begin()));
 }

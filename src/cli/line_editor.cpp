@@ -1,0 +1,79 @@
+#include "cli/line_editor.h"
+
+#include <cerrno>
+#include <clocale>
+#include <csignal>
+#include <cstdio>
+#include <histedit.h>
+
+namespace facet::cli {
+namespace {
+
+constexpr int kHistoryLines = 1000;
+
+unsigned char insert_line_break(EditLine* editor, int /*key*/) {
+  el_insertstr(editor, "\n");
+  return CC_REDISPLAY;
+}
+
+}  // namespace
+
+struct LineEditor::Impl {
+  EditLine* editor = nullptr;
+  History* history = nullptr;
+  HistEvent event{};
+  std::string prompt;
+
+  static char* prompt_of(EditLine* editor) {
+    void* self = nullptr;
+    el_get(editor, EL_CLIENTDATA, &self);
+    return static_cast<Impl*>(self)->prompt.data();
+  }
+};
+
+LineEditor::LineEditor() : impl_(std::make_unique<Impl>()) {
+  std::setlocale(LC_CTYPE, "");  // libedit reads the terminal's characters through it
+  impl_->editor = el_init("facet", stdin, stdout, stderr);
+  impl_->history = history_init();
+  history(impl_->history, &impl_->event, H_SETSIZE, kHistoryLines);
+  el_set(impl_->editor, EL_CLIENTDATA, impl_.get());
+  el_set(impl_->editor, EL_PROMPT, &Impl::prompt_of);
+  el_set(impl_->editor, EL_EDITOR, "emacs");
+  el_set(impl_->editor, EL_SIGNAL, 1);
+  el_set(impl_->editor, EL_HIST, history, impl_->history);
+  el_set(impl_->editor, EL_ADDFN, "facet-line-break", "Put a line break into the line",
+         &insert_line_break);
+  for (const char* key : {"\\e\\r", "\\e\\n"})
+    el_set(impl_->editor, EL_BIND, key, "facet-line-break", nullptr);
+}
+
+LineEditor::~LineEditor() {
+  history_end(impl_->history);
+  el_end(impl_->editor);
+}
+
+std::optional<std::string> LineEditor::read(const std::string& prompt) {
+  impl_->prompt = prompt;
+  int length = 0;
+  // Ctrl-C must end the line, not the program.
+  struct sigaction ignore {};
+  struct sigaction before {};
+  ignore.sa_handler = [](int) {};
+  sigaction(SIGINT, &ignore, &before);
+  errno = 0;
+  const char* line = el_gets(impl_->editor, &length);
+  const bool interrupted = line == nullptr && errno == EINTR;
+  sigaction(SIGINT, &before, nullptr);
+  if (interrupted) {
+    std::puts("");
+    el_reset(impl_->editor);
+    return std::string();
+  }
+  if (line == nullptr || length <= 0) return std::nullopt;
+  std::string text(line, static_cast<size_t>(length));
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  if (!text.empty()) history(impl_->history, &impl_->event, H_ENTER, text.c_str());
+  return text;
+}
+
+}  // namespace facet::cli

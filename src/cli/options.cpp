@@ -1,0 +1,96 @@
+#include "cli/options.h"
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <climits>
+#include <cstdlib>
+#include <filesystem>
+#include <fmt/core.h>
+#include <string_view>
+#include <unistd.h>
+#include <vector>
+
+#include "base/error.h"
+#include "base/text.h"
+
+namespace facet::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Where bundled models may lie: FACET_MODELS, beside the program, in the share folder of an
+/// installation, or at the root of the tree the program was built in.
+std::vector<fs::path> model_folders() {
+  std::vector<fs::path> folders;
+  if (const char* chosen = std::getenv("FACET_MODELS"); chosen != nullptr)
+    folders.emplace_back(chosen);
+  std::array<char, PATH_MAX> self{};
+  const ssize_t length = readlink("/proc/self/exe", self.data(), self.size());
+  if (length > 0) {
+    const fs::path bin =
+        fs::path(std::string_view(self.data(), static_cast<size_t>(length))).parent_path();
+    folders.push_back(bin / "models");
+    folders.push_back(bin / ".." / "share" / "facet" / "models");
+    folders.push_back(bin / ".." / ".." / ".." / "models");
+  }
+  return folders;
+}
+
+std::string bundled_models() {
+  std::string names;
+  for (const fs::path& folder : model_folders()) {
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+      if (!fs::exists(entry.path() / "config.json", ignored)) continue;
+      names += (names.empty() ? "" : ", ") + entry.path().filename().string();
+    }
+    if (!names.empty()) break;
+  }
+  return names.empty() ? "none found" : names;
+}
+
+}  // namespace
+
+std::string find_model(const std::string& model) {
+  std::error_code ignored;
+  if (fs::is_directory(model, ignored)) return model;
+  const bool is_name = !model.empty() && model.find('/') == std::string::npos && model != "..";
+  if (is_name) {
+    for (const fs::path& folder : model_folders()) {
+      if (fs::exists(folder / model / "config.json", ignored))
+        return (folder / model).lexically_normal();
+    }
+  }
+  throw Error(ErrorCode::kUsage,
+              fmt::format("MODEL '{}' is neither a folder nor a bundled model ({})",
+                          printable(model), bundled_models()));
+}
+
+void add_model_argument(CLI::App& command, std::string& model) {
+  command.add_option("MODEL", model, "A model folder, or the name of a bundled model (fable)")
+      ->required();
+}
+
+void add_model_options(CLI::App& command, ModelOptions& options) {
+  add_model_argument(command, options.model);
+  command.add_option("--backend", options.backend, "What computes")
+      ->check(CLI::IsMember({"auto", "cpu", "ref", "cuda"}))
+      ->capture_default_str();
+  command
+      .add_option("--kv-dtype", options.kv_dtype,
+                  "Precision of the KV cache; auto: as the checkpoint says")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "fp8"}))
+      ->capture_default_str();
+  command.add_option("--threads", options.threads, "Threads of the cpu backend; 0: one per core")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  command
+      .add_option("--cpu-isa", options.cpu_isa,
+                  "Instruction set of the cpu backend (see facet info)")
+      ->capture_default_str();
+  command.add_option("--prefill-chunk", options.prefill_chunk, "Prompt tokens per step")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+}
+
+}  // namespace facet::cli

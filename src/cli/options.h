@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "tensor/dtype.h"
+
+namespace CLI {
+class App;
+}
+
+namespace facet::cli {
+
+/// The options that every command with a model has.
+struct ModelOptions {
+  std::string model;              ///< a folder, or the name of a bundled model
+  std::string backend = "auto";   ///< auto, cpu, ref, cuda
+  std::string kv_dtype = "auto";  ///< auto, f32, bf16, fp8
+  int32_t threads = 0;            ///< 0: one per core
+  std::string cpu_isa = "auto";   ///< auto, or a name that `info` lists
+  int32_t prefill_chunk = 256;    ///< rows per prefill step
+};
+
+/// Declares MODEL alone.
+void add_model_argument(CLI::App& command, std::string& model);
+/// Declares MODEL and the options above.
+void add_model_options(CLI::App& command, ModelOptions& options);
+
+/// The folder of MODEL: itself if it is a folder, else models/MODEL beside the program's tree.
+/// Throws Error{kUsage} that lists the bundled models.
+std::string find_model(const std::string& model);
+
+}  // namespace facet::cli

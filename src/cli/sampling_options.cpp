@@ -1,0 +1,97 @@
+#include "cli/sampling_options.h"
+
+#include <CLI/CLI.hpp>
+#include <random>
+#include <utility>
+
+#include "checkpoint/json.h"
+#include "tokenizer/control_tokens.h"
+
+namespace facet::cli {
+
+void add_sampling_options(CLI::App& command, SamplingOptions& options) {
+  const char* group = "Sampling (not given: the model's generation_config.json)";
+  command.add_option("--temperature", options.temperature, "0: always the likeliest token")
+      ->group(group);
+  command.add_option("--top-k", options.top_k, "Keep this many of the likeliest tokens; 0: all")
+      ->group(group);
+  command
+      .add_option("--top-p", options.top_p, "Keep the likeliest tokens that reach this probability")
+      ->group(group);
+  command
+      .add_option("--min-p", options.min_p, "Keep tokens of at least this share of the likeliest")
+      ->group(group);
+  command
+      .add_option("--repetition-penalty", options.repetition_penalty,
+                  "Above 1: avoid tokens seen before")
+      ->group(group);
+  command
+      .add_option("--presence-penalty", options.presence_penalty,
+                  "Taken off each token already written")
+      ->group(group);
+  command.add_option("--frequency-penalty", options.frequency_penalty, "The same, times how often")
+      ->group(group);
+  command
+      .add_option("--seed", options.seed,
+                  "The same seed gives the same answer; not given: a fresh one")
+      ->group(group);
+}
+
+SamplingParams sampling_params(const SamplingOptions& options, const Checkpoint& checkpoint) {
+  SamplingParams params;
+  if (const auto& file = checkpoint.generation_config()) {
+    const JsonReader reader(*file, "generation_config.json");
+    const auto read = [&](const char* name, float& field) {
+      if (const auto value = reader.number(name)) field = static_cast<float>(*value);
+    };
+    read("temperature", params.temperature);
+    read("top_p", params.top_p);
+    read("min_p", params.min_p);
+    read("repetition_penalty", params.repetition_penalty);
+    if (const auto top_k = reader.integer("top_k")) params.top_k = static_cast<int32_t>(*top_k);
+    if (!reader.boolean("do_sample").value_or(true)) params.temperature = 0.0F;
+  }
+  params.temperature = options.temperature.value_or(params.temperature);
+  params.top_k = options.top_k.value_or(params.top_k);
+  params.top_p = options.top_p.value_or(params.top_p);
+  params.min_p = options.min_p.value_or(params.min_p);
+  params.repetition_penalty = options.repetition_penalty.value_or(params.repetition_penalty);
+  params.presence_penalty = options.presence_penalty.value_or(params.presence_penalty);
+  params.frequency_penalty = options.frequency_penalty.value_or(params.frequency_penalty);
+  if (options.seed) {
+    params.seed = *options.seed;
+  } else {
+    std::random_device random;
+    params.seed = (uint64_t{random()} << 32) | random();
+  }
+  params.validate();
+  return params;
+}
+
+std::vector<int32_t> end_ids(const Checkpoint& checkpoint, std::span<const TokenId> config_ids) {
+  std::vector<int32_t> ids;
+  if (const auto& file = checkpoint.generation_config()) {
+    const auto given = JsonReader(*file, "generation_config.json").integers("eos_token_id");
+    for (const int64_t id : given.value_or(std::vector<int64_t>{}))
+      ids.push_back(static_cast<int32_t>(id));
+  }
+  if (ids.empty()) {
+    for (const TokenId id : config_ids) ids.push_back(to_index(id));
+  }
+  return ids;
+}
+
+std::vector<int32_t> never_ids(const Checkpoint& checkpoint) {
+  std::vector<int32_t> ids;
+  for (const ControlToken& token : kControlTokens) {
+    if (!token.may_be_sampled()) ids.push_back(to_index(token.id));
+  }
+  if (const auto& file = checkpoint.generation_config()) {
+    const auto given = JsonReader(*file, "generation_config.json").integers("suppress_tokens");
+    for (const int64_t id : given.value_or(std::vector<int64_t>{}))
+      ids.push_back(static_cast<int32_t>(id));
+  }
+  return ids;
+}
+
+}  // namespace facet::cli

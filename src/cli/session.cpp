@@ -1,0 +1,123 @@
+#include "cli/session.h"
+
+#include <algorithm>
+#include <fmt/core.h>
+#include <sys/sysinfo.h>
+#include <vector>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "cli/progress.h"
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/ref/ref_backend.h"
+
+namespace facet::cli {
+namespace {
+
+constexpr int32_t kPageSize = 64;  // positions; performance-notes 6
+
+Activation activation_of(const gemma4::Gemma4Config& config) {
+  const auto found = find_activation(config.hidden_activation);
+  if (!found) {
+    throw Error(ErrorCode::kBadCheckpoint,
+                fmt::format("field hidden_activation: found '{}', wanted one of: {}",
+                            printable(config.hidden_activation), accepted_activations()),
+                "config.json");
+  }
+  return *found;
+}
+
+int64_t positions_of(const SessionLimits& limits, const gemma4::Gemma4Config& config) {
+  const int64_t most = config.max_position_embeddings;
+  return limits.positions <= 0 ? most : std::min(limits.positions, most);
+}
+
+KvCache make_cache(const gemma4::Gemma4Model& model,
+                   DType dtype,
+                   int64_t positions,
+                   int32_t sequences,
+                   const Buffer::Allocator& allocator) {
+  const std::vector<KvGroupSpec> groups = model.kv_groups(kPageSize, dtype);
+  std::vector<int32_t> pages;
+  for (const KvGroupSpec& group : groups) {
+    pages.push_back(sequences * KvCache::pages_for(group, positions, model.max_rows()));
+  }
+  return {groups, pages, allocator};
+}
+
+}  // namespace
+
+OpenModel::OpenModel(const std::string& folder)
+    : checkpoint(folder),
+      config(gemma4::Gemma4Config::parse(checkpoint.config())),
+      quant(QuantConfig::parse(checkpoint.config(), checkpoint.hf_quant_config())),
+      activation(activation_of(config)),
+      weights(gemma4::load_weights(checkpoint, config, quant, activation)) {}
+
+std::unique_ptr<Backend> make_backend(const ModelOptions& options) {
+  if (options.backend == "cuda") {
+    throw Error(ErrorCode::kDevice, "this build has no CUDA backend", "--backend cuda");
+  }
+  if (options.backend == "ref") return ref::make_ref_backend();
+  cpu::CpuOptions cpu;
+  cpu.threads = options.threads;
+  if (options.cpu_isa != "auto") {
+    cpu.isa = cpu::isa_from_string(options.cpu_isa);
+    if (!cpu.isa) {
+      throw Error(ErrorCode::kUsage,
+                  fmt::format("--cpu-isa '{}': wanted auto, baseline, avx2 or avx512",
+                              printable(options.cpu_isa)));
+    }
+  }
+  return cpu::make_cpu_backend(cpu);
+}
+
+DType kv_dtype(const ModelOptions& options, const QuantConfig& quant) {
+  if (options.kv_dtype == "f32") return DType::kF32;
+  if (options.kv_dtype == "bf16") return DType::kBF16;
+  if (options.kv_dtype == "fp8") return DType::kF8E4M3;
+  return quant.kv_fp8() ? DType::kF8E4M3 : DType::kBF16;
+}
+
+Session::Session(const ModelOptions& options, const SessionLimits& limits)
+    : Session(options, limits, OpenModel(find_model(options.model))) {}
+
+Session::Session(const ModelOptions& options, const SessionLimits& limits, OpenModel open)
+    : checkpoint_(std::move(open.checkpoint)),
+      quant_(std::move(open.quant)),
+      backend_(make_backend(options)),
+      model_(std::move(open.config),
+             std::move(open.weights),
+             open.activation,
+             *backend_,
+             {options.prefill_chunk, limits.max_logit_rows}),
+      positions_(positions_of(limits, model_.config())),
+      cache_(make_cache(
+          model_, kv_dtype(options, quant_), positions_, limits.sequences, backend_->allocator())),
+      stepper_(model_, cache_) {}
+
+void Session::warm_up() {
+  struct sysinfo memory {};
+  if (sysinfo(&memory) != 0) return;
+  const auto room = static_cast<int64_t>(memory.freeram + memory.bufferram) * memory.mem_unit;
+  const int64_t total = checkpoint_.file_bytes();
+  // Pages that are in memory already cost nothing, so a full page cache is no reason to skip; a
+  // checkpoint larger than the machine is.
+  if (total > static_cast<int64_t>(memory.totalram) * memory.mem_unit * 9 / 10 && total > room)
+    return;
+  Progress progress("weights", total, Progress::Unit::kBytes);
+  int64_t done = 0;
+  for (const StoredTensor* tensor : checkpoint_.tensors()) {
+    constexpr size_t kPage = 4096;
+    for (size_t at = 0; at < tensor->bytes.size(); at += kPage) {
+      const volatile std::byte* byte = &tensor->bytes[at];
+      [[maybe_unused]] const std::byte touched = *byte;
+    }
+    done += static_cast<int64_t>(tensor->bytes.size());
+    progress.update(done);
+  }
+  progress.finish();
+}
+
+}  // namespace facet::cli

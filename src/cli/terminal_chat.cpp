@@ -1,0 +1,220 @@
+#include "cli/terminal_chat.h"
+
+#include <atomic>
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+#include <fmt/core.h>
+#include <fstream>
+#include <optional>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "base/text.h"
+#include "cli/line_editor.h"
+
+namespace facet::cli {
+namespace {
+
+constexpr int64_t kMostChatBytes = 64 << 20;
+
+/// Set by Ctrl-C while an answer streams; a signal handler can reach nothing but a global.
+std::atomic<bool> interrupted{false};
+
+/// Ctrl-C stops the answer, not the program, while one of these lives.
+class InterruptGuard {
+ public:
+  InterruptGuard() {
+    interrupted.store(false);
+    struct sigaction action {};
+    action.sa_handler = [](int) { interrupted.store(true); };
+    sigaction(SIGINT, &action, &before_);
+  }
+  ~InterruptGuard() { sigaction(SIGINT, &before_, nullptr); }
+  InterruptGuard(const InterruptGuard&) = delete;
+  InterruptGuard& operator=(const InterruptGuard&) = delete;
+
+ private:
+  struct sigaction before_ {};
+};
+
+constexpr const char* kHelp =
+    "Enter sends, Alt-Enter starts a new line; \"\"\" on a line of its own begins and ends several "
+    "lines.\n"
+    "Ctrl-C stops the answer, Ctrl-D leaves.\n"
+    "  /clear             forget the conversation\n"
+    "  /system TEXT       set the system message (without TEXT: remove it)\n"
+    "  /think on|off      let the model think first\n"
+    "  /set NAME VALUE    temperature, top_k, top_p, min_p, repetition_penalty, seed, max_tokens\n"
+    "  /show              show the settings\n"
+    "  /save FILE         write the conversation as JSON\n"
+    "  /load FILE         read one back\n"
+    "  /stats on|off      print the rate after each answer\n"
+    "  /help, /bye\n";
+
+template <typename Number>
+Number parse_number(std::string_view text) {
+  Number value{};
+  const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (fault != std::errc() || end != text.data() + text.size()) {
+    throw Error(ErrorCode::kUsage, fmt::format("'{}' is no number", printable(text, 40)));
+  }
+  return value;
+}
+
+void set_value(ChatSession& chat, std::string_view name, std::string_view value) {
+  SamplingParams params = chat.sampling();
+  if (name == "temperature") {
+    params.temperature = parse_number<float>(value);
+  } else if (name == "top_k") {
+    params.top_k = parse_number<int32_t>(value);
+  } else if (name == "top_p") {
+    params.top_p = parse_number<float>(value);
+  } else if (name == "min_p") {
+    params.min_p = parse_number<float>(value);
+  } else if (name == "repetition_penalty") {
+    params.repetition_penalty = parse_number<float>(value);
+  } else if (name == "seed") {
+    params.seed = parse_number<uint64_t>(value);
+  } else if (name == "max_tokens") {
+    const auto tokens = parse_number<int32_t>(value);
+    if (tokens < 1)
+      throw Error(ErrorCode::kUsage, fmt::format("max_tokens: found {}, wanted 1 or more", tokens));
+    chat.max_tokens() = tokens;
+  } else {
+    throw Error(ErrorCode::kUsage, fmt::format("no setting '{}': see /help", printable(name, 40)));
+  }
+  params.validate();
+  chat.sampling() = params;
+}
+
+void show(ChatSession& chat) {
+  const SamplingParams& p = chat.sampling();
+  fmt::print(
+      "temperature {}  top_k {}  top_p {}  min_p {}  repetition_penalty {}  seed {}  max_tokens "
+      "{}\n",
+      p.temperature, p.top_k, p.top_p, p.min_p, p.repetition_penalty, p.seed, chat.max_tokens());
+  fmt::print("thinking {}  system {}\n", chat.thinking() ? "on" : "off",
+             chat.system().empty() ? "(none)" : chat.system());
+}
+
+bool on_or_off(std::string_view text) {
+  if (text != "on" && text != "off") throw Error(ErrorCode::kUsage, "wanted on or off");
+  return text == "on";
+}
+
+void save(const ChatSession& chat, const std::string& path) {
+  std::ofstream out(path, std::ios::binary);
+  out << chat.to_json() << '\n';
+  out.close();
+  if (!out) throw Error(ErrorCode::kIo, "cannot be written", path);
+}
+
+enum class Next { kGoOn, kLeave };
+
+Next command(ChatSession& chat, std::string_view line, Stats& stats) {
+  const size_t blank = std::min(line.find(' '), line.size());
+  const std::string_view name = line.substr(0, blank);
+  const std::string_view rest = line.substr(std::min(blank + 1, line.size()));
+  if (name == "/bye") return Next::kLeave;
+  if (name == "/help") {
+    fmt::print("{}", kHelp);
+  } else if (name == "/clear") {
+    chat.clear();
+  } else if (name == "/system") {
+    chat.set_system(std::string(rest));
+  } else if (name == "/think") {
+    chat.set_thinking(on_or_off(rest));
+  } else if (name == "/stats") {
+    stats = on_or_off(rest) ? Stats::kRate : Stats::kOff;
+  } else if (name == "/set") {
+    const size_t split = std::min(rest.find(' '), rest.size());
+    set_value(chat, rest.substr(0, split), rest.substr(std::min(split + 1, rest.size())));
+  } else if (name == "/show") {
+    show(chat);
+  } else if (name == "/save") {
+    save(chat, std::string(rest));
+  } else if (name == "/load") {
+    chat.from_json(read_file(std::string(rest), kMostChatBytes));
+  } else if (name == "/image") {
+    throw Error(ErrorCode::kUsage, "images are not supported yet");
+  } else {
+    throw Error(ErrorCode::kUsage, fmt::format("no command '{}': see /help", printable(name, 40)));
+  }
+  return Next::kGoOn;
+}
+
+/// One message: a line, or what stands between two lines of """. nullopt at the end of input.
+std::optional<std::string> read_message(LineEditor& editor) {
+  std::optional<std::string> line = editor.read(">>> ");
+  if (!line || *line != "\"\"\"") return line;
+  std::string text;
+  while ((line = editor.read("... ")) && *line != "\"\"\"") text += *line + "\n";
+  return text;
+}
+
+void answer(ChatSession& chat, const std::string& text, double load_s, Stats stats) {
+  const InterruptGuard guard;
+  ThoughtStyle style(isatty(STDOUT_FILENO) == 1);
+  const Answer result = chat.ask(text, [&](OutputEvent::Kind kind, std::string_view piece) {
+    style.print(kind, piece);
+    return !interrupted.load();
+  });
+  style.end();
+  fmt::print("\n");
+  print_stats(result, load_s, stats);
+}
+
+}  // namespace
+
+void ThoughtStyle::print(OutputEvent::Kind kind, std::string_view text) {
+  const bool thought = kind == OutputEvent::Kind::kThought;
+  if (thought != in_thought_) {
+    if (colours_) fmt::print("{}", thought ? "\x1b[2m" : "\x1b[0m");
+    if (in_thought_) fmt::print("\n\n");
+    in_thought_ = thought;
+  }
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+void ThoughtStyle::end() {
+  if (in_thought_ && colours_) fmt::print("\x1b[0m");
+  in_thought_ = false;
+}
+
+void print_stats(const Answer& answer, double load_s, Stats stats) {
+  const GenerationTimes& t = answer.times;
+  const double decode = t.decode_s > 0 ? (t.generated_tokens - 1) / t.decode_s : 0;
+  const double prompt = t.prompt_s > 0 ? t.prompt_tokens / t.prompt_s : 0;
+  if (stats == Stats::kAll) {
+    fmt::print(stderr,
+               "load {:.2f} s; prompt {} tokens, {:.1f} tok/s, first token after {:.3f} s; ",
+               load_s, t.prompt_tokens, prompt, t.prompt_s);
+  }
+  if (stats != Stats::kOff) {
+    const char* cut = answer.finish_reason == "length" ? ", cut off at --max-tokens" : "";
+    fmt::print(stderr, "{} tokens, {:.1f} tok/s{}\n", t.generated_tokens, decode, cut);
+  }
+}
+
+void terminal_chat(ChatSession& chat, double load_s, Stats stats) {
+  fmt::print(stderr, "/help lists keys and commands, Ctrl-D leaves.\n");
+  LineEditor editor;
+  while (const std::optional<std::string> text = read_message(editor)) {
+    if (text->empty()) continue;
+    try {
+      if (text->front() == '/') {
+        if (command(chat, *text, stats) == Next::kLeave) return;
+      } else {
+        answer(chat, *text, load_s, stats);
+      }
+    } catch (const Error& error) {
+      fmt::print(stderr, "{}\n", error.what());
+    }
+  }
+  fmt::print("\n");
+}
+
+}  // namespace facet::cli

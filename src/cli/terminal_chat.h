@@ -1,0 +1,30 @@
+#pragma once
+
+#include <string_view>
+
+#include "cli/chat_session.h"
+
+namespace facet::cli {
+
+enum class Stats { kOff, kRate, kAll };
+
+/// Prints what an answer took to stderr.
+void print_stats(const Answer& answer, double load_s, Stats stats);
+
+/// Writes an answer to stdout as it comes, thoughts dimmed on a terminal.
+class ThoughtStyle {
+ public:
+  explicit ThoughtStyle(bool colours) : colours_(colours) {}
+  void print(OutputEvent::Kind kind, std::string_view text);
+  /// Back to plain text.
+  void end();
+
+ private:
+  const bool colours_;
+  bool in_thought_ = false;
+};
+
+/// The chat at the terminal, until Ctrl-D or /bye (keys and commands: server-api 17).
+void terminal_chat(ChatSession& chat, double load_s, Stats stats);
+
+}  // namespace facet::cli
