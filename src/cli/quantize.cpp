@@ -78,6 +78,7 @@ void copy_other_files(const fs::path& in, const fs::path& out) {
         name.ends_with(".json") || name.ends_with(".jinja") || name.ends_with(".model");
     if (entry.is_regular_file() && describes_model && !rewritten) {
       fs::copy_file(entry.path(), out / name, fs::copy_options::overwrite_existing);
+      fs::permissions(out / name, fs::perms::owner_write, fs::perm_options::add);
     }
   }
 }

@@ -23,6 +23,7 @@ constexpr size_t kMaxWord = size_t{1} << 30;
 size_t merge_short(const MergeTable& merges, std::span<TokenId> tokens) {
   std::array<int32_t, kShortWord> ranks{};  // ranks[i] is that of tokens i and i + 1
   size_t count = tokens.size();
+  for (size_t i = 0; i + 1 < count; ++i) merges.prefetch(tokens[i], tokens[i + 1]);
   for (size_t i = 0; i + 1 < count; ++i) ranks[i] = merges.rank(tokens[i], tokens[i + 1]);
   while (count > 1) {
     const std::span<const int32_t> pairs(ranks.data(), count - 1);

@@ -156,6 +156,10 @@ void MergeTable::insert(int32_t rank, TokenId left, TokenId right) {
   slots_[at] = key << kRankBits | static_cast<uint64_t>(rank);
 }
 
+void MergeTable::prefetch(TokenId left, TokenId right) const {
+  __builtin_prefetch(&slots_[pair_hash(pair_key(left, right)) >> shift_]);
+}
+
 int32_t MergeTable::rank(TokenId left, TokenId right) const {
   const uint64_t key = pair_key(left, right);
   for (uint64_t at = pair_hash(key) >> shift_;; at = (at + 1) & (slots_.size() - 1)) {

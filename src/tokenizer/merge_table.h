@@ -33,6 +33,8 @@ class MergeTable {
   int32_t size() const { return static_cast<int32_t>(results_.size()); }
   /// The rank of the merge of these neighbours; lower goes first; kNone if they do not merge.
   int32_t rank(TokenId left, TokenId right) const;
+  /// Asks for the memory that rank() will read.
+  void prefetch(TokenId left, TokenId right) const;
   TokenId result(int32_t rank) const { return results_[static_cast<size_t>(rank)]; }
 
  private:

@@ -5,38 +5,39 @@
 
 namespace facet {
 
-PieceCache::Key PieceCache::key_of(std::string_view word) {
-  std::array<char, sizeof(Key)> bytes{};
-  std::memcpy(bytes.data(), word.data(), word.size());
+PieceCache::Query PieceCache::query(std::string_view word) const {
+  Query result;
+  result.word_ = word;
+  if (word.size() > kMaxBytes) {
+    result.place_ = kNowhere;
+    return result;
+  }
+  std::array<char, sizeof(result.key_)> bytes{};
+  std::copy(word.begin(), word.end(), bytes.begin());
   bytes.back() = static_cast<char>(word.size());
-  Key key;
-  std::memcpy(key.data(), bytes.data(), sizeof(key));
-  return key;
-}
-
-size_t PieceCache::place_of(const Key& key) {
+  std::memcpy(result.key_.data(), bytes.data(), bytes.size());
   uint64_t hash = 0;
-  for (const uint64_t part : key) {
+  for (const uint64_t part : result.key_) {
     hash = (hash ^ part) * 0x9E3779B97F4A7C15;
     hash ^= hash >> 32;
   }
-  return hash % kSlots;
+  result.place_ = hash % kSlots;
+  __builtin_prefetch(&slots_[result.place_]);
+  return result;
 }
 
-bool PieceCache::append(std::string_view word, std::vector<TokenId>& out) const {
-  if (word.size() > kMaxBytes) return false;
-  const Key key = key_of(word);
-  const Slot& slot = slots_[place_of(key)];
-  if (slot.count == 0 || slot.key != key) return false;
-  out.insert(out.end(), slot.tokens.begin(), slot.tokens.begin() + slot.count);
+bool PieceCache::append(const Query& query, std::vector<TokenId>& out) const {
+  if (query.place_ == kNowhere) return false;
+  const Slot& slot = slots_[query.place_];
+  if (slot.count == 0 || slot.key != query.key_) return false;
+  for (int32_t i = 0; i < slot.count; ++i) out.push_back(slot.tokens[static_cast<size_t>(i)]);
   return true;
 }
 
-void PieceCache::keep(std::string_view word, std::span<const TokenId> tokens) {
-  if (word.size() > kMaxBytes || tokens.size() > kMaxTokens || tokens.empty()) return;
-  const Key key = key_of(word);
-  Slot& slot = slots_[place_of(key)];
-  slot.key = key;
+void PieceCache::keep(const Query& query, std::span<const TokenId> tokens) {
+  if (query.place_ == kNowhere || tokens.size() > kMaxTokens || tokens.empty()) return;
+  Slot& slot = slots_[query.place_];
+  slot.key = query.key_;
   slot.count = static_cast<int32_t>(tokens.size());
   std::copy(tokens.begin(), tokens.end(), slot.tokens.begin());
 }

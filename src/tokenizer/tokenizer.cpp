@@ -1,5 +1,6 @@
 #include "tokenizer/tokenizer.h"
 
+#include <array>
 #include <cstddef>
 #include <fmt/core.h>
 #include <utility>
@@ -16,18 +17,45 @@ namespace facet {
 namespace {
 
 /// `text` holds no control tokens, or they count as text.
+void encode_alone(const Vocabulary& vocabulary, std::string_view text, std::vector<TokenId>& out) {
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = vocabulary.splitter.part_end(text, begin);
+    encode_word(vocabulary, text.substr(begin, end - begin), out);
+    begin = end;
+  }
+}
+
+/// The same. Words are looked up in groups, whose waits for memory overlap.
+void encode_cached(const Vocabulary& vocabulary,
+                   PieceCache& cache,
+                   std::string_view text,
+                   std::vector<TokenId>& out) {
+  constexpr size_t kGroup = 8;
+  std::array<PieceCache::Query, kGroup> group;
+  for (size_t begin = 0; begin < text.size();) {
+    size_t count = 0;
+    for (; count < kGroup && begin < text.size(); ++count) {
+      const size_t end = vocabulary.splitter.part_end(text, begin);
+      group[count] = cache.query(text.substr(begin, end - begin));
+      begin = end;
+    }
+    for (const PieceCache::Query& query : std::span(group).first(count)) {
+      if (cache.append(query, out)) continue;
+      const size_t first = out.size();
+      encode_word(vocabulary, query.word(), out);
+      cache.keep(query, std::span<const TokenId>(out).subspan(first));
+    }
+  }
+}
+
 void encode_plain(const Vocabulary& vocabulary,
                   PieceCache* cache,
                   std::string_view text,
                   std::vector<TokenId>& out) {
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = vocabulary.splitter.part_end(text, begin);
-    const std::string_view word = text.substr(begin, end - begin);
-    begin = end;
-    if (cache != nullptr && cache->append(word, out)) continue;
-    const size_t first = out.size();
-    encode_word(vocabulary, word, out);
-    if (cache != nullptr) cache->keep(word, std::span<const TokenId>(out).subspan(first));
+  if (cache == nullptr) {
+    encode_alone(vocabulary, text, out);
+  } else {
+    encode_cached(vocabulary, *cache, text, out);
   }
 }
 

@@ -80,7 +80,7 @@ class Tokenizer {
 };
 
 /// Encodes as Tokenizer::encode does and remembers the ids of the words it meets, in a table of
-/// fixed size (1 MB). One thread at a time; the tokenizer must outlive it and must not be moved.
+/// fixed size (4 MB). One thread at a time; the tokenizer must outlive it and must not be moved.
 class Encoder {
  public:
   explicit Encoder(const Tokenizer& tokenizer);

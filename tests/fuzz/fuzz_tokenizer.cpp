@@ -1,6 +1,6 @@
 // Any bytes, as a tokenizer.json and as text. As a tokenizer.json they are refused with an Error or
-// loaded, and what was loaded encodes. As text
-// they encode with a small vocabulary of awkward merges to what the text gives as one word,
+// loaded, and what was loaded encodes. As text they
+// encode with a small vocabulary of awkward merges to what the text gives as one word,
 // come back when decoded, and decode alike in one go and token by token.
 
 #include <cstdint>
