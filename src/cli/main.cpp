@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <fmt/core.h>
@@ -6,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "base/text.h"
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 
@@ -20,6 +22,15 @@ int run_program(int argc, char** argv) {
        {add_run, add_generate, add_logits, add_perplexity, add_tokenize, add_detokenize, add_render,
         add_info, add_check, add_quantize, add_version}) {
     add(app, chosen);
+  }
+  const std::string first = argc > 1 ? argv[1] : "";
+  const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
+  const bool known = std::any_of(commands.begin(), commands.end(), [&](const CLI::App* command) {
+    return command->get_name() == first;
+  });
+  if (!known && !first.empty() && first.front() != '-') {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("no command '{}' (see facet --help)", printable(first, 40)));
   }
   try {
     app.parse(argc, argv);

@@ -27,8 +27,12 @@ void append_decoded(std::string& out, std::string_view piece) {
     out += static_cast<char>(byte);
     return;
   }
-  while (!piece.empty()) {
-    const size_t mark = piece.find(kSpaceMark);
+  for (;;) {
+    // The first byte of the mark is rare; std::string_view::find of one byte is memchr.
+    size_t mark = piece.find(kSpaceMark.front());
+    while (mark != std::string_view::npos && !piece.substr(mark).starts_with(kSpaceMark)) {
+      mark = piece.find(kSpaceMark.front(), mark + 1);
+    }
     out += piece.substr(0, mark);
     if (mark == std::string_view::npos) return;
     out += ' ';
@@ -39,6 +43,13 @@ void append_decoded(std::string& out, std::string_view piece) {
 uint64_t mix(uint64_t value) {
   value *= 0x9E3779B97F4A7C15;
   return value ^ (value >> 32);
+}
+
+template <typename Word>
+Word load(const char* from) {
+  Word word = 0;
+  std::memcpy(&word, from, sizeof(word));
+  return word;
 }
 
 }  // namespace
@@ -68,16 +79,18 @@ EntryTable::EntryTable(const std::vector<std::string_view>& pieces) {
 }
 
 uint64_t PieceIndex::hash(std::string_view piece) {
-  uint64_t result = piece.size();
-  while (piece.size() >= 8) {
-    uint64_t word = 0;
-    std::memcpy(&word, piece.data(), 8);
-    result = mix(result ^ word);
-    piece.remove_prefix(8);
+  const char* const data = piece.data();
+  const size_t size = piece.size();
+  if (size < 4) {
+    uint64_t word = size;
+    for (const char c : piece) word = word << 8 | static_cast<uint8_t>(c);
+    return mix(mix(word));
   }
-  uint64_t word = 0;
-  for (const char c : piece) word = word << 8 | static_cast<uint8_t>(c);
-  return mix(mix(result ^ word));
+  // Two words that may overlap hold what is left over.
+  if (size < 8) return mix(mix(size ^ load<uint32_t>(data)) ^ load<uint32_t>(data + size - 4));
+  uint64_t result = size;
+  for (size_t at = 0; at + 8 < size; at += 8) result = mix(result ^ load<uint64_t>(data + at));
+  return mix(mix(result ^ load<uint64_t>(data + size - 8)));
 }
 
 PieceIndex::PieceIndex(const EntryTable& entries)
