@@ -37,6 +37,8 @@ function(facet_library folder)
   facet_arrows(${folder} arrows)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
   file(GLOB headers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.h)
+  # What only tests include (test_vocab.h, config_test.h, …) is no part of the library.
+  list(FILTER headers EXCLUDE REGEX "(_test|_test_[a-z]+|/test_[a-z]+)\\.h$")
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
   list(FILTER sources EXCLUDE REGEX "_test\\.cpp$")

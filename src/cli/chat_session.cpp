@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 
 #include "base/error.h"
+#include "base/text.h"
 
 namespace facet::cli {
 namespace {
@@ -50,7 +51,9 @@ std::vector<int32_t> ChatSession::prompt() const {
   return ids;
 }
 
-Answer ChatSession::ask(const std::string& text, const OnPiece& on_piece) {
+Answer ChatSession::ask(const std::string& text,
+                        const OnPiece& on_piece,
+                        const KeepGoing& keep_going) {
   messages_.push_back({"user", text});
   try {
     GenerationParams params;
@@ -58,20 +61,20 @@ Answer ChatSession::ask(const std::string& text, const OnPiece& on_piece) {
     params.max_tokens = max_tokens_;
     params.end_ids = end_ids(session_.checkpoint(), session_.config().eos_token_id);
     params.never_ids = never_ids(session_.checkpoint());
+    params.keep_going = keep_going;
     OutputOptions output;
     output.thinking = render_.enable_thinking;
     OutputReader reader(tokenizer_, std::move(output));
     OutputParser::Events events;
     const auto show = [&] {
-      bool go_on = true;
-      for (const OutputEvent& event : events) go_on = on_piece(event.kind, event.text) && go_on;
+      for (const OutputEvent& event : events) on_piece(event.kind, event.text);
       events.clear();
-      return go_on;
     };
-    Generation generation(session_.stepper(), session_.max_rows());
+    Generation generation(session_.stepper(), session_.max_rows(), session_.max_positions());
     const GenerationResult result = generation.run(prompt(), params, [&](int32_t id) {
       reader.push(TokenId{id}, events);
-      return show() && !reader.ended();
+      show();
+      return !reader.ended();
     });
     reader.finish(
         result.cause == GenerationEnd::kLength ? FinishCause::kLength : FinishCause::kEndToken,
@@ -104,7 +107,8 @@ void ChatSession::from_json(const std::string& text) {
   for (const Value& entry : list->array()) {
     const std::string role = required_string(entry, "role");
     if (role != "user" && role != "assistant") {
-      throw Error(ErrorCode::kBadInput, fmt::format("role '{}', wanted user or assistant", role));
+      throw Error(ErrorCode::kBadInput,
+                  fmt::format("role '{}', wanted user or assistant", printable(role, 40)));
     }
     messages.push_back({role, required_string(entry, "content")});
   }

@@ -32,12 +32,14 @@ class ChatSession {
               SamplingParams sampling,
               int32_t max_tokens);
 
-  /// Called with pieces of the answer as they become certain; false stops it.
-  using OnPiece = std::function<bool(OutputEvent::Kind kind, std::string_view text)>;
+  /// Called with pieces of the answer as they become certain.
+  using OnPiece = std::function<void(OutputEvent::Kind kind, std::string_view text)>;
+  /// Asked before each step; false stops the answer where it is.
+  using KeepGoing = std::function<bool()>;
 
   /// Adds the user's message and the answer to the conversation. A failure leaves the conversation
   /// as it was.
-  Answer ask(const std::string& text, const OnPiece& on_piece);
+  Answer ask(const std::string& text, const OnPiece& on_piece, const KeepGoing& keep_going);
 
   void clear();
   /// The system message; empty: none.

@@ -30,7 +30,7 @@ void generate(const Options& options) {
   if (!options.ignore_eos)
     params.end_ids = end_ids(session.checkpoint(), session.config().eos_token_id);
   std::vector<int32_t> answer;
-  Generation generation(session.stepper(), session.max_rows());
+  Generation generation(session.stepper(), session.max_rows(), session.max_positions());
   const GenerationResult result = generation.run(prompt, params, [&](int32_t id) {
     answer.push_back(id);
     return true;

@@ -18,6 +18,7 @@ namespace {
 
 struct Options {
   ModelOptions model;
+  int64_t context = 8192;
   bool json = false;
 };
 
@@ -94,6 +95,25 @@ int64_t kv_bytes(const gemma4::Gemma4Config& config,
   return values * bits_of(dtype) / 8;
 }
 
+/// Bytes of cache that one sequence of `context` positions holds at most.
+int64_t cache_bytes(const OpenModel& open, DType dtype, const Options& options) {
+  int64_t bytes = 0;
+  std::map<std::pair<int32_t, int32_t>, KvGroupSpec> groups;  // by window and values a position
+  for (size_t i = 0; i < open.config.layers.size(); ++i) {
+    const gemma4::LayerConfig& layer = open.config.layers[i];
+    if (layer.kv_donor != static_cast<int32_t>(i)) continue;
+    KvGroupSpec& group = groups[{layer.window, layer.kv_size()}];
+    group.layout = {layer.num_kv_heads, layer.head_dim, kPageSize, dtype};
+    group.window = layer.window;
+    ++group.layers;
+  }
+  for (const auto& [key, group] : groups) {
+    bytes += int64_t{1} * KvCache::pages_for(group, options.context, options.model.prefill_chunk) *
+             KvCache::page_bytes(group);
+  }
+  return bytes;
+}
+
 std::string kernels_text(const Backend& backend, const OpenModel& open) {
   std::string text =
       fmt::format("{}; activation {}", backend.describe(), to_string(open.activation));
@@ -109,7 +129,8 @@ std::string joined(const std::set<std::string>& names) {
 void print_json(const OpenModel& open,
                 const Inventory& inventory,
                 const Backend& backend,
-                DType dtype) {
+                DType dtype,
+                int64_t cache) {
   using Attention = gemma4::LayerConfig::Attention;
   boost::json::object kinds;
   for (const auto& [name, kind] : inventory.kinds()) {
@@ -134,6 +155,7 @@ void print_json(const OpenModel& open,
       {"kv_bytes_per_position",
        {{"sliding", kv_bytes(open.config, dtype, Attention::kSliding)},
         {"full", kv_bytes(open.config, dtype, Attention::kFull)}}},
+      {"kv_cache_bytes", cache},
       {"modules", kinds},
       {"kernels", kernels_text(backend, open)},
   };
@@ -143,11 +165,13 @@ void print_json(const OpenModel& open,
 void print_text(const OpenModel& open,
                 const Inventory& inventory,
                 const Backend& backend,
-                DType dtype) {
+                DType dtype,
+                int64_t cache,
+                int64_t context) {
   using Attention = gemma4::LayerConfig::Attention;
   const gemma4::Gemma4Config& c = open.config;
-  fmt::print("architecture      {}, {} layers, hidden {}, vocabulary {}\n", c.architecture,
-             c.num_hidden_layers, c.hidden_size, c.vocab_size);
+  fmt::print("architecture      {}, {} layers, hidden {}, vocabulary {}\n",
+             printable(c.architecture), c.num_hidden_layers, c.hidden_size, c.vocab_size);
   if (c.num_experts > 0) {
     fmt::print("experts           {} a layer, {} used per token, {} wide\n", c.num_experts,
                c.top_k_experts, c.moe_intermediate_size);
@@ -166,6 +190,11 @@ void print_text(const OpenModel& open,
       "ones\n",
       to_string(dtype), human_bytes(kv_bytes(c, dtype, Attention::kSliding)), c.sliding_window,
       human_bytes(kv_bytes(c, dtype, Attention::kFull)));
+  fmt::print(
+      "memory            {} of weights (mapped, shared with other processes), {} of KV cache for "
+      "one "
+      "sequence of {} positions (--context)\n",
+      human_bytes(open.weights.text_bytes), human_bytes(cache), context);
   fmt::print("context           {} positions\n", c.max_position_embeddings);
   fmt::print("kernels           {}\n", kernels_text(backend, open));
   fmt::print("cpu instructions  {} (--cpu-isa baseline, avx2 or avx512)\n",
@@ -177,10 +206,11 @@ void info(const Options& options) {
   const std::unique_ptr<Backend> backend = make_backend(options.model);
   const DType dtype = kv_dtype(options.model, open.quant);
   const Inventory inventory(open);
+  const int64_t cache = cache_bytes(open, dtype, options);
   if (options.json) {
-    print_json(open, inventory, *backend, dtype);
+    print_json(open, inventory, *backend, dtype, cache);
   } else {
-    print_text(open, inventory, *backend, dtype);
+    print_text(open, inventory, *backend, dtype, cache, options.context);
   }
 }
 
@@ -191,6 +221,11 @@ void add_info(CLI::App& app, Chosen& chosen) {
   CLI::App* command =
       app.add_subcommand("info", "What a model is, what it costs and which kernels would run it");
   add_model_options(*command, options->model);
+  command
+      ->add_option("--context", options->context,
+                   "Positions of the sequence that memory is planned for")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->capture_default_str();
   command->add_flag("--json", options->json, "Print one JSON object");
   command->callback([options, &chosen] { chosen = [options] { info(*options); }; });
 }

@@ -41,6 +41,9 @@ int run_program(int argc, char** argv) {
     return kExitUsage;
   }
   chosen();
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    throw Error(ErrorCode::kIo, "the output could not be written", "stdout");
+  }
   return kExitDone;
 }
 

@@ -49,9 +49,12 @@ FileDigest digest(const fs::path& path) {
   return result;
 }
 
-std::map<std::string, FileDigest> digests(const std::string& folder) {
+/// All regular files of the folder but the manifest itself, which may lie there.
+std::map<std::string, FileDigest> digests(const std::string& folder, const std::string& manifest) {
   std::map<std::string, FileDigest> files;
+  std::error_code absent;
   for (const auto& entry : fs::directory_iterator(folder)) {
+    if (fs::equivalent(entry.path(), manifest, absent)) continue;
     if (entry.is_regular_file()) files[entry.path().filename()] = digest(entry.path());
   }
   return files;
@@ -79,7 +82,7 @@ std::map<std::string, FileDigest> read_manifest(const std::string& path) {
 
 void write_manifest(const std::string& folder, const std::string& path) {
   boost::json::array list;
-  for (const auto& [name, file] : digests(folder)) {
+  for (const auto& [name, file] : digests(folder, path)) {
     list.push_back(
         boost::json::object{{"name", name}, {"bytes", file.bytes}, {"sha256", file.sha256}});
   }
@@ -91,7 +94,7 @@ void write_manifest(const std::string& folder, const std::string& path) {
 
 void check_manifest(const std::string& folder, const std::string& path) {
   const auto wanted = read_manifest(path);
-  const auto found = digests(folder);
+  const auto found = digests(folder, path);
   std::string faults;
   for (const auto& [name, file] : wanted) {
     const auto here = found.find(name);

@@ -29,6 +29,8 @@ double surprise(std::span<const float> logits, int32_t id) {
   const float largest = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
   for (const float logit : logits) sum += std::exp(static_cast<double>(logit - largest));
+  if (!std::isfinite(sum))
+    throw Error(ErrorCode::kInternal, "the model's logits are not finite numbers");
   return std::log(sum) - static_cast<double>(logits[static_cast<size_t>(id)] - largest);
 }
 
@@ -68,11 +70,15 @@ void perplexity(Options options) {
   Session session(options.model,
                   {.max_logit_rows = options.model.prefill_chunk, .positions = options.window});
   tokenizer.check_fits(session.config().vocab_size);
+  if (options.window > session.max_positions()) {
+    throw Error(ErrorCode::kUsage, fmt::format("--window {}: the model's context is {}",
+                                               options.window, session.max_positions()));
+  }
   std::vector<int32_t> ids;
   for (const TokenId id : tokenizer.encode(text)) ids.push_back(to_index(id));
   if (ids.empty()) throw Error(ErrorCode::kBadInput, "the text is empty", options.text);
 
-  const int32_t bos = to_index(session.config().bos_token_id);
+  const int32_t bos = bos_id(session.config());
   const auto each = static_cast<size_t>(options.window - 1);
   double nats = 0;
   Progress progress("perplexity", static_cast<int64_t>(ids.size()), Progress::Unit::kTokens);

@@ -36,6 +36,7 @@ struct Options {
 /// What goes into each matrix while the model reads a text.
 gemma4::InputRanges calibrate(const OpenModel& open, const Options& options) {
   const Tokenizer tokenizer = load_tokenizer(options.in);
+  tokenizer.check_fits(open.config.vocab_size);
   const std::string text = read_file(options.calibrate, kMostTextBytes);
   std::vector<int32_t> ids;
   for (const TokenId id : tokenizer.encode(text)) ids.push_back(to_index(id));
@@ -52,7 +53,7 @@ gemma4::InputRanges calibrate(const OpenModel& open, const Options& options) {
   Stepper stepper(model, cache);
   Progress progress("calibrate", std::ssize(ids), Progress::Unit::kTokens);
   for (size_t at = 0; at < ids.size(); at += kWindow - 1) {
-    std::vector<int32_t> window = {to_index(open.config.bos_token_id)};
+    std::vector<int32_t> window = {bos_id(open.config)};
     const auto part = std::span(ids).subspan(at, std::min<size_t>(kWindow - 1, ids.size() - at));
     window.insert(window.end(), part.begin(), part.end());
     const CacheSlot slot = cache.open();
@@ -95,8 +96,9 @@ void quantize(const Options& options) {
   std::error_code fault;
   fs::create_directories(options.out, fault);
   if (fault) throw Error(ErrorCode::kIo, fault.message(), options.out);
-  if (fs::equivalent(in, options.out, fault)) {
-    throw Error(ErrorCode::kUsage, "OUT is the folder of the model itself, wanted another",
+  if (fs::exists(fs::path(options.out) / "config.json", fault) ||
+      fs::exists(fs::path(options.out) / "model.safetensors.index.json", fault)) {
+    throw Error(ErrorCode::kUsage, "OUT holds a model already, wanted an empty folder",
                 options.out);
   }
   std::optional<gemma4::InputRanges> ranges;

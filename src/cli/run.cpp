@@ -62,10 +62,11 @@ void answer_once(ChatSession& chat,
                  double load_s) {
   const bool terminal = isatty(STDOUT_FILENO) == 1;
   ThoughtStyle style(terminal);
-  const Answer answer = chat.ask(prompt, [&](OutputEvent::Kind kind, std::string_view text) {
-    if (!options.json) style.print(kind, text);
-    return true;
-  });
+  const Answer answer = chat.ask(prompt,
+                                 [&](OutputEvent::Kind kind, std::string_view text) {
+                                   if (!options.json) style.print(kind, text);
+                                 },
+                                 {});
   if (options.json) {
     print_json(answer, load_s);
     return;

@@ -1,13 +1,29 @@
 #include "cli/sampling_options.h"
 
 #include <CLI/CLI.hpp>
+#include <fmt/core.h>
+#include <limits>
 #include <random>
 #include <utility>
 
+#include "base/error.h"
 #include "checkpoint/json.h"
 #include "tokenizer/control_tokens.h"
 
 namespace facet::cli {
+namespace {
+
+constexpr const char* kFile = "generation_config.json";
+
+int32_t to_int32(const JsonReader& reader, const char* name, int64_t value) {
+  if (value < 0 || value > std::numeric_limits<int32_t>::max()) {
+    reader.fail(
+        name, fmt::format("found {}, wanted 0 to {}", value, std::numeric_limits<int32_t>::max()));
+  }
+  return static_cast<int32_t>(value);
+}
+
+}  // namespace
 
 void add_sampling_options(CLI::App& command, SamplingOptions& options) {
   const char* group = "Sampling (not given: the model's generation_config.json)";
@@ -40,7 +56,7 @@ void add_sampling_options(CLI::App& command, SamplingOptions& options) {
 SamplingParams sampling_params(const SamplingOptions& options, const Checkpoint& checkpoint) {
   SamplingParams params;
   if (const auto& file = checkpoint.generation_config()) {
-    const JsonReader reader(*file, "generation_config.json");
+    const JsonReader reader(*file, kFile);
     const auto read = [&](const char* name, float& field) {
       if (const auto value = reader.number(name)) field = static_cast<float>(*value);
     };
@@ -48,8 +64,14 @@ SamplingParams sampling_params(const SamplingOptions& options, const Checkpoint&
     read("top_p", params.top_p);
     read("min_p", params.min_p);
     read("repetition_penalty", params.repetition_penalty);
-    if (const auto top_k = reader.integer("top_k")) params.top_k = static_cast<int32_t>(*top_k);
+    if (const auto top_k = reader.integer("top_k"))
+      params.top_k = to_int32(reader, "top_k", *top_k);
     if (!reader.boolean("do_sample").value_or(true)) params.temperature = 0.0F;
+    try {
+      params.validate();
+    } catch (const Error& error) {
+      throw Error(ErrorCode::kBadCheckpoint, error.message(), kFile);
+    }
   }
   params.temperature = options.temperature.value_or(params.temperature);
   params.top_k = options.top_k.value_or(params.top_k);
@@ -71,9 +93,10 @@ SamplingParams sampling_params(const SamplingOptions& options, const Checkpoint&
 std::vector<int32_t> end_ids(const Checkpoint& checkpoint, std::span<const TokenId> config_ids) {
   std::vector<int32_t> ids;
   if (const auto& file = checkpoint.generation_config()) {
-    const auto given = JsonReader(*file, "generation_config.json").integers("eos_token_id");
+    const JsonReader reader(*file, kFile);
+    const auto given = reader.integers("eos_token_id");
     for (const int64_t id : given.value_or(std::vector<int64_t>{}))
-      ids.push_back(static_cast<int32_t>(id));
+      ids.push_back(to_int32(reader, "eos_token_id", id));
   }
   if (ids.empty()) {
     for (const TokenId id : config_ids) ids.push_back(to_index(id));
@@ -87,9 +110,11 @@ std::vector<int32_t> never_ids(const Checkpoint& checkpoint) {
     if (!token.may_be_sampled()) ids.push_back(to_index(token.id));
   }
   if (const auto& file = checkpoint.generation_config()) {
-    const auto given = JsonReader(*file, "generation_config.json").integers("suppress_tokens");
-    for (const int64_t id : given.value_or(std::vector<int64_t>{}))
-      ids.push_back(static_cast<int32_t>(id));
+    const JsonReader reader(*file, kFile);
+    const auto given = reader.integers("suppress_tokens");
+    for (const int64_t id : given.value_or(std::vector<int64_t>{})) {
+      ids.push_back(to_int32(reader, "suppress_tokens", id));
+    }
   }
   return ids;
 }

@@ -7,7 +7,7 @@
 #include "checkpoint/checkpoint.h"
 #include "engine/sampling.h"
 
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming): the library's own name
 class App;
 }
 

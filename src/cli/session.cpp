@@ -15,8 +15,6 @@
 namespace facet::cli {
 namespace {
 
-constexpr int32_t kPageSize = 64;  // positions; performance-notes 6
-
 Activation activation_of(const gemma4::Gemma4Config& config) {
   const auto found = find_activation(config.hidden_activation);
   if (!found) {
@@ -40,6 +38,7 @@ KvCache make_cache(const gemma4::Gemma4Model& model,
                    const Buffer::Allocator& allocator) {
   const std::vector<KvGroupSpec> groups = model.kv_groups(kPageSize, dtype);
   std::vector<int32_t> pages;
+  pages.reserve(groups.size());
   for (const KvGroupSpec& group : groups) {
     pages.push_back(sequences * KvCache::pages_for(group, positions, model.max_rows()));
   }
@@ -54,6 +53,17 @@ OpenModel::OpenModel(const std::string& folder)
       quant(QuantConfig::parse(checkpoint.config(), checkpoint.hf_quant_config())),
       activation(activation_of(config)),
       weights(gemma4::load_weights(checkpoint, config, quant, activation)) {}
+
+int32_t bos_id(const gemma4::Gemma4Config& config) {
+  const int32_t id = to_index(config.bos_token_id);
+  if (id >= config.vocab_size) {
+    throw Error(
+        ErrorCode::kBadCheckpoint,
+        fmt::format("field bos_token_id: found {}, wanted 0 to {}", id, config.vocab_size - 1),
+        "config.json");
+  }
+  return id;
+}
 
 std::unique_ptr<Backend> make_backend(const ModelOptions& options) {
   if (options.backend == "cuda") {
@@ -101,7 +111,9 @@ void Session::warm_up() {
   struct sysinfo memory {};
   if (sysinfo(&memory) != 0) return;
   const auto room = static_cast<int64_t>(memory.freeram + memory.bufferram) * memory.mem_unit;
-  const int64_t total = checkpoint_.file_bytes();
+  int64_t total = 0;
+  for (const StoredTensor* tensor : checkpoint_.tensors())
+    total += static_cast<int64_t>(tensor->bytes.size());
   // Pages that are in memory already cost nothing, so a full page cache is no reason to skip; a
   // checkpoint larger than the machine is.
   if (total > static_cast<int64_t>(memory.totalram) * memory.mem_unit * 9 / 10 && total > room)

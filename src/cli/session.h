@@ -15,6 +15,9 @@
 
 namespace facet::cli {
 
+/// Positions per page of the KV cache (performance-notes 6).
+inline constexpr int32_t kPageSize = 64;
+
 /// A checkpoint with its configs parsed and its weights mapped: what `check` does, and where every
 /// command with a model begins. Throws as the loaders do.
 struct OpenModel {
@@ -33,6 +36,9 @@ struct SessionLimits {
   int64_t positions = 0;  ///< of one sequence; 0, or more than the model has: the model's
   int32_t sequences = 1;  ///< at the same time
 };
+
+/// The id that begins every text. Throws Error{kBadCheckpoint} if the model has no row for it.
+int32_t bos_id(const gemma4::Gemma4Config& config);
 
 std::unique_ptr<Backend> make_backend(const ModelOptions& options);
 /// What --kv-dtype means for this checkpoint: auto is FP8 where it is declared, else BF16.

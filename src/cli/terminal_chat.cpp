@@ -75,6 +75,10 @@ void set_value(ChatSession& chat, std::string_view name, std::string_view value)
     params.min_p = parse_number<float>(value);
   } else if (name == "repetition_penalty") {
     params.repetition_penalty = parse_number<float>(value);
+  } else if (name == "presence_penalty") {
+    params.presence_penalty = parse_number<float>(value);
+  } else if (name == "frequency_penalty") {
+    params.frequency_penalty = parse_number<float>(value);
   } else if (name == "seed") {
     params.seed = parse_number<uint64_t>(value);
   } else if (name == "max_tokens") {
@@ -157,10 +161,9 @@ std::optional<std::string> read_message(LineEditor& editor) {
 void answer(ChatSession& chat, const std::string& text, double load_s, Stats stats) {
   const InterruptGuard guard;
   ThoughtStyle style(isatty(STDOUT_FILENO) == 1);
-  const Answer result = chat.ask(text, [&](OutputEvent::Kind kind, std::string_view piece) {
-    style.print(kind, piece);
-    return !interrupted.load();
-  });
+  const Answer result = chat.ask(
+      text, [&](OutputEvent::Kind kind, std::string_view piece) { style.print(kind, piece); },
+      [] { return !interrupted.load(); });
   style.end();
   fmt::print("\n");
   print_stats(result, load_s, stats);

@@ -15,6 +15,9 @@ void print_stats(const Answer& answer, double load_s, Stats stats);
 class ThoughtStyle {
  public:
   explicit ThoughtStyle(bool colours) : colours_(colours) {}
+  ~ThoughtStyle() { end(); }
+  ThoughtStyle(const ThoughtStyle&) = delete;
+  ThoughtStyle& operator=(const ThoughtStyle&) = delete;
   void print(OutputEvent::Kind kind, std::string_view text);
   /// Back to plain text.
   void end();

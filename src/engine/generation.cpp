@@ -17,16 +17,20 @@ double seconds_since(Clock::time_point start) {
 
 }  // namespace
 
-Generation::Generation(Stepper& stepper, int32_t prefill_chunk)
-    : stepper_(stepper), chunk_(prefill_chunk), slot_(stepper.cache().open()) {}
+Generation::Generation(Stepper& stepper, int32_t prefill_chunk, int64_t max_positions)
+    : stepper_(stepper),
+      chunk_(prefill_chunk),
+      max_positions_(max_positions),
+      slot_(stepper.cache().open()) {}
 
 Generation::~Generation() { stepper_.cache().close(slot_); }
 
-std::span<float> Generation::feed(std::span<const int32_t> ids) {
+bool Generation::feed(std::span<const int32_t> ids, const GenerationParams& params) {
   for (size_t at = 0; at < ids.size(); at += static_cast<size_t>(chunk_)) {
+    if (params.keep_going && !params.keep_going()) return false;
     const auto part = ids.subspan(at, std::min(static_cast<size_t>(chunk_), ids.size() - at));
     if (!stepper_.cache().reserve(slot_, static_cast<int32_t>(part.size()))) {
-      throw Error(ErrorCode::kOutOfMemory,
+      throw Error(ErrorCode::kInternal,
                   fmt::format("the KV cache is full at {} positions", cached_.size()));
     }
     const bool last = at + part.size() == ids.size();
@@ -38,20 +42,18 @@ std::span<float> Generation::feed(std::span<const int32_t> ids) {
       logits_.assign(row.begin(), row.end());
     }
   }
-  return logits_;
+  return true;
 }
 
 GenerationResult Generation::run(std::span<const int32_t> prompt,
                                  const GenerationParams& params,
                                  const OnToken& on_token) {
-  const int64_t positions = stepper_.model().max_positions();
   const int64_t held = std::ssize(cached_) + std::ssize(prompt);
   if (prompt.empty()) throw Error(ErrorCode::kBadInput, "the prompt is empty");
-  if (held >= positions) {
-    throw Error(
-        ErrorCode::kBadInput,
-        fmt::format("the prompt has {} tokens with what came before, the model's context is {}",
-                    held, positions));
+  if (held >= max_positions_) {
+    throw Error(ErrorCode::kBadInput,
+                fmt::format("the prompt has {} tokens with what came before, there is room for {}",
+                            held, max_positions_));
   }
   Sampler sampler(params.sampling, params.never_ids);
   sampler.see_prompt(cached_);
@@ -59,10 +61,11 @@ GenerationResult Generation::run(std::span<const int32_t> prompt,
   GenerationResult result;
   result.times.prompt_tokens = static_cast<int32_t>(prompt.size());
   const auto start = Clock::now();
-  std::span<float> logits = feed(prompt);
   auto first_token = start;
-  while (result.times.generated_tokens < params.max_tokens && std::ssize(cached_) < positions) {
-    const int32_t id = sampler.sample(logits, std::ssize(cached_), {});
+  bool going = feed(prompt, params);
+  if (!going) result.cause = GenerationEnd::kStopped;
+  while (going && result.times.generated_tokens < params.max_tokens) {
+    const int32_t id = sampler.sample(logits_, std::ssize(cached_), {});
     if (id < 0) throw Error(ErrorCode::kInternal, "no token may be sampled");
     if (++result.times.generated_tokens == 1) {
       first_token = Clock::now();
@@ -78,7 +81,13 @@ GenerationResult Generation::run(std::span<const int32_t> prompt,
       result.cause = GenerationEnd::kStopped;
       break;
     }
-    if (result.times.generated_tokens < params.max_tokens) logits = feed({&id, 1});
+    // The last token of an answer that was cut off is never read.
+    if (result.times.generated_tokens == params.max_tokens || std::ssize(cached_) == max_positions_)
+      break;
+    if (!feed({&id, 1}, params)) {
+      result.cause = GenerationEnd::kStopped;
+      break;
+    }
   }
   result.times.decode_s = seconds_since(first_token);
   return result;

@@ -14,14 +14,15 @@ namespace facet {
 enum class GenerationEnd {
   kEndToken,  ///< the model wrote one of end_ids; it is not among the ids handed out
   kLength,    ///< max_tokens, or no position left
-  kStopped,   ///< on_token said so
+  kStopped,   ///< on_token or keep_going said so
 };
 
 struct GenerationParams {
   SamplingParams sampling;
-  int32_t max_tokens = 256;        ///< > 0
-  std::vector<int32_t> end_ids;    ///< empty: nothing ends it but the length
-  std::vector<int32_t> never_ids;  ///< never sampled
+  int32_t max_tokens = 256;          ///< > 0
+  std::vector<int32_t> end_ids;      ///< empty: nothing ends it but the length
+  std::vector<int32_t> never_ids;    ///< never sampled
+  std::function<bool()> keep_going;  ///< asked before each step; false ends it. May be empty
 };
 
 struct GenerationTimes {
@@ -44,7 +45,8 @@ using OnToken = std::function<bool(int32_t id)>;
 /// until it goes. One thread.
 class Generation {
  public:
-  explicit Generation(Stepper& stepper, int32_t prefill_chunk);
+  /// The sequence may grow to `max_positions`, for which the cache must have room.
+  Generation(Stepper& stepper, int32_t prefill_chunk, int64_t max_positions);
   ~Generation();
   Generation(const Generation&) = delete;
   Generation& operator=(const Generation&) = delete;
@@ -59,10 +61,12 @@ class Generation {
   const std::vector<int32_t>& cached() const { return cached_; }
 
  private:
-  std::span<float> feed(std::span<const int32_t> ids);
+  /// false if keep_going said so; then some of `ids` have not been read.
+  bool feed(std::span<const int32_t> ids, const GenerationParams& params);
 
   Stepper& stepper_;
   const int32_t chunk_;
+  const int64_t max_positions_;
   CacheSlot slot_;
   std::vector<int32_t> cached_;
   std::vector<float> logits_;

@@ -105,6 +105,10 @@ int32_t Sampler::sample(std::span<float> logits,
   adjust(logits, banned);
   const auto largest = std::max_element(logits.begin(), logits.end());
   if (largest == logits.end() || *largest == kNever) return -1;
+  const bool broken = std::any_of(logits.begin(), logits.end(), [](float logit) {
+    return std::isnan(logit) || logit == -kNever;
+  });
+  if (broken) throw Error(ErrorCode::kInternal, "the model's logits are not finite numbers");
   if (params_.temperature < kGreedyBelow || params_.top_k == 1) {
     return static_cast<int32_t>(largest - logits.begin());
   }

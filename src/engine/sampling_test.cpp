@@ -108,6 +108,12 @@ TEST(Sampler, NeverAndBannedIdsAreLeftOut) {
   EXPECT_EQ(sampler.sample(logits, 0, std::vector<int32_t>{0, 2}), -1);
 }
 
+TEST(Sampler, LogitsThatAreNoNumbersAreAFault) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_THROW(sample_once({.temperature = 0.0F}, {1.0F, nan}), Error);
+  EXPECT_THROW(sample_once({}, {std::numeric_limits<float>::infinity(), 1.0F}), Error);
+}
+
 TEST(SamplingParams, RefusesWhatIsOutOfRangeByName) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const auto refused = [](const SamplingParams& params, const char* field) {

@@ -2,8 +2,11 @@
 
 #include <boost/json.hpp>
 #include <chrono>
+#include <cstdio>
 #include <filesystem>
 #include <gtest/gtest.h>
+#include <memory>
+#include <optional>
 #include <random>
 #include <sstream>
 
@@ -18,6 +21,27 @@ namespace {
 
 using test::indices;
 using test::random_text;
+
+/// The vocabulary of the published models, unpacked with xz; nullopt and a reason if it is not
+/// here.
+std::optional<std::string> published_vocab(std::string& why_not) {
+  const auto packed = test::shared_path("tokenizer/gemma4-tokenizer.json.xz");
+  if (!packed) {
+    why_not = "reference data ../shared/tokenizer/gemma4-tokenizer.json.xz is not here";
+    return std::nullopt;
+  }
+  std::string text;
+  FILE* pipe = popen(("xz -dc '" + *packed + "'").c_str(), "r");
+  if (pipe != nullptr) {
+    std::vector<char> buffer(size_t{1} << 20);
+    while (const size_t got = std::fread(buffer.data(), 1, buffer.size(), pipe)) {
+      text.append(buffer.data(), got);
+    }
+    if (pclose(pipe) == 0) return text;
+  }
+  why_not = "xz could not unpack the published vocabulary";
+  return std::nullopt;
+}
 
 std::vector<TokenId> tokens(const std::vector<int32_t>& numbers) {
   std::vector<TokenId> out;
@@ -128,7 +152,7 @@ void expect_incremental_exact(const Tokenizer& tokenizer, TokenId first_byte) {
 class Published : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    if (const auto json = test::published_vocab(why_not())) {
+    if (const auto json = published_vocab(why_not())) {
       vocabulary() = Vocabulary::parse(*json);
       tokenizer() = std::make_unique<Tokenizer>(Tokenizer::parse(*json));
     }

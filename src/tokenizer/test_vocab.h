@@ -4,16 +4,13 @@
 #include <boost/json.hpp>
 #include <cstdint>
 #include <cstdio>
-#include <gtest/gtest.h>
-#include <memory>
-#include <optional>
+#include <initializer_list>
 #include <random>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "tests/support.h"
 #include "tokenizer/control_tokens.h"
 #include "tokenizer/tokenizer.h"
 
@@ -105,27 +102,6 @@ inline std::string random_text(std::mt19937& random,
   std::uniform_int_distribution<size_t> pick(0, parts.size() - 1);
   for (size_t i = 0; i < length; ++i) out += parts[pick(random)];
   return out;
-}
-
-/// The vocabulary of the published models, unpacked with xz; nullopt and a reason if it is not
-/// here.
-inline std::optional<std::string> published_vocab(std::string& why_not) {
-  const auto packed = shared_path("tokenizer/gemma4-tokenizer.json.xz");
-  if (!packed) {
-    why_not = "reference data ../shared/tokenizer/gemma4-tokenizer.json.xz is not here";
-    return std::nullopt;
-  }
-  std::string text;
-  FILE* pipe = popen(("xz -dc '" + *packed + "'").c_str(), "r");
-  if (pipe != nullptr) {
-    std::vector<char> buffer(size_t{1} << 20);
-    while (const size_t got = std::fread(buffer.data(), 1, buffer.size(), pipe)) {
-      text.append(buffer.data(), got);
-    }
-    if (pclose(pipe) == 0) return text;
-  }
-  why_not = "xz could not unpack the published vocabulary";
-  return std::nullopt;
 }
 
 }  // namespace facet::test

@@ -225,6 +225,46 @@ TEST(CliBadInput, UsageIsRefusedWithOneLine) {
   expect_refusal(run_facet({"run", "fable"}, ""), kUsage, {"prompt is empty"});
 }
 
+TEST(Cli, TheContextEndsAnAnswerAsLength) {
+  const Finished run = run_facet(
+      {"run", "fable", "Tell me a story about a fox.", "--seed", "7", "--context", "40", "--json"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const boost::json::value answer = boost::json::parse(run.out);
+  EXPECT_EQ(answer.at("finish_reason"), "length");
+  EXPECT_FALSE(answer.at("text").as_string().empty());
+  expect_refusal(run_facet({"run", "fable", std::string(400, 'x'), "--context", "20"}), kUsage,
+                 {"room for 20"});
+}
+
+TEST(Cli, PerplexityOfAShortText) {
+  const test::TempDir dir;
+  dir.write("text", "Once upon a time there was a fox who lived in a wood.");
+  const Finished run = run_facet({"perplexity", "fable", "--text", dir.path("text"), "--json"});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const double nats = boost::json::parse(run.out).at("nats_per_token").as_double();
+  EXPECT_GT(nats, 0.5);
+  EXPECT_LT(nats, 6.0) << "a uniform guess over 4,096 tokens costs 8.3";
+  expect_refusal(
+      run_facet({"perplexity", "fable", "--text", dir.path("text"), "--window", "20000"}), kUsage,
+      {"--window"});
+}
+
+TEST(CliBadInput, GenerationConfigIsBlamedByName) {
+  const test::TempDir dir;
+  const Finished made =
+      run_facet({"quantize", golden("moe-bf16-fused"), dir.path("m"), "--format", "nvfp4"});
+  ASSERT_EQ(made.exit_code, 0) << made.err;
+  for (const char* text :
+       {"{\"top_k\": 4294967301}", "{\"temperature\": 5000}", "{\"top_p\": 0}"}) {
+    dir.write("m/generation_config.json", text);
+    expect_refusal(run_facet({"generate", dir.path("m"), "--ids", "2"}), kBadCheckpoint,
+                   {"generation_config.json"});
+  }
+  expect_refusal(
+      run_facet({"quantize", golden("moe-bf16-fused"), dir.path("m"), "--format", "nvfp4"}), kUsage,
+      {"holds a model"});
+}
+
 TEST(CliBadInput, SamplingOutOfRangeIsNamed) {
   for (const char* value : {"nan", "-1", "inf"}) {
     expect_refusal(run_facet({"run", "fable", "x", "--temperature", value}), kUsage,

@@ -2,8 +2,8 @@
 // them.
 
 #include <cstring>
-#include <fmt/core.h>
 #include <filesystem>
+#include <fmt/core.h>
 #include <functional>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "checkpoint/safetensors_writer.h"
+#include "model/gemma4/names.h"
 #include "quant/nvfp4.h"
 
 namespace facet::gemma4 {
@@ -35,7 +36,11 @@ float amax(const WeightMatrix& matrix) {
   float largest = 0;
   for (int64_t r = 0; r < matrix.rows; ++r) {
     dequantize_row(matrix, r, row);
-    for (const float value : row) largest = std::max(largest, std::abs(value));
+    for (const float value : row) {
+      if (!std::isfinite(value))
+        throw Error(ErrorCode::kBadCheckpoint, fmt::format("holds {}", value));
+      largest = std::max(largest, std::abs(value));
+    }
   }
   return largest;
 }
@@ -54,7 +59,7 @@ class Quantizer {
       total += shape.elements() * bits_of(dtype) / 8;
     };
     for (const StoredTensor* tensor : job_.checkpoint.tensors()) {
-      if (!replaced_.contains(tensor->name)) declare(tensor->name, tensor->dtype, tensor->shape);
+      if (!is_replaced(tensor->name)) declare(tensor->name, tensor->dtype, tensor->shape);
     }
     for (const auto& [module, target] : targets_) {
       const int64_t rows = target.matrix.rows;
@@ -73,6 +78,11 @@ class Quantizer {
                  });
     write_json(out + "/config.json", new_config());
     write_json(out + "/hf_quant_config.json", hf_quant_config());
+  }
+
+  bool is_replaced(const std::string& name) const {
+    const std::optional<TensorName> parsed = parse_tensor_name(name);
+    return parsed && replaced_.contains(parsed->text);
   }
 
  private:
@@ -114,7 +124,7 @@ class Quantizer {
           module);
     }
     targets_.emplace(module, Target{module, matrix, partner});
-    replaced_.insert(module + ".weight");
+    replaced_.insert(module.substr(prefix_.size()) + ".weight");
   }
 
   void choose_targets() {
@@ -125,8 +135,8 @@ class Quantizer {
         add_mlp(at + "mlp.", layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj);
         continue;
       }
-      replaced_.insert(at + "experts.gate_up_proj");
-      replaced_.insert(at + "experts.down_proj");
+      replaced_.insert(fmt::format("layers.{}.experts.gate_up_proj", l));
+      replaced_.insert(fmt::format("layers.{}.experts.down_proj", l));
       for (size_t e = 0; e < layer.experts.experts.size(); ++e) {
         const ExpertMatrices& expert = layer.experts.experts[e];
         add_mlp(fmt::format("{}experts.{}.", at, e), expert.gate, expert.up, expert.down);
@@ -138,7 +148,7 @@ class Quantizer {
   float global_scale(const Target& target) {
     const auto known = scales_.find(target.module);
     if (known != scales_.end()) return known->second;
-    float largest = amax(target.matrix);
+    float largest = in_place(target.module, [&] { return amax(target.matrix); });
     if (target.partner != nullptr) largest = std::max(largest, amax(*target.partner));
     const float scale = largest > 0 ? largest / kAmaxPerScale : 1.0F;
     scales_.emplace(target.module, scale);
@@ -200,7 +210,8 @@ class Quantizer {
 
   /// What the producer leaves out, in NVIDIA's style: one pattern per layer and part.
   boost::json::array ignored() const {
-    boost::json::array patterns = {"lm_head", "model.embed_vision*", "model.vision_tower*"};
+    boost::json::array patterns = {"lm_head", "model.embed_vision*", "model.vision_tower*",
+                                   "model.embed_audio*", "model.audio_tower*"};
     const bool dense = job_.config.num_experts == 0;
     for (int32_t l = 0; l < job_.config.num_hidden_layers; ++l) {
       for (const char* part : {"mlp", "router", "self_attn", "per_layer"}) {
@@ -254,7 +265,7 @@ class Quantizer {
   const QuantizeJob& job_;
   const std::string prefix_;
   std::map<std::string, Target> targets_;  // by module
-  std::set<std::string> replaced_;         // tensors of the input that the targets stand for
+  std::set<std::string> replaced_;         // text names of the input that the targets stand for
   std::map<std::string, float> scales_;
   std::string quantized_module_;
   Nvfp4Matrix quantized_;
