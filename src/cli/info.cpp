@@ -90,7 +90,7 @@ int64_t kv_bytes(const gemma4::Gemma4Config& config,
   for (size_t i = 0; i < config.layers.size(); ++i) {
     const gemma4::LayerConfig& layer = config.layers[i];
     if (layer.kv_donor == static_cast<int32_t>(i) && layer.attention == attention)
-      values += 2 * layer.kv_size();
+      values += int64_t{2} * layer.kv_size();
   }
   return values * bits_of(dtype) / 8;
 }
