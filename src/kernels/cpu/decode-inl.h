@@ -35,6 +35,8 @@ struct BlockScales {
   float s[kBlockCols / kScaleCols];
 };
 
+/// On NEON made with all its vectors at once: GCC compiles an implicit constructor for its default
+/// target, not this namespace's, and then cannot inline the vectors' own constructors into it.
 struct Chunk {
   V v[4];
 };
@@ -50,7 +52,9 @@ HWY_INLINE const uint8_t* bytes_of(const std::byte* p) {
   return reinterpret_cast<const uint8_t*>(p);
 }
 
-// ---- 16-bit values ----
+// ---- 32-bit and 16-bit values ----
+
+HWY_INLINE V load_f32(const uint8_t* p) { return hn::BitCast(D(), hn::LoadU(DU8(), p)); }
 
 HWY_INLINE V bf16_to_float(hn::Vec<HalfU16> bits) {
   return hn::BitCast(D(), hn::ShiftLeft<16>(hn::PromoteTo(DU32(), bits)));
@@ -223,12 +227,8 @@ inline float read_scale(const WeightMatrix& w, int64_t index) {
 struct F32Format : Unscaled {
   static constexpr int64_t offset(int64_t column) { return 4 * column; }
   static HWY_INLINE Chunk chunk(const uint8_t* p, const BlockScales& /*s*/, int64_t /*column*/) {
-    Chunk c;
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < 4; ++i) {
-      c.v[i] = hn::BitCast(D(), hn::LoadU(DU8(), p + 4 * kLanes * i));
-    }
-    return c;
+    return {{load_f32(p), load_f32(p + 4 * kLanes), load_f32(p + 8 * kLanes),
+             load_f32(p + 12 * kLanes)}};
   }
 };
 
