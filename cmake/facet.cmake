@@ -71,6 +71,9 @@ function(facet_test name)
   endif()
   add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(${name} PRIVATE ${ARG_LINK} facet_test_support GTest::gmock GTest::gtest_main)
+  if(FACET_TEST_PCH)
+    target_precompile_headers(${name} REUSE_FROM facet_test_pch)
+  endif()
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
                        PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
                        SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")

@@ -6,10 +6,23 @@
 #   headers  every header compiles alone
 #   format   clang-format would change nothing
 #   asan     the tests labelled unit or fuzz, under AddressSanitizer and UndefinedBehaviorSanitizer
-#   tidy     clang-tidy over src/; a file is looked at again when it or any header changed
+#   tidy     clang-tidy over src/, less its slow checks; a file is looked at again when it or any header
+#            changed
+#   tsan     with --all: the tests labelled unit, under ThreadSanitizer
+#   neon     with --all: all but the program cross-compiled for 64-bit ARM; qemu runs the tests of the kernels
+#            and of what they stand on
 #
-# --quick stops after the format check. --all adds the tests labelled slow, and a ThreadSanitizer run of
-# those labelled unit. The last line counts the ctest tests of all stages together.
+# --quick stops after the format check. --all leaves nothing out: the tests labelled slow, all tests under
+# AddressSanitizer, every check of .clang-tidy, and the last two stages. The last line counts the ctest tests
+# of all stages together.
+
+# Checks of .clang-tidy that wait for --all, since together they take more time than all the others.
+#   clang-analyzer-*, half of the time: follows paths through functions; asan and ubsan see many of the same faults
+#   performance-unnecessary-value-param, a third of the rest where CLI11 is included: only speed is at stake
+#   bugprone-reserved-identifier, a sixth of the rest: looks at every name of every system header
+#   bugprone-stringview-nullptr, a fifteenth of the rest: crashes the first test that gets there
+slow_checks='-clang-analyzer-*,-performance-unnecessary-value-param,-bugprone-reserved-identifier'
+slow_checks+=',-bugprone-stringview-nullptr'
 
 passed=0 failed=0 skipped=0
 stage_names=() stage_results=() stage_seconds=()
@@ -56,7 +69,9 @@ run_tests() {
   SECONDS=0
 
   lock_build
-  (need_packages test) || exit
+  local packages=test
+  if ((all)); then packages=all; fi
+  (need_packages $packages) || exit
   unlock_build
   exec 8>"$root/build/.test-lock"
   if ! flock -n 8; then
@@ -73,9 +88,14 @@ run_tests() {
     untrusted=(facet_{base,tensor,quant,checkpoint,tokenizer,chat,model_gemma4,cache,engine}_test
                replay_{safetensors,config,tokenizer})
     if ((all)); then untrusted=(all); fi
-    stage "asan" if_built sanitized asan 'unit|fuzz' "$unwanted" "${untrusted[@]}"
-    stage "tidy" if_built check_tidy
-    if ((all)); then stage "tsan" if_built sanitized tsan unit "$fast" all; fi
+    stage "asan" if_built in_preset asan 'unit|fuzz' "$unwanted" "${untrusted[@]}"
+    if ((all)); then
+      stage "tidy" if_built check_tidy tidy-all
+      stage "tsan" if_built in_preset tsan unit "$fast" all
+      stage "neon" if_built check_neon
+    else
+      stage "tidy" if_built check_tidy tidy --checks="$slow_checks"
+    fi
   fi
   summarize
 }
@@ -182,8 +202,8 @@ check_format() {
   return 1
 }
 
-# sanitized PRESET LABELS UNWANTED TARGET…
-sanitized() {
+# in_preset PRESET LABELS UNWANTED TARGET…: builds the targets there and runs their tests with these labels.
+in_preset() {
   use_preset "$1"
   # GCC 12's sanitizers cannot place their shadow where the kernel randomises more than 28 bits. The
   # build needs it too: it runs each test program once to list its tests.
@@ -198,10 +218,27 @@ sanitized() {
   return $status
 }
 
+# The cross compiler builds everything, qemu is slow: it runs what depends on the processor.
+check_neon() {
+  local tool
+  if [[ $(uname -m) != x86_64 ]]; then
+    echo "cross-compiling is tried on x86-64 only, this is $(uname -m)"
+    return 77
+  fi
+  for tool in aarch64-linux-gnu-g++ qemu-aarch64; do
+    command -v $tool >/dev/null || { echo "no $tool on PATH"; return 77; }
+  done
+  [[ -e /usr/src/googletest/CMakeLists.txt ]] || { echo "no sources in /usr/src/googletest"; return 77; }
+  in_preset neon unit "$fast" facet_{base,tensor,quant,kernels,kernels_cpu}_test ops_test \
+            facet_{chat,tokenizer,cache,engine,model_gemma4}
+}
+
+# check_tidy FOLDER [clang-tidy argument…]: FOLDER under build/ keeps the stamps of what was found clean.
 check_tidy() {
-  local file stamp newest all=() todo=()
+  local file stamp newest all=() todo=() stamps=$root/build/$1
+  shift
   command -v clang-tidy >/dev/null || { echo "no clang-tidy on PATH"; return 77; }
-  mkdir -p "$root/build/tidy"
+  mkdir -p "$stamps"
   while IFS= read -r file; do
     [[ $file == "$root"/src/*.cpp && $file != *_test.cpp ]] && all+=("$file")
   done < <(sed -nE 's/^ *"file": "(.*)",?$/\1/p' "$build/compile_commands.json" | sort -u)
@@ -217,7 +254,7 @@ check_tidy() {
   export -f tidy_file tidy_stamp
   # shellcheck disable=SC2016
   printf '%s\0' "${todo[@]}" |
-    root=$root build=$build xargs -0 -n1 -P"$(nproc)" bash -c 'tidy_file "$1"' _ |
+    root=$root build=$build stamps=$stamps xargs -0 -I{} -P"$(nproc)" bash -c 'tidy_file "$@"' _ {} "$@" |
     {
       local verdict looked_at=0 clean=0
       while read -r verdict file; do
@@ -234,15 +271,15 @@ check_tidy() {
 
 tidy_stamp() {
   local name=${1#"$root"/src/}
-  echo "$root/build/tidy/${name//\//_}"
+  echo "$stamps/${name//\//_}"
 }
 
-# As with .built, the stamp is as old as the start of the look.
+# tidy_file FILE [clang-tidy argument…]. As with .built, the stamp is as old as the start of the look.
 tidy_file() {
   local stamp verdict=clean
   stamp=$(tidy_stamp "$1")
   : >"$stamp.new"
-  if clang-tidy -p "$build" --quiet --warnings-as-errors='*' "$1" &>"$stamp.log"; then
+  if clang-tidy -p "$build" --quiet --warnings-as-errors='*' "${@:2}" "$1" &>"$stamp.log"; then
     mv -f "$stamp.new" "$stamp"
   else
     verdict=findings

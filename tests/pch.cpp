@@ -1,0 +1,1 @@
+// Gives tests/pch.h a target to be compiled for.
