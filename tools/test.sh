@@ -12,9 +12,9 @@
 #   neon     with --all: all but the program cross-compiled for 64-bit ARM; qemu runs the tests of the kernels
 #            and of what they stand on
 #
-# --quick stops after the format check. --all leaves nothing out: the tests labelled slow, all tests under
-# AddressSanitizer, every check of .clang-tidy, and the last two stages. The last line counts the ctest tests
-# of all stages together.
+# --quick stops after the format check. --all adds the tests labelled slow, the other folders under
+# AddressSanitizer, every check of .clang-tidy, and the last two stages. The last line counts the ctest
+# tests of all stages together.
 
 # Checks of .clang-tidy that wait for --all, since together they take more time than all the others.
 #   clang-analyzer-*, half of the time: follows paths through functions; asan and ubsan see many of the same faults
