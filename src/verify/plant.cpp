@@ -1,0 +1,181 @@
+#include "verify/plant.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <fmt/core.h>
+#include <numbers>
+#include <utility>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "kernels/wrapped_backend.h"
+
+namespace facet {
+namespace {
+
+using gemma4::LayerConfig;
+using gemma4::LayerWeights;
+
+constexpr std::array<std::pair<std::string_view, Plant>, 6> kNames = {{
+    {"swap-gate-up", Plant::kSwapGateUp},
+    {"drop-layer-scalar", Plant::kDropLayerScalar},
+    {"window-off-by-one", Plant::kWindowOffByOne},
+    {"gate-scale-for-up", Plant::kGateScaleForUp},
+    {"neighbour-expert", Plant::kNeighbourExpert},
+    {"erf-gelu", Plant::kErfGelu},
+}};
+
+[[noreturn]] void changes_nothing(std::string_view reason) {
+  throw Error(ErrorCode::kBadInput, fmt::format("{}: the plant changes nothing", reason),
+              "--plant");
+}
+
+/// The middle one of the layers that `can` says yes to; `reason` says why there is none.
+template <typename Can>
+size_t choose_layer(const PlantTarget& target, std::string_view reason, const Can& can) {
+  std::vector<size_t> layers;
+  for (size_t i = 0; i < target.weights.layers.size(); ++i) {
+    if (can(i)) layers.push_back(i);
+  }
+  if (layers.empty()) changes_nothing(reason);
+  return layers[layers.size() / 2];
+}
+
+/// body(gate, up) for the dense MLP and every expert.
+template <typename Layer, typename Body>
+void for_each_pair(Layer& layer, const Body& body) {
+  body(layer.mlp.gate_proj, layer.mlp.up_proj);
+  for (auto& expert : layer.experts.experts) body(expert.gate, expert.up);
+}
+
+bool both_nvfp4(const WeightMatrix& gate, const WeightMatrix& up) {
+  return !gate.empty() && gate.format == WeightFormat::kNvfp4 && up.format == WeightFormat::kNvfp4;
+}
+
+size_t swap_gate_up(const PlantTarget& target) {
+  std::vector<LayerWeights>& layers = target.weights.layers;
+  const size_t at = choose_layer(target, "this model has no gates",
+                                 [&](size_t i) { return !layers[i].mlp.gate_proj.empty(); });
+  for_each_pair(layers[at], [](WeightMatrix& gate, WeightMatrix& up) { std::swap(gate, up); });
+  return at;
+}
+
+size_t drop_layer_scalar(const PlantTarget& target) {
+  std::vector<LayerWeights>& layers = target.weights.layers;
+  const size_t at = choose_layer(target, "every layer_scalar of this checkpoint is 1",
+                                 [&](size_t i) { return layers[i].layer_scalar != 1.0F; });
+  layers[at].layer_scalar = 1.0F;
+  return at;
+}
+
+size_t window_off_by_one(const PlantTarget& target) {
+  std::vector<LayerConfig>& layers = target.config.layers;
+  const std::string reason = fmt::format(
+      "no token stands past a sliding window (the last is at position {})", target.last_position);
+  // Layers that read another's cache are left out: they may not see more than its owner keeps.
+  const size_t at = choose_layer(target, reason, [&](size_t i) {
+    return layers[i].window > 0 && layers[i].window <= target.last_position &&
+           layers[i].kv_donor == static_cast<int32_t>(i);
+  });
+  ++layers[at].window;
+  return at;
+}
+
+size_t gate_scale_for_up(const PlantTarget& target) {
+  std::vector<LayerWeights>& layers = target.weights.layers;
+  const auto any_pair = [&](size_t i, const auto& matches) {
+    bool found = false;
+    for_each_pair(layers[i], [&](const WeightMatrix& gate, const WeightMatrix& up) {
+      found = found || (both_nvfp4(gate, up) && matches(gate, up));
+    });
+    return found;
+  };
+  choose_layer(target, "this checkpoint has no NVFP4 gate and up projections", [&](size_t i) {
+    return any_pair(i, [](const WeightMatrix&, const WeightMatrix&) { return true; });
+  });
+  const size_t at =
+      choose_layer(target, "this checkpoint has equal gate and up scales", [&](size_t i) {
+        return any_pair(i, [](const WeightMatrix& gate, const WeightMatrix& up) {
+          return gate.global_scale != up.global_scale;
+        });
+      });
+  for_each_pair(layers[at], [](const WeightMatrix& gate, WeightMatrix& up) {
+    if (both_nvfp4(gate, up)) up.global_scale = gate.global_scale;
+  });
+  return at;
+}
+
+size_t neighbour_expert(const PlantTarget& target) {
+  std::vector<LayerWeights>& layers = target.weights.layers;
+  const size_t at = choose_layer(target, "this model has no experts",
+                                 [&](size_t i) { return layers[i].experts.count() > 1; });
+  std::vector<ExpertMatrices>& experts = layers[at].experts.experts;
+  std::rotate(experts.begin(), experts.begin() + 1, experts.end());
+  return at;
+}
+
+class ErfGeluBackend final : public WrappedBackend {
+ public:
+  using WrappedBackend::WrappedBackend;
+
+  void activate(TensorView out,
+                TensorView gate,
+                TensorView up,
+                const Activation& activation) override {
+    if (activation.function != ActivationFunction::kGeluTanh) {
+      WrappedBackend::activate(out, gate, up, activation);
+      return;
+    }
+    const std::span<float> to = out.as<float>();
+    const std::span<float> factor = up.as<float>();
+    const bool gated = activation.gating == Gating::kGated;
+    const std::span<float> from = gated ? gate.as<float>() : factor;
+    for (size_t i = 0; i < to.size(); ++i) {
+      const auto z = static_cast<double>(from[i]);
+      const double activated = 0.5 * z * (1.0 + std::erf(z / std::numbers::sqrt2));
+      to[i] = static_cast<float>(gated ? activated * static_cast<double>(factor[i]) : activated);
+    }
+  }
+};
+
+}  // namespace
+
+std::optional<Plant> find_plant(std::string_view name) {
+  for (const auto& [known, plant] : kNames) {
+    if (known == name) return plant;
+  }
+  return std::nullopt;
+}
+
+std::vector<std::string> plant_names() {
+  std::vector<std::string> names;
+  for (const auto& row : kNames) names.emplace_back(row.first);
+  return names;
+}
+
+std::string plant_fault(Plant plant, const PlantTarget& target) {
+  switch (plant) {
+    case Plant::kSwapGateUp:
+      return fmt::format("layer {}: gate and up exchanged", swap_gate_up(target));
+    case Plant::kDropLayerScalar:
+      return fmt::format("layer {}: layer_scalar dropped", drop_layer_scalar(target));
+    case Plant::kWindowOffByOne:
+      return fmt::format("layer {}: the window is one too wide", window_off_by_one(target));
+    case Plant::kGateScaleForUp:
+      return fmt::format("layer {}: up has the gate's global scale", gate_scale_for_up(target));
+    case Plant::kNeighbourExpert:
+      return fmt::format("layer {}: expert e computes as expert e + 1", neighbour_expert(target));
+    case Plant::kErfGelu:
+      if (target.activation.function != ActivationFunction::kGeluTanh)
+        changes_nothing("this model's activation is no GELU");
+      return "every layer: GELU in its erf form";
+  }
+  CHECK(false, "plant {}", static_cast<int>(plant));
+}
+
+std::unique_ptr<Backend> make_erf_gelu_backend(Backend& inner) {
+  return std::make_unique<ErfGeluBackend>(inner);
+}
+
+}  // namespace facet
