@@ -35,10 +35,10 @@ The columns, each for its worst row:
                 probabilities are equal as far as the tolerance can tell, which is no fault
 
 With --kv-dtype f32 the cpu backend computes in float32 as the reference does and must agree to 1e-5 (2e-5 of
-what a half adds, 1e-4 in routing); with a narrower cache to 1e-2 (1e-1, 5e-2).
+what a half adds, 1e-4 in routing); with a narrower cache to 1e-2 (2e-2, 2e-2), which small faults pass.
 
 The reference is slow: some minutes on a model of 26 billion parameters with the default 8 tokens.
-Exit code: 0 the backends agree, 70 they differ (stderr names the first fault), 64 to 71 as everywhere.)";
+Exit code: 0 the backends agree, 70 they differ (stderr names the first fault) or a planted fault went unseen.)";
 
 struct Options {
   ModelOptions model;
@@ -159,7 +159,11 @@ void verify(const Options& options) {
   const std::vector<Fault> faults = find_faults(report, tolerance);
   const VerifyAnswer answer = {report, faults, tolerance, std::string(fast->describe()), planted};
   options.json ? print_verify_json(answer) : print_verify_table(answer);
-  if (faults.empty()) return;
+  if (faults.empty() && planted.empty()) return;
+  if (faults.empty()) {
+    throw Error(ErrorCode::kInternal, fmt::format("the planted fault went unseen ({})", planted),
+                "verify");
+  }
   throw Error(ErrorCode::kInternal,
               fmt::format("{} differs from ref, first in {}: {}", fast->describe(),
                           faults.front().where, faults.front().what),

@@ -42,22 +42,17 @@ size_t choose_layer(const PlantTarget& target, std::string_view reason, const Ca
   return layers[layers.size() / 2];
 }
 
-/// body(gate, up) for the dense MLP and every expert.
-template <typename Layer, typename Body>
-void for_each_pair(Layer& layer, const Body& body) {
-  body(layer.mlp.gate_proj, layer.mlp.up_proj);
-  for (auto& expert : layer.experts.experts) body(expert.gate, expert.up);
-}
-
-bool both_nvfp4(const WeightMatrix& gate, const WeightMatrix& up) {
-  return !gate.empty() && gate.format == WeightFormat::kNvfp4 && up.format == WeightFormat::kNvfp4;
+bool both_nvfp4(const ExpertMatrices& expert) {
+  return !expert.gate.empty() && expert.gate.format == WeightFormat::kNvfp4 &&
+         expert.up.format == WeightFormat::kNvfp4;
 }
 
 size_t swap_gate_up(const PlantTarget& target) {
   std::vector<LayerWeights>& layers = target.weights.layers;
   const size_t at = choose_layer(target, "this model has no gates",
                                  [&](size_t i) { return !layers[i].mlp.gate_proj.empty(); });
-  for_each_pair(layers[at], [](WeightMatrix& gate, WeightMatrix& up) { std::swap(gate, up); });
+  std::swap(layers[at].mlp.gate_proj, layers[at].mlp.up_proj);
+  for (ExpertMatrices& expert : layers[at].experts.experts) std::swap(expert.gate, expert.up);
   return at;
 }
 
@@ -82,27 +77,39 @@ size_t window_off_by_one(const PlantTarget& target) {
   return at;
 }
 
+/// Least and largest gate scale over up scale among a layer's NVFP4 experts; nullopt without any.
+std::optional<std::pair<float, float>> scale_ratios(const LayerWeights& layer) {
+  std::optional<std::pair<float, float>> range;
+  for (const ExpertMatrices& expert : layer.experts.experts) {
+    if (!both_nvfp4(expert)) continue;
+    const float ratio = expert.gate.global_scale / expert.up.global_scale;
+    if (!range) range.emplace(ratio, ratio);
+    range = {std::min(range->first, ratio), std::max(range->second, ratio)};
+  }
+  return range;
+}
+
+/// Experts only: a factor that all of a feed-forward's output has goes out in the norm after it, so
+/// the same fault in a dense MLP, or in experts of one ratio, changes nothing.
 size_t gate_scale_for_up(const PlantTarget& target) {
   std::vector<LayerWeights>& layers = target.weights.layers;
-  const auto any_pair = [&](size_t i, const auto& matches) {
-    bool found = false;
-    for_each_pair(layers[i], [&](const WeightMatrix& gate, const WeightMatrix& up) {
-      found = found || (both_nvfp4(gate, up) && matches(gate, up));
-    });
-    return found;
-  };
-  choose_layer(target, "this checkpoint has no NVFP4 gate and up projections", [&](size_t i) {
-    return any_pair(i, [](const WeightMatrix&, const WeightMatrix&) { return true; });
+  choose_layer(target, "this checkpoint has no experts with NVFP4 gate and up projections",
+               [&](size_t i) { return scale_ratios(layers[i]).has_value(); });
+  choose_layer(target, "this checkpoint has equal gate and up scales", [&](size_t i) {
+    const auto range = scale_ratios(layers[i]);
+    return range && *range != std::pair(1.0F, 1.0F);
   });
-  const size_t at =
-      choose_layer(target, "this checkpoint has equal gate and up scales", [&](size_t i) {
-        return any_pair(i, [](const WeightMatrix& gate, const WeightMatrix& up) {
-          return gate.global_scale != up.global_scale;
-        });
-      });
-  for_each_pair(layers[at], [](const WeightMatrix& gate, WeightMatrix& up) {
-    if (both_nvfp4(gate, up)) up.global_scale = gate.global_scale;
-  });
+  const size_t at = choose_layer(target,
+                                 "gate and up scales have one ratio in all experts of a layer, "
+                                 "which the norm after them takes "
+                                 "out",
+                                 [&](size_t i) {
+                                   const auto range = scale_ratios(layers[i]);
+                                   return range && range->first != range->second;
+                                 });
+  for (ExpertMatrices& expert : layers[at].experts.experts) {
+    if (both_nvfp4(expert)) expert.up.global_scale = expert.gate.global_scale;
+  }
   return at;
 }
 

@@ -20,7 +20,7 @@ enum class Plant : uint8_t {
   kSwapGateUp,       ///< gate_proj and up_proj exchanged, in the dense MLP and in every expert
   kDropLayerScalar,  ///< layer_scalar taken as 1
   kWindowOffByOne,   ///< a sliding layer sees one key too many
-  kGateScaleForUp,   ///< NVFP4 up projections decoded with the gate's global scale
+  kGateScaleForUp,   ///< NVFP4 up projections of experts decoded with the gate's global scale
   kNeighbourExpert,  ///< expert e computes with the matrices of expert e + 1
   kErfGelu,          ///< GELU's erf form for its tanh form, in every layer
 };
