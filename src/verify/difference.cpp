@@ -29,8 +29,8 @@ Difference compare_row(const Rows& rows, size_t first, size_t width) {
     const double difference = static_cast<double>(rows.found[i]) - wanted;
     error += difference * difference;
     size += wanted * wanted;
-    result.largest =
-        std::isfinite(difference) ? std::max(result.largest, std::abs(difference)) : kInfinite;
+    const double distance = std::isfinite(difference) ? std::abs(difference) : kInfinite;
+    result.largest = std::max(result.largest, distance);
     if (!rows.before.empty()) {
       const double added = wanted - rows.before_factor * static_cast<double>(rows.before[i]);
       change += added * added;

@@ -157,6 +157,7 @@ std::optional<Plant> find_plant(std::string_view name) {
 
 std::vector<std::string> plant_names() {
   std::vector<std::string> names;
+  names.reserve(kNames.size());
   for (const auto& row : kNames) names.emplace_back(row.first);
   return names;
 }
