@@ -99,14 +99,13 @@ size_t gate_scale_for_up(const PlantTarget& target) {
     const auto range = scale_ratios(layers[i]);
     return range && *range != std::pair(1.0F, 1.0F);
   });
-  const size_t at = choose_layer(target,
-                                 "gate and up scales have one ratio in all experts of a layer, "
-                                 "which the norm after them takes "
-                                 "out",
-                                 [&](size_t i) {
-                                   const auto range = scale_ratios(layers[i]);
-                                   return range && range->first != range->second;
-                                 });
+  constexpr std::string_view kOneRatio =
+      "all experts of a layer have one ratio of gate to up scale, which the norm after them "
+      "cancels";
+  const size_t at = choose_layer(target, kOneRatio, [&](size_t i) {
+    const auto range = scale_ratios(layers[i]);
+    return range && range->first != range->second;
+  });
   for (ExpertMatrices& expert : layers[at].experts.experts) {
     if (both_nvfp4(expert)) expert.up.global_scale = expert.gate.global_scale;
   }
