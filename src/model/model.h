@@ -11,13 +11,18 @@
 
 namespace facet {
 
-/// Sees intermediate results of a step; views are valid during the call only.
+/// Sees intermediate results of a step; views are valid during the call only. The step goes on with
+/// what an observer leaves in a view, so one that writes can force a step onto other values.
 class StepObserver {
  public:
   virtual ~StepObserver() = default;
   /// The residual stream before layer `layer`; layer == L is the stream after the final norm.  x
   /// [T, H].
   virtual void hidden(int32_t layer, TensorView x) = 0;
+  /// The residual stream between the attention and the feed-forward of a layer.  x [T, H].
+  virtual void after_attention(int32_t /*layer*/, TensorView /*x*/) {}
+  /// The residual stream after the last layer, before the final norm.  x [T, H].
+  virtual void after_layers(TensorView /*x*/) {}
   virtual void routing(int32_t layer, const Routing& routing) = 0;
   /// Per-layer inputs after the 2^-0.5 factor.  [T, L, P].
   virtual void per_layer_inputs(TensorView ple) = 0;

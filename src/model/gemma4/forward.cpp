@@ -40,6 +40,7 @@ TensorView Gemma4Model::forward(const Step& step) {
     if (step.observer != nullptr) step.observer->hidden(layer, a.x);
     decoder_layer(layer, step, a);
   }
+  if (step.observer != nullptr) step.observer->after_layers(a.x);
   be.rms_norm(a.h, a.x, weights_.norm, eps_);  // [T, H]
   if (step.observer != nullptr) step.observer->hidden(config_.num_hidden_layers, a.h);
   if (logit_rows == 0) return a.logits;
@@ -57,6 +58,7 @@ void Gemma4Model::decoder_layer(int32_t index, const Step& step, const Activatio
   be.rms_norm(a.h, a.x, w.input_layernorm, eps_);                     // [T, H]
   attention(index, step, a);                                          // h = Attn(h)
   be.add_rms_norm(a.x, a.h, w.post_attention_layernorm, eps_, 1.0F);  // x += norm(h)
+  if (step.observer != nullptr) step.observer->after_attention(index, a.x);
 
   be.rms_norm(a.h, a.x, w.pre_feedforward_layernorm, eps_);  // [T, H]
   feed_forward(index, step, a);                              // dense = MLP(h) [+ experts]
@@ -78,7 +80,7 @@ void Gemma4Model::attention(int32_t index, const Step& step, const Activations& 
   const LayerConfig& c = config_.layers[static_cast<size_t>(index)];
   const AttentionWeights& w = weights_.layers[static_cast<size_t>(index)].self_attn;
   const RopeTable& rope = rope_[static_cast<size_t>(index)];
-  const KvView kv = kv_of(index, step);
+  const KvView kv = kv_of(index, step.kv);
   const int64_t rows = a.h.rows();
   Backend& be = backend_;
 

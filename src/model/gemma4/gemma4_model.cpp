@@ -78,8 +78,8 @@ std::vector<KvGroupSpec> Gemma4Model::kv_groups(int32_t page_size, DType dtype) 
   return specs;
 }
 
-KvView Gemma4Model::kv_of(int32_t index, const Step& step) const {
-  KvView view = step.kv[static_cast<size_t>(cache_layer_[static_cast<size_t>(index)])];
+KvView Gemma4Model::kv_of(int32_t index, std::span<const KvView> kv) const {
+  KvView view = kv[static_cast<size_t>(cache_layer_[static_cast<size_t>(index)])];
   const auto donor = static_cast<size_t>(config_.layers[static_cast<size_t>(index)].kv_donor);
   if (view.layout.dtype == DType::kF8E4M3) {
     view.k_scale = weights_.layers[donor].self_attn.k_scale;

@@ -38,6 +38,10 @@ class Gemma4Model final : public Model {
   std::vector<KvGroupSpec> kv_groups(int32_t page_size, DType dtype) const override;
   TensorView forward(const Step& step) override;
 
+  /// The cache that layer `index` reads, its own or its donor's, among those of a step (Step::kv),
+  /// with the checkpoint's scales.
+  KvView kv_of(int32_t index, std::span<const KvView> kv) const;
+
   const Gemma4Config& config() const { return config_; }
   const Weights& weights() const { return weights_; }
 
@@ -71,7 +75,6 @@ class Gemma4Model final : public Model {
   static TensorView scratch_view(TensorView room, const Shape& shape);
   /// The rows of one layer among [T*L, P].
   std::span<const int32_t> rows_of_layer(int32_t index, int64_t rows);
-  KvView kv_of(int32_t index, const Step& step) const;
 
   void per_layer_inputs(const Step& step, const Activations& a);
   void decoder_layer(int32_t index, const Step& step, const Activations& a);
