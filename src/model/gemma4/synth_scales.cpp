@@ -25,7 +25,7 @@ constexpr double kPerLayerAdds = 0.5;
 /// With a tied table the embedding that is left in the stream votes for itself; were that vote the
 /// largest, decoding would repeat one token.
 constexpr double kSelfVote = 1.0;
-constexpr double kLeastLayerScalar = 0.3;
+constexpr double kLeastLayerScalar = 0.01;
 constexpr double kMostLayerScalar = 0.95;
 
 constexpr double kNormSpread = 0.1;
