@@ -138,10 +138,10 @@ const LinearDialect* dialect_of_scheme(const std::optional<QuantScheme>& scheme,
 void check_columns(const LinearSpec& spec, const LinearDialect& dialect, int64_t group) {
   const int64_t multiple = std::max(dialect.columns_multiple, group);
   if (spec.cols % multiple == 0) return;
-  throw Error(ErrorCode::kBadCheckpoint,
-              fmt::format("{} columns, wanted a multiple of {} for {}", spec.cols, multiple,
-                          dialect.name),
-              spec.module);
+  throw Error(
+      ErrorCode::kBadCheckpoint,
+      fmt::format("{} columns, wanted a multiple of {} for {}", spec.cols, multiple, dialect.name),
+      spec.module);
 }
 
 /// Among the allowed shapes of a part the one producers write: ModelOpt's scalars have rank 0,

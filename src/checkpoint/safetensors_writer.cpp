@@ -21,7 +21,7 @@
 namespace facet {
 namespace {
 
-constexpr size_t kPending = size_t{1} << 20;       // bytes gathered before a system call
+constexpr size_t kPending = size_t{1} << 20;      // bytes gathered before a system call
 constexpr int64_t kWriteback = int64_t{1} << 26;  // bytes after which the disk is told to begin
 
 // The reference's dtypes from the narrowest alignment to the widest; its order within one width is

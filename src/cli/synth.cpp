@@ -61,7 +61,8 @@ void print_plan(const gemma4::SynthPlan& plan) {
   fmt::print(stderr, "{} text tensors, {} bytes\n", plan.tensors.size(), plan.bytes);
 }
 
-/// The folder to fill: made if it is not there, and taken away again, or emptied, if the work fails.
+/// The folder to fill: made if it is not there, and taken away again, or emptied, if the work
+/// fails.
 class OutFolder {
  public:
   explicit OutFolder(const std::string& path) : path_(path) {
@@ -87,9 +88,12 @@ class OutFolder {
   }
 
   /// The path of a file that goes with the folder.
-  const std::string& file(const char* name) {
+  std::string file(const char* name) {
     files_.push_back((fs::path(path_) / name).string());
     return files_.back();
+  }
+  void add(const std::vector<std::string>& files) {
+    files_.insert(files_.end(), files.begin(), files.end());
   }
   void keep() { kept_ = true; }
 
@@ -132,9 +136,10 @@ void unpack_xz(const std::string& from, const std::string& to) {
 /// tokenizer.json from a JSON file or one packed by xz; checked against the model's vocabulary.
 void write_tokenizer(const Options& options, int32_t vocab_size, const std::string& to) {
   const std::string content = read_file(options.tokenizer, kMostTokenizerBytes);
-  constexpr std::string_view kXz("\xFD"
-                                 "7zXZ\0",
-                                 6);
+  constexpr std::string_view kXz(
+      "\xFD"
+      "7zXZ\0",
+      6);
   if (content.starts_with(kXz)) {
     unpack_xz(options.tokenizer, to);
   } else {
@@ -151,23 +156,22 @@ std::string generation_config_beside(const std::string& config) {
   return config.substr(0, config.size() - kEnd.size()) + "generation_config.json";
 }
 
-void write_weights(const Options& options, const gemma4::SynthPlan& plan) {
+void write_weights(const Options& options, const gemma4::SynthPlan& plan, OutFolder& out) {
   WorkerPool pool(options.threads);
   Progress progress("weights", plan.bytes, Progress::Unit::kBytes);
-  gemma4::write_synth(plan, options.out, gemma4::kShardBytes, pool,
-                      [&](int64_t done) { progress.update(done); });
+  out.add(gemma4::write_synth(plan, options.out, gemma4::kShardBytes, pool,
+                              [&](int64_t done) { progress.update(done); }));
   progress.finish();
 }
 
 void synth(const Options& options) {
   gemma4::Gemma4Config config;
-  const gemma4::SynthPlan planned =
-      in_place(options.config, [&] { return plan(options, config); });
+  const gemma4::SynthPlan planned = in_place(options.config, [&] { return plan(options, config); });
   if (options.dry_run) return print_plan(planned);
 
   OutFolder out(options.out);
-  gemma4::check_room(options.out, planned.bytes + std::ssize(planned.tensors) * kHeaderBytes +
-                                      kOtherBytes);
+  gemma4::check_room(options.out,
+                     planned.bytes + std::ssize(planned.tensors) * kHeaderBytes + kOtherBytes);
   if (!options.tokenizer.empty()) {
     write_tokenizer(options, config.vocab_size, out.file("tokenizer.json"));
   }
@@ -178,13 +182,13 @@ void synth(const Options& options) {
     write_text(out.file("hf_quant_config.json"),
                read_file(options.hf_quant_config, kMostConfigBytes));
   }
-  write_weights(options, planned);
+  write_weights(options, planned, out);
   // Last: without it no program takes the folder for a model.
   write_text(out.file("config.json"), read_file(options.config, kMostConfigBytes));
-  out.keep();
   const OpenModel written(options.out);  // what was written must load
   fmt::print("{}: {}, {} text tensors of {}\n", options.out, written.quant.describe(),
              written.weights.text_tensors, human_bytes(written.weights.text_bytes));
+  out.keep();
 }
 
 }  // namespace
@@ -208,9 +212,10 @@ void add_synth(CLI::App& app, Chosen& chosen) {
   command->add_option("--seed", options->seed, "Same seed, same weights, bit for bit")
       ->capture_default_str();
   command
-      ->add_option("--tokenizer", options->tokenizer,
-                   "A tokenizer.json (or .json.xz) to put beside the weights; without one the model "
-                   "takes ids only")
+      ->add_option(
+          "--tokenizer", options->tokenizer,
+          "A tokenizer.json (or .json.xz) to put beside the weights; without one the model "
+          "takes ids only")
       ->check(CLI::ExistingFile);
   command->add_option("--threads", options->threads, "Threads that make weights; 0: one per core")
       ->check(CLI::Range(0, 1024))

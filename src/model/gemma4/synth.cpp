@@ -98,9 +98,7 @@ std::string shard_name(size_t index, size_t count) {
   return fmt::format("model-{:05}-of-{:05}.safetensors", index + 1, count);
 }
 
-void write_index(const std::string& path,
-                 const SynthPlan& plan,
-                 const std::vector<Shard>& shards) {
+void write_index(const std::string& path, const SynthPlan& plan, const std::vector<Shard>& shards) {
   std::map<std::string, std::string> files;
   for (size_t i = 0; i < shards.size(); ++i) {
     for (const SynthTensor& tensor : shards[i]) files[tensor.name] = shard_name(i, shards.size());
@@ -128,22 +126,22 @@ void write_shard(const std::string& path,
     writer.declare(tensor.name, tensor.dtype, tensor.shape);
     by_name.emplace(tensor.name, &tensor);
   }
-  writer.write(path, [&](const SafetensorsWriter::Tensor& tensor,
-                         const SafetensorsWriter::Sink& sink) {
-    source.supply(*by_name.at(tensor.name), [&](std::span<const std::byte> bytes) {
-      sink(bytes);
-      on_tensor(static_cast<int64_t>(bytes.size()));
-    });
-  });
+  writer.write(path,
+               [&](const SafetensorsWriter::Tensor& tensor, const SafetensorsWriter::Sink& sink) {
+                 source.supply(*by_name.at(tensor.name), [&](std::span<const std::byte> bytes) {
+                   sink(bytes);
+                   on_tensor(static_cast<int64_t>(bytes.size()));
+                 });
+               });
 }
 
 }  // namespace
 
-void write_synth(const SynthPlan& plan,
-                 const std::string& out,
-                 int64_t shard_bytes,
-                 WorkerPool& pool,
-                 const OnSynthBytes& on_bytes) {
+std::vector<std::string> write_synth(const SynthPlan& plan,
+                                     const std::string& out,
+                                     int64_t shard_bytes,
+                                     WorkerPool& pool,
+                                     const OnSynthBytes& on_bytes) {
   const std::vector<Shard> shards = split(plan.tensors, shard_bytes);
   TensorSource source(plan.seed, pool);
   std::vector<std::string> written;
@@ -158,6 +156,7 @@ void write_synth(const SynthPlan& plan,
       written.push_back(out + "/model.safetensors.index.json");
       write_index(written.back(), plan, shards);
     }
+    return written;
   } catch (...) {
     for (const std::string& path : written) {
       std::error_code ignored;

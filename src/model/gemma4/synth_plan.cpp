@@ -110,9 +110,8 @@ class Planner {
     const std::optional<QuantScheme> scheme = scheme_of(linear);
     const std::string module(linear.module);
     const double deviation = scales_.matrix(linear.module, linear.shape.cols);
-    const std::vector<PartForm> parts =
-        stored_parts({full_name(module), linear.shape.rows, linear.shape.cols}, scheme,
-                     quant_.method());
+    const std::vector<PartForm> parts = stored_parts(
+        {full_name(module), linear.shape.rows, linear.shape.cols}, scheme, quant_.method());
     if (!scheme) {
       add_matrix(module + ".weight", parts.front().shape, deviation);
       return;
@@ -186,8 +185,7 @@ class Planner {
   void add_vector(const DeclaredVector& vector) {
     const std::string name(vector.name);
     if (vector.required) {
-      add(name, DType::kBF16, vector.shape,
-          scales_.vector(vector.name, vector.shape.elements()));
+      add(name, DType::kBF16, vector.shape, scales_.vector(vector.name, vector.shape.elements()));
       return;
     }
     if (quant_.method() != QuantMethod::kCompressedTensors || !quant_.kv_fp8()) return;

@@ -47,9 +47,8 @@ SynthScales::SynthScales(const Gemma4Config& config)
 
 /// The largest scalar that lets the embedding fade enough over all layers.
 double SynthScales::find_layer_scalar() const {
-  const double added =
-      square(kAttentionAdds) + square(kFeedForwardAdds) +
-      (config_.hidden_size_per_layer_input > 0 ? square(kPerLayerAdds) : 0.0);
+  const double added = square(kAttentionAdds) + square(kFeedForwardAdds) +
+                       (config_.hidden_size_per_layer_input > 0 ? square(kPerLayerAdds) : 0.0);
   const auto self_vote = [&](double scalar) {
     double embedded = square(kLogitStd);  // what is left of the embedding, mean square
     double stream = embedded;
@@ -80,9 +79,7 @@ double SynthScales::matrix(std::string_view module, int64_t cols) const {
 }
 
 Law SynthScales::vector(std::string_view name, int64_t length) const {
-  const auto near = [](double mean) {
-    return Law{Law::Shape::kNormal, mean, mean * kNormSpread};
-  };
+  const auto near = [](double mean) { return Law{Law::Shape::kNormal, mean, mean * kNormSpread}; };
   const struct {
     std::string_view suffix;
     Law law;

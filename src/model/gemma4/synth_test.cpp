@@ -118,8 +118,8 @@ TEST(Synth, TooLittleRoomIsRefusedWithBothNumbers) {
     ADD_FAILURE() << "accepted";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kIo);
-    EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("no room: "), HasSubstr(" needed, "),
-                                             HasSubstr(" free")));
+    EXPECT_THAT(error.what(),
+                testing::AllOf(HasSubstr("no room: "), HasSubstr(" needed, "), HasSubstr(" free")));
   }
 }
 
