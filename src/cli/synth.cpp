@@ -8,6 +8,7 @@
 #include <fmt/core.h>
 #include <fmt/format.h>
 #include <fstream>
+#include <limits>
 #include <memory>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -38,7 +39,7 @@ struct Options {
   std::string hf_quant_config;
   std::string out;
   std::string tokenizer;
-  uint64_t seed = 0;
+  int64_t seed = 0;
   int32_t threads = 0;
   bool dry_run = false;
 };
@@ -51,7 +52,8 @@ gemma4::SynthPlan plan(const Options& options, gemma4::Gemma4Config& config) {
   }
   config = gemma4::Gemma4Config::parse(file);
   const QuantConfig quant = QuantConfig::parse(file, hf_quant_config);
-  return gemma4::plan_synth(config, quant, activation_of(config), options.seed);
+  return gemma4::plan_synth(config, quant, activation_of(config),
+                            static_cast<uint64_t>(options.seed));
 }
 
 void print_plan(const gemma4::SynthPlan& plan) {
@@ -210,6 +212,7 @@ void add_synth(CLI::App& app, Chosen& chosen) {
   CLI::Option* out =
       command->add_option("--out", options->out, "The folder to write: new, or empty");
   command->add_option("--seed", options->seed, "Same seed, same weights, bit for bit")
+      ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()))
       ->capture_default_str();
   command
       ->add_option(
