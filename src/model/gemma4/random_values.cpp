@@ -148,9 +148,10 @@ void RandomTable::fill(uint64_t key, int64_t first, std::span<std::byte> out) co
 }
 
 const RandomTable& RandomTables::get(DType dtype, const Law& law) {
-  const auto found = tables_.find({dtype, law});
+  const std::tuple key(dtype, law.shape, law.mean, law.spread);
+  const auto found = tables_.find(key);
   if (found != tables_.end()) return found->second;
-  return tables_.emplace(std::tuple(dtype, law), RandomTable(dtype, law)).first->second;
+  return tables_.emplace(key, RandomTable(dtype, law)).first->second;
 }
 
 }  // namespace facet::gemma4

@@ -21,7 +21,6 @@ struct Law {
   Shape shape = Shape::kNormal;
   double mean = 0;
   double spread = 0;
-  auto operator<=>(const Law&) const = default;
 };
 
 /// 64 bits that depend on `seed` and `name` alone. The values of a tensor follow from its key, so
@@ -59,7 +58,7 @@ class RandomTables {
   const RandomTable& get(DType dtype, const Law& law);
 
  private:
-  std::map<std::tuple<DType, Law>, RandomTable> tables_;
+  std::map<std::tuple<DType, Law::Shape, double, double>, RandomTable> tables_;
 };
 
 }  // namespace facet::gemma4
