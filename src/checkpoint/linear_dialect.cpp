@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <fmt/core.h>
 #include <initializer_list>
 
+#include "base/error.h"
 #include "quant/fp8.h"
 #include "quant/int4.h"
 #include "quant/nvfp4.h"
@@ -113,6 +115,49 @@ const LinearDialect* dialect_of_names(const WeightParts& parts) {
   return int4 ? kPackedInt4 : nullptr;
 }
 
+const LinearDialect* dialect_of_scheme(const std::optional<QuantScheme>& scheme,
+                                       QuantMethod method) {
+  if (!scheme) return kPlain;
+  switch (scheme->format) {
+    case WeightFormat::kFp8:
+    case WeightFormat::kFp8Block:
+      return kFp8;
+    case WeightFormat::kNvfp4:
+      return method == QuantMethod::kModelOpt ? kModelOptNvfp4 : kPackedNvfp4;
+    case WeightFormat::kInt4Group:
+      return kPackedInt4;
+    case WeightFormat::kF32:
+    case WeightFormat::kF16:
+    case WeightFormat::kBF16:
+      break;
+  }
+  return kPlain;
+}
+
+/// Throws unless the columns are whole words or blocks, and whole groups of INT4.
+void check_columns(const LinearSpec& spec, const LinearDialect& dialect, int64_t group) {
+  const int64_t multiple = std::max(dialect.columns_multiple, group);
+  if (spec.cols % multiple == 0) return;
+  throw Error(
+      ErrorCode::kBadCheckpoint,
+      fmt::format("{} columns, wanted a multiple of {} for {}", spec.cols, multiple, dialect.name),
+      spec.module);
+}
+
+/// Among the allowed shapes of a part the one producers write: ModelOpt's scalars have rank 0,
+/// compressed-tensors' are [1], its FP8 scales are a column.
+Shape usual_shape(const PartRule& rule,
+                  const LinearExtents& extents,
+                  const std::optional<QuantScheme>& scheme,
+                  QuantMethod method) {
+  const Shapes shapes = rule.shapes(extents);
+  if (shapes.size() == 1) return shapes.front();
+  const Shape one = method == QuantMethod::kModelOpt ? Shape{} : Shape{1};
+  if (rule.role != PartRole::kScales) return one;
+  if (scheme->format == WeightFormat::kFp8Block) return shapes.back();
+  return scheme->one_scale ? one : shapes.front();
+}
+
 }  // namespace
 
 const PartRule* LinearDialect::rule_of(std::string_view suffix) const {
@@ -155,6 +200,26 @@ bool known_suffix(std::string_view suffix) {
   return std::any_of(kDialects.begin(), kDialects.end(), [&](const LinearDialect& dialect) {
     return dialect.rule_of(suffix) != nullptr;
   });
+}
+
+std::vector<PartForm> stored_parts(const LinearSpec& spec,
+                                   const std::optional<QuantScheme>& scheme,
+                                   QuantMethod method) {
+  const LinearDialect& dialect = *dialect_of_scheme(scheme, method);
+  const LinearExtents extents = {spec.rows, spec.cols, scheme ? scheme->group_size : 0};
+  check_columns(spec, dialect, extents.group);
+  std::vector<PartForm> parts;
+  for (const PartRule& rule : dialect.parts) {
+    const bool input =
+        rule.role == PartRole::kInputScale || rule.role == PartRole::kInverseInputScale;
+    if (rule.need == PartNeed::kOptional && !(input && scheme->static_input)) continue;
+    // ModelOpt's FP8 scales are float32, compressed-tensors' have the dtype of the model.
+    const bool wide = method == QuantMethod::kModelOpt && dialect.format == WeightFormat::kFp8 &&
+                      rule.role == PartRole::kScales;
+    parts.push_back({rule.suffix, rule.role, wide ? DType::kF32 : rule.dtypes.front(),
+                     usual_shape(rule, extents, scheme, method)});
+  }
+  return parts;
 }
 
 }  // namespace facet

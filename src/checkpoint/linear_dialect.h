@@ -66,4 +66,20 @@ const LinearDialect* choose_dialect(const WeightParts& parts,
 /// Whether any dialect knows the suffix.
 bool known_suffix(std::string_view suffix);
 
+/// One tensor of a Linear as producers write it.
+struct PartForm {
+  std::string_view suffix;
+  PartRole role;
+  DType dtype;
+  Shape shape;
+};
+
+/// The tensors in which checkpoints of `method` store a Linear of `scheme`; without a scheme the
+/// plain BF16 values. The optional input scale is among them if the scheme is static, other
+/// optional parts are not. Throws Error{kBadCheckpoint} with the module as its place if the columns
+/// do not divide into the format's words, blocks or groups.
+std::vector<PartForm> stored_parts(const LinearSpec& spec,
+                                   const std::optional<QuantScheme>& scheme,
+                                   QuantMethod method);
+
 }  // namespace facet

@@ -91,6 +91,10 @@ std::optional<QuantScheme> QuantConfig::scheme_of(std::string_view module) const
 
 bool QuantConfig::quantized() const { return rules_ && rules_->declared.modules; }
 
+QuantMethod QuantConfig::method() const {
+  return rules_ ? rules_->declared.method : QuantMethod::kNone;
+}
+
 bool QuantConfig::kv_fp8() const { return rules_ && rules_->declared.kv_fp8; }
 
 std::string QuantConfig::describe() const {

@@ -64,7 +64,8 @@ QuantScheme parse_fp8(const JsonReader& group, const JsonReader& weights) {
   expect_string(weights, "type", "float");
   const bool stored = stored_input_scale(group, 8);
   const std::string strategy = weights.string("strategy").value_or("none");
-  if (strategy == "channel" || strategy == "tensor") return {WeightFormat::kFp8, 0, stored};
+  if (strategy == "channel") return {WeightFormat::kFp8, 0, stored};
+  if (strategy == "tensor") return {WeightFormat::kFp8, 0, stored, /*one_scale=*/true};
   if (strategy != "block") refuse(weights, "strategy", strategy, "channel, tensor or block");
   if (weights.integers("block_structure") != std::vector<int64_t>(2, kFp8BlockSize)) {
     weights.fail("block_structure", fmt::format("wanted [{}, {}]", kFp8BlockSize, kFp8BlockSize));
@@ -226,6 +227,7 @@ void refuse_extras(const JsonReader& config) {
 DeclaredQuant parse_compressed_tensors(const JsonReader& config) {
   refuse_extras(config);
   DeclaredQuant result;
+  result.method = QuantMethod::kCompressedTensors;
   result.kv_fp8 = declared_kv_fp8(config).value_or(false);
   const std::optional<JsonReader> groups = config.object("config_groups");
   if (!groups || groups->get().empty()) return result;

@@ -81,7 +81,8 @@ TEST(QuantConfigCompressed, Fp8Strategies) {
     return parse({edited(kFp8Group, changes)}).scheme_of("a");
   };
   EXPECT_EQ(scheme("{}"), kFp8);
-  EXPECT_EQ(scheme(R"({"weights": {"strategy": "tensor"}})"), kFp8);
+  EXPECT_EQ(scheme(R"({"weights": {"strategy": "tensor"}})"),
+            (QuantScheme{WeightFormat::kFp8, 0, false, true}));
   EXPECT_EQ(scheme(R"({"input_activations": null})"), kFp8);
   EXPECT_EQ(scheme(R"({"input_activations": {"dynamic": false}})"),
             (QuantScheme{WeightFormat::kFp8, 0, true}));

@@ -25,7 +25,7 @@ struct Algo {
 constexpr std::array<Algo, 4> kAlgos = {{
     {"NVFP4", {WeightFormat::kNvfp4, kNvfp4Group, true}, kNvfp4Group},
     {"W4A16_NVFP4", {WeightFormat::kNvfp4, kNvfp4Group, false}, kNvfp4Group},
-    {"FP8", {WeightFormat::kFp8, 0, true}, 0},
+    {"FP8", {WeightFormat::kFp8, 0, true, true}, 0},
     {"FP8_PB_WO", {WeightFormat::kFp8Block, 0, false}, kFp8BlockSize},
 }};
 
@@ -185,6 +185,7 @@ DeclaredQuant parse_modelopt(const std::optional<JsonReader>& flat,
   if (claims.size() == 2) refuse_contradiction(claims[0], claims[1]);
 
   DeclaredQuant result;
+  result.method = QuantMethod::kModelOpt;
   for (const Claims& claim : claims) {
     if (const std::optional<bool> kv_fp8 = declared_kv_fp8(claim.body)) {
       result.kv_fp8 = *kv_fp8;

@@ -45,7 +45,7 @@ TEST(QuantConfigModelopt, AlgorithmsMapToSchemes) {
   };
   EXPECT_EQ(scheme("NVFP4"), kNvfp4);
   EXPECT_EQ(scheme("W4A16_NVFP4"), (QuantScheme{WeightFormat::kNvfp4, 16, false}));
-  EXPECT_EQ(scheme("FP8"), (QuantScheme{WeightFormat::kFp8, 0, true}));
+  EXPECT_EQ(scheme("FP8"), (QuantScheme{WeightFormat::kFp8, 0, true, true}));
   EXPECT_EQ(scheme("FP8_PB_WO"), (QuantScheme{WeightFormat::kFp8Block, 0, false}));
 }
 
@@ -181,7 +181,7 @@ TEST(QuantConfigModelopt, MixedPrecisionGoesByLayer) {
     const auto scheme = [&quant](const std::string& name) { return quant.scheme_of(name); };
     for (const std::string root : {"model.language_model.", "language_model.model.", "model."}) {
       EXPECT_EQ(scheme(root + "layers.0.self_attn.q_proj"),
-                (QuantScheme{WeightFormat::kFp8, 0, true}));
+                (QuantScheme{WeightFormat::kFp8, 0, true, true}));
       EXPECT_EQ(scheme(root + "layers.0.mlp.up_proj"),
                 (QuantScheme{WeightFormat::kNvfp4, 16, false}));
       EXPECT_EQ(scheme(root + "layers.1.mlp.up_proj"),

@@ -39,6 +39,7 @@ TEST(QuantConfig, NothingDeclaredMeansPlain) {
   EXPECT_FALSE(none.quantized());
   EXPECT_FALSE(none.kv_fp8());
   EXPECT_EQ(none.describe(), "none");
+  EXPECT_EQ(none.method(), QuantMethod::kNone);
   EXPECT_EQ(none.scheme_of("lm_head"), std::nullopt);
   EXPECT_FALSE(QuantConfig().quantized());
   EXPECT_EQ(QuantConfig().describe(), "none");
@@ -202,6 +203,9 @@ TEST(QuantConfigGoldens, EachGivesTheRightSchemes) {
     const QuantConfig quant = load_golden(goldens + "/" + golden.name);
     EXPECT_EQ(quant.describe(), golden.describe);
     EXPECT_EQ(quant.kv_fp8(), golden.kv_fp8);
+    const std::string_view method(golden.describe);
+    EXPECT_EQ(quant.method() == QuantMethod::kModelOpt, method.starts_with("modelopt"));
+    EXPECT_EQ(quant.method() == QuantMethod::kCompressedTensors, method.starts_with("compressed"));
     EXPECT_EQ(quant.quantized(), std::string_view(golden.describe) != "none");
     const char* root = "model.language_model.";
     for (const int32_t layer : {0, 1}) {

@@ -22,6 +22,7 @@ class ModuleRules {
 /// A parsed quantisation config, of either dialect.
 struct DeclaredQuant {
   std::unique_ptr<const ModuleRules> modules;  ///< null: nothing is quantised
+  QuantMethod method = QuantMethod::kNone;
   bool kv_fp8 = false;
   std::string description = "none";
 };

@@ -21,7 +21,8 @@
 namespace facet {
 namespace {
 
-constexpr size_t kPending = size_t{1} << 20;  // bytes gathered before a system call
+constexpr size_t kPending = size_t{1} << 20;      // bytes gathered before a system call
+constexpr int64_t kWriteback = int64_t{1} << 26;  // bytes after which the disk is told to begin
 
 // The reference's dtypes from the narrowest alignment to the widest; its order within one width is
 // arbitrary but part of the layout.
@@ -84,7 +85,17 @@ class PartialFile {
       if (written < 0 && errno == EINTR) continue;
       if (written < 0) fail("cannot be written");
       bytes = bytes.subspan(static_cast<size_t>(written));
+      start_writeback(written);
     }
+  }
+
+  /// Lets the disk work while the next bytes are made: else gigabytes of dirty pages pile up in
+  /// memory until commit(). Only advice, so a failure is no error.
+  void start_writeback(int64_t written) {
+    unsynced_ += written;
+    if (unsynced_ < kWriteback) return;
+    sync_file_range(fd_, synced_, unsynced_, SYNC_FILE_RANGE_WRITE);
+    synced_ += std::exchange(unsynced_, 0);
   }
 
   /// Makes the new name last through a power cut. Some file systems cannot sync a folder; the file
@@ -103,6 +114,8 @@ class PartialFile {
   int fd_ = -1;
   bool committed_ = false;
   std::vector<std::byte> pending_;
+  int64_t synced_ = 0;    // bytes whose way to the disk has begun
+  int64_t unsynced_ = 0;  // bytes written after them
 };
 
 std::string quoted(const std::string& text) {

@@ -15,17 +15,6 @@
 namespace facet::cli {
 namespace {
 
-Activation activation_of(const gemma4::Gemma4Config& config) {
-  const auto found = find_activation(config.hidden_activation);
-  if (!found) {
-    throw Error(ErrorCode::kBadCheckpoint,
-                fmt::format("field hidden_activation: found '{}', wanted one of: {}",
-                            printable(config.hidden_activation), accepted_activations()),
-                "config.json");
-  }
-  return *found;
-}
-
 int64_t positions_of(const SessionLimits& limits, const gemma4::Gemma4Config& config) {
   const int64_t most = config.max_position_embeddings;
   return limits.positions <= 0 ? most : std::min(limits.positions, most);
@@ -46,6 +35,17 @@ KvCache make_cache(const gemma4::Gemma4Model& model,
 }
 
 }  // namespace
+
+Activation activation_of(const gemma4::Gemma4Config& config) {
+  const auto found = find_activation(config.hidden_activation);
+  if (!found) {
+    throw Error(ErrorCode::kBadCheckpoint,
+                fmt::format("field hidden_activation: found '{}', wanted one of: {}",
+                            printable(config.hidden_activation), accepted_activations()),
+                "config.json");
+  }
+  return *found;
+}
 
 OpenModel::OpenModel(const std::string& folder)
     : checkpoint(folder),

@@ -30,6 +30,9 @@ struct OpenModel {
   gemma4::Weights weights;
 };
 
+/// What the config's hidden_activation means. Throws Error{kBadCheckpoint} that lists the names.
+Activation activation_of(const gemma4::Gemma4Config& config);
+
 /// How much room a session has.
 struct SessionLimits {
   int32_t max_logit_rows = 1;

@@ -131,6 +131,24 @@ ExpertSlots& TensorSlots::add_experts(std::string name,
   return slots;
 }
 
+std::vector<DeclaredLinear> TensorSlots::linears() const {
+  std::vector<DeclaredLinear> declared;
+  declared.reserve(linears_.size());
+  for (const LinearSlot& slot : linears_) {
+    declared.push_back({slot.module, slot.shape, slot.may_be_quantized, slot.experts});
+  }
+  return declared;
+}
+
+std::vector<DeclaredVector> TensorSlots::vectors() const {
+  std::vector<DeclaredVector> declared;
+  declared.reserve(vectors_.size());
+  for (const VectorSlot& slot : vectors_) {
+    declared.push_back({slot.name, slot.shape, slot.required});
+  }
+  return declared;
+}
+
 Assigned TensorSlots::assign(const std::string& name,
                              const StoredTensor& tensor,
                              FaultReport& faults) {

@@ -13,6 +13,7 @@
 #include "checkpoint/safetensors.h"
 #include "kernels/activation.h"
 #include "kernels/expert_weights.h"
+#include "model/gemma4/weights.h"
 #include "quant/weight_matrix.h"
 #include "tensor/shape.h"
 
@@ -46,6 +47,20 @@ struct ExpertSlots {
   int64_t per_expert_tensors = 0;
 };
 
+/// A slot as it was declared, for whoever writes a checkpoint. Names are relative to the text
+/// model; they live as long as the table.
+struct DeclaredLinear {
+  std::string_view module;
+  MatrixShape shape;
+  bool may_be_quantized = true;
+  const ExpertSlots* experts = nullptr;  // set for a per-expert module
+};
+struct DeclaredVector {
+  std::string_view name;
+  Shape shape;  // [1] for a scalar
+  bool required = true;
+};
+
 /// The table of a load: which names may come, what shape each must have, and where each goes. Names
 /// are relative to the text model (names.h). Declared first, then every stored tensor is assigned
 /// by hash look-up, then fill() builds and checks everything. Targets must outlive the table.
@@ -76,6 +91,11 @@ class TensorSlots {
                          MatrixShape shape,
                          WeightMatrix& target,
                          ExpertSlots& experts);
+
+  std::vector<DeclaredLinear> linears() const;
+  /// Vectors, scalars and the optional cache scales.
+  std::vector<DeclaredVector> vectors() const;
+  const std::deque<ExpertSlots>& experts() const { return experts_; }
 
   /// Gives `tensor` to the slot of `name`; a name without a slot, or one that is taken, is a fault.
   Assigned assign(const std::string& name, const StoredTensor& tensor, FaultReport& faults);
@@ -128,5 +148,11 @@ class TensorSlots {
       prefix_;  // what this checkpoint writes before text names, for messages about missing ones
   int32_t kv_scales_found_ = 0;
 };
+
+/// The table of a checkpoint of `config`: every tensor that its text model has, in every form in
+/// which it may be stored. Sizes `weights`, whose members the slots fill.
+TensorSlots declare_weights(const Gemma4Config& config,
+                            const Activation& activation,
+                            Weights& weights);
 
 }  // namespace facet::gemma4
