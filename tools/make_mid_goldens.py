@@ -13,13 +13,15 @@ moe-vision-bf16           make_goldens.py draws text and images blindly and look
                           image until its rows are clear.
 """
 import argparse
+import collections
 
 import make_goldens as oracle
 import torch
 
 ORDINARY_IDS = range(3, 290)  # as in make_goldens.draw: below the placeholders
 BATCH = 48
-RETREATS = 2000
+RETREATS = 400
+TRIES_A_STEP = 4
 IMAGE_TRIES = 2000
 PROMPT_TRIES = 3
 TEXT_GAP = 0.04               # both as in make_goldens.make_case
@@ -65,20 +67,22 @@ def first_clear(model, gen, ids, fixed, gap, images):
 
 
 def draw(model, gen, ids, count, fixed, gap, images=NO_IMAGES):
-    """As make_goldens.draw, with every ordinary id tried at every place."""
-    start, ids, retreats = len(ids), list(ids), 0
+    """As make_goldens.draw, with every ordinary id tried at every place. Few ids may follow a text, so from a place that stays
+    closed it steps back further and further."""
+    start, ids, failed = len(ids), list(ids), collections.Counter()
     while len(ids) < start + count:
+        place = len(ids)
         chosen = first_clear(model, gen, ids, fixed, gap, images)
         if chosen is not None:
             ids.append(chosen)
             continue
-        retreats += 1
-        if retreats > RETREATS or len(ids) == start:
+        failed[place] += 1
+        if failed.total() > RETREATS or place == start:
             return None
-        while len(ids) > start and len(ids) - 1 in fixed:
-            ids.pop()
-        if len(ids) > start:
-            ids.pop()
+        back = place - 1 - failed[place] // TRIES_A_STEP
+        while back in fixed:
+            back -= 1
+        del ids[max(start, back):]
     return ids
 
 
