@@ -7,7 +7,8 @@ Cases, formats, reference outputs and conditions (no expert choice is close, the
 make_goldens.py, which needs torch and transformers; only the candidates are tried in another order:
 
 moe-nvfp4-modelopt-128    With 128 experts one id in 30 leaves every choice clear, and make_goldens.py tries 8 of them at
-                          late places. Here all ids are tried, over a KV cache of the text so far.
+                          late places. Here all ids are tried, with the placeholders after them, over a KV cache of the
+                          text so far.
 moe-vision-bf16           make_goldens.py draws text and images blindly and looks afterwards: 450 choices are never all
                           clear at once. Here the text around the images is drawn like any other, and the pixels of each
                           image until its rows are clear.
@@ -20,7 +21,7 @@ import torch
 
 ORDINARY_IDS = range(3, 290)  # as in make_goldens.draw: below the placeholders
 BATCH = 48
-RETREATS = 400
+RETREATS = 100
 TRIES_A_STEP = 4
 IMAGE_TRIES = 2000
 PROMPT_TRIES = 3
@@ -41,43 +42,48 @@ def media(ids, images):
 
 
 def next_gaps(model, ids, tries, images):
-    """The smallest router gap at the token after `ids`, for each of `tries` there; None without experts."""
+    """The smallest router gap at each token of `tries` [N, n], each of which follows `ids`; None without experts."""
     with oracle.RouterGaps(model) as router, torch.no_grad():
         cache = None
         if ids:
             cache = model.model(input_ids=torch.tensor([ids]), use_cache=True, **media(ids, images)).past_key_values
             cache.batch_repeat_interleave(len(tries))
             router.take()
-        model.model(input_ids=torch.tensor(tries)[:, None], past_key_values=cache, use_cache=cache is not None)
-        return router.take()
+        model.model(input_ids=tries, past_key_values=cache, use_cache=cache is not None)
+        gaps = router.take()
+    return None if gaps is None else gaps.reshape(tries.shape)
 
 
 def first_clear(model, gen, ids, fixed, gap, images):
-    """An id that may follow `ids`, or None."""
-    if len(ids) in fixed:
-        tries, gap = torch.tensor([fixed[len(ids)]]), gap / 2
-    else:
-        tries = ORDINARY_IDS.start + torch.randperm(len(ORDINARY_IDS), generator=gen)
+    """Ids that may follow `ids`, one and the fixed ones after it; or None."""
+    at = len(ids)
+    first = [fixed[at]] if at in fixed else ORDINARY_IDS.start + torch.randperm(len(ORDINARY_IDS), generator=gen)
+    tries, wanted = torch.as_tensor(first)[:, None], [gap / 2 if at in fixed else gap]
+    while at + len(wanted) in fixed:
+        tries = torch.nn.functional.pad(tries, (0, 1), value=fixed[at + len(wanted)])
+        wanted.append(gap / 2)
     for batch in tries.split(BATCH):
-        gaps = next_gaps(model, ids, batch.tolist(), images)
-        clear = batch if gaps is None else batch[gaps >= gap]
+        gaps = next_gaps(model, ids, batch, images)
+        clear = batch if gaps is None else batch[(gaps >= torch.tensor(wanted)).all(1)]
         if len(clear):
-            return int(clear[0])
+            return clear[0].tolist()
     return None
 
 
 def draw(model, gen, ids, count, fixed, gap, images=NO_IMAGES):
     """As make_goldens.draw, with every ordinary id tried at every place. Few ids may follow a text, so from a place that stays
     closed it steps back further and further."""
-    start, ids, failed = len(ids), list(ids), collections.Counter()
+    start, ids, retreats, failed = len(ids), list(ids), 0, collections.Counter()
     while len(ids) < start + count:
         place = len(ids)
         chosen = first_clear(model, gen, ids, fixed, gap, images)
-        if chosen is not None:
-            ids.append(chosen)
+        if chosen:
+            ids += chosen
+            failed[place] = 0
             continue
         failed[place] += 1
-        if failed.total() > RETREATS or place == start:
+        retreats += 1
+        if retreats > RETREATS or place == start:
             return None
         back = place - 1 - failed[place] // TRIES_A_STEP
         while back in fixed:
