@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fmt/core.h>
 
 #include "base/check.h"
 #include "kernels/cpu/cpu_backend.h"
@@ -11,6 +12,13 @@ namespace facet::test {
 namespace {
 
 constexpr int32_t kMaxRows = 256;
+
+/// "cpu_AVX512": a test's name holds no hyphen.
+std::string name_of(cpu::Isa isa) {
+  std::string name = fmt::format("cpu_{}", cpu::to_string(isa));
+  std::erase(name, '-');
+  return name;
+}
 
 gemma4::Gemma4Model load(const Checkpoint& checkpoint, Backend& backend) {
   const auto config = gemma4::Gemma4Config::parse(checkpoint.config());
@@ -25,12 +33,18 @@ gemma4::Gemma4Model load(const Checkpoint& checkpoint, Backend& backend) {
 
 }  // namespace
 
-std::vector<std::string> backend_names() { return {"ref", "cpu"}; }
+std::vector<std::string> backend_names() {
+  std::vector<std::string> names = {"ref"};
+  for (const cpu::Isa isa : cpu::supported_isas()) names.push_back(name_of(isa));
+  return names;
+}
 
 std::unique_ptr<Backend> make_backend(const std::string& name) {
   if (name == "ref") return ref::make_ref_backend();
-  CHECK(name == "cpu", "backend {}", name);
-  return cpu::make_cpu_backend({});
+  const std::vector<cpu::Isa> isas = cpu::supported_isas();
+  const auto isa = std::ranges::find(isas, name, name_of);
+  CHECK(isa != isas.end(), "backend {}", name);
+  return cpu::make_cpu_backend({.isa = *isa});
 }
 
 Golden::Golden(const std::string& folder)

@@ -14,7 +14,8 @@
 
 namespace facet::test {
 
-/// The backends that can run here, by the names of --backend.
+/// "ref", and the CPU backend on each instruction set that this machine has: "cpu_SSE4",
+/// "cpu_AVX2".
 std::vector<std::string> backend_names();
 std::unique_ptr<Backend> make_backend(const std::string& name);
 

@@ -108,11 +108,19 @@ void check_intermediates(const Golden& golden,
   if (golden.has("ple")) expect_near(seen.ple_, golden.floats("ple"), "per-layer inputs");
 }
 
-void check_prompt_and_decode(const Golden& golden, LoadedModel& loaded) {
+/// Differences of logits, of each text of a golden.
+struct Largest {
+  float prompt = 0;
+  float decode = 0;
+  float forced = 0;
+};
+
+void check_prompt_and_decode(const Golden& golden, LoadedModel& loaded, Largest& largest) {
   Recorder seen;
   const auto prompt = golden.ids("prompt_ids");
   const Rows whole = test::run_chunks(loaded, prompt, static_cast<int32_t>(prompt.size()), &seen);
-  EXPECT_LE(largest_difference(whole, golden.floats("logits")), test::kGoldenLogits);
+  largest.prompt = largest_difference(whole, golden.floats("logits"));
+  EXPECT_LE(largest.prompt, test::kGoldenLogits);
   const gemma4::Gemma4Config& config = loaded.model.config();
   check_intermediates(golden, seen, config.num_hidden_layers, config.top_k_experts);
 
@@ -129,7 +137,8 @@ void check_prompt_and_decode(const Golden& golden, LoadedModel& loaded) {
     const SequenceStep step = {slot, {&id, 1}, LogitRows::kLast};
     decoded.push_back(test::rows_of(loaded.stepper.run({&step, 1})).front());
   }
-  EXPECT_LE(largest_difference(decoded, golden.floats("decode_logits")), test::kGoldenLogits);
+  largest.decode = largest_difference(decoded, golden.floats("decode_logits"));
+  EXPECT_LE(largest.decode, test::kGoldenLogits);
   loaded.cache.close(slot);
 
   std::vector<int32_t> greedy;
@@ -155,14 +164,17 @@ TEST_P(GoldenOn, AgreesWithTransformers) {
     SCOPED_TRACE(name);
     const Golden golden(folder);
     LoadedModel loaded(golden.checkpoint(), *backend);
-    if (name != kVision) check_prompt_and_decode(golden, loaded);
+    Largest largest;
+    if (name != kVision) check_prompt_and_decode(golden, loaded, largest);
     const auto forced = golden.ids("forced_ids");
     const Rows rows = test::run_chunks(loaded, forced, 5);
-    const float largest = largest_difference(rows, golden.floats("forced_logits"));
-    EXPECT_LE(largest, test::kGoldenLogits);
+    largest.forced = largest_difference(rows, golden.floats("forced_logits"));
+    EXPECT_LE(largest.forced, test::kGoldenLogits);
     loaded.cache.check_integrity();
-    fmt::print("{} on {}: largest logit difference (forced ids) {:.2g}\n", name, GetParam(),
-               largest);
+    fmt::print("{} on {}: largest logit differences: ", name, GetParam());
+    if (name != kVision)
+      fmt::print("prompt {:.2g}, decode {:.2g}, ", largest.prompt, largest.decode);
+    fmt::print("forced {:.2g}\n", largest.forced);
   }
 }
 
