@@ -115,7 +115,8 @@ void CpuBackend::linear_rows(const WeightMatrix& w,
                              std::span<const float* const> x,
                              std::span<float* const> out) {
   x = arrange_rows(x_order(w), x, w.cols);
-  const int64_t grain = rows_per_piece(w.cols, static_cast<int64_t>(x.size()));
+  const int64_t grain =
+      rows_per_piece(w.rows, w.cols, static_cast<int64_t>(x.size()), pool_.threads());
   pool_.parallel_for(w.rows, grain, [&](int64_t begin, int64_t end) {
     kernels_.linear({&w, begin, end, x, out});
   });

@@ -172,7 +172,8 @@ void CpuBackend::for_expert_rows(const ExpertCall& call,
                                  int64_t cols,
                                  const Body& body) {
   const auto active = static_cast<int64_t>(active_experts_.size());
-  const int64_t tile = rows_per_piece(cols, call.pairs() / std::max<int64_t>(1, active));
+  const int64_t tile = rows_per_piece(active * rows, cols,
+                                      call.pairs() / std::max<int64_t>(1, active), pool_.threads());
   const int64_t tiles = (rows + tile - 1) / tile;
   pool_.parallel_for(active * tiles, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {

@@ -100,9 +100,11 @@ HWY_INLINE V f16_to_float(hn::Vec<HalfU16> bits) {
   return hn::PromoteTo(D(), hn::BitCast(hn::Rebind<hwy::float16_t, D>(), bits));
 }
 
-HWY_INLINE V load_fp8(const uint8_t* p) {
-  return f16_to_float(fp8_to_f16(HalfU16(), hn::LoadU(QuarterU8(), p)));
+HWY_INLINE V fp8_to_float(hn::Vec<QuarterU8> codes) {
+  return f16_to_float(fp8_to_f16(HalfU16(), codes));
 }
+
+HWY_INLINE V load_fp8(const uint8_t* p) { return fp8_to_float(hn::LoadU(QuarterU8(), p)); }
 
 HWY_INLINE Chunk load_fp8_chunk(const uint8_t* p) {
   const auto a = fp8_to_f16(DU16(), hn::LoadU(HalfU8(), p));
@@ -130,7 +132,9 @@ inline float read_scale(const WeightMatrix& w, int64_t index) {
 //   code vector * x vector)
 // with one fused multiply-add each, in this order.
 //
-//   Codes          kChunkVectors vectors of codes: load(p), then next(0), next(1), … in order
+//   Codes          kChunkVectors vectors of codes: load(p, columns), then next(0), next(1), … in
+//                  order; columns: of the row from p on
+//   kPartialLoads  whether `load` reads nothing beyond `columns`, giving zero codes there
 //   kGroupVectors  vectors in a group; divides kBlockVectors; a multiple of kChunkVectors or
 //                  divides it
 //   kScaled        whether groups have scales; else they count as 1
@@ -143,6 +147,7 @@ inline float read_scale(const WeightMatrix& w, int64_t index) {
 
 /// A format without scales, or with one for the row.
 struct Unscaled {
+  static constexpr bool kPartialLoads = false;
   static constexpr int64_t kChunkVectors = 4;
   static constexpr int64_t kGroupVectors = kBlockVectors;
   static constexpr bool kScaled = false;
@@ -163,7 +168,7 @@ struct Unscaled {
 /// kChunk codes of a format as they stand in memory.
 template <Chunk (*Load)(const uint8_t*)>
 struct ChunkCodes {
-  HWY_INLINE void load(const uint8_t* p) { chunk = Load(p); }
+  HWY_INLINE void load(const uint8_t* p, int64_t /*columns*/) { chunk = Load(p); }
   HWY_INLINE V next(int64_t i) const { return chunk.v[i]; }
   Chunk chunk;
 };

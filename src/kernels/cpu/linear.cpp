@@ -61,6 +61,11 @@ constexpr int64_t vectors_of(int64_t count) {
   return round_up(count, Format::kChunkVectors * kLanes) / kLanes;
 }
 
+template <class Format>
+constexpr bool needs_padding(int64_t count) {
+  return !Format::kPartialLoads && vectors_of<Format>(count) * kLanes > count;
+}
+
 /// What the products of one call work on: R weight rows and T tokens, from the block's first column
 /// on.
 template <class Format, int R, int T>
@@ -117,9 +122,10 @@ HWY_INLINE void add_group(const Operands<Format, R, T>& in,
   }
 }
 
-/// acc[r][t] += the products of a block.
+/// acc[r][t] += the products of a block of `count` columns.
 template <class Format, int R, int T>
-HWY_INLINE void add_block(const Operands<Format, R, T>& in, int64_t vectors, V (&acc)[R][T]) {
+HWY_INLINE void add_block(const Operands<Format, R, T>& in, int64_t count, V (&acc)[R][T]) {
+  const int64_t vectors = vectors_of<Format>(count);
   constexpr int64_t kVectors = Format::kChunkVectors;
   constexpr int64_t kGroup = Format::kGroupVectors;
   typename Format::Codes codes[R];
@@ -127,7 +133,9 @@ HWY_INLINE void add_block(const Operands<Format, R, T>& in, int64_t vectors, V (
   for (int64_t v = 0; v < vectors; v += std::max(kVectors, kGroup)) {
     for (int64_t c = v; c < std::min(v + std::max(kVectors, kGroup), vectors); c += kVectors) {
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) codes[r].load(in.codes[r] + Format::offset(c * kLanes));
+      for (int r = 0; r < R; ++r) {
+        codes[r].load(in.codes[r] + Format::offset(c * kLanes), count - c * kLanes);
+      }
       if constexpr (kGroup > kVectors) {
         if (c == v) clear(sum);
         add_vectors(codes, in, c, 0, kVectors, sum);
@@ -154,12 +162,12 @@ void direct_tile(const LinearArgs& args, int64_t row) {
   LastCodes<Format> last[R];
   for (int64_t begin = 0; begin < w.cols; begin += kBlockCols) {
     const int64_t count = std::min(kBlockCols, w.cols - begin);
-    const int64_t vectors = vectors_of<Format>(count);
+    const bool pad = needs_padding<Format>(count);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       in.scales[r].prepare(w, row + r, begin, count);
       const uint8_t* codes = codes_of<Format>(w, row + r, begin);
-      in.codes[r] = vectors * kLanes > count ? last[r].fill(w, row + r, begin) : codes;
+      in.codes[r] = pad ? last[r].fill(w, row + r, begin) : codes;
       if constexpr (R > 1) {
         // Rows that are read side by side are too short for the processor's own prefetching.
         for (int64_t i = 0; i < Format::offset(kBlockCols); i += 64) {
@@ -170,7 +178,7 @@ void direct_tile(const LinearArgs& args, int64_t row) {
     }
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) in.x[t] = args.x[static_cast<size_t>(t)] + begin;
-    add_block(in, vectors, acc);
+    add_block(in, count, acc);
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -211,10 +219,10 @@ void Panel<Format>::decode(
   for (int64_t r = 0; r < rows; ++r) {
     LastCodes<Format> last;
     const uint8_t* p = codes_of<Format>(matrix, row + r, begin);
-    if (vectors * kLanes > count) p = last.fill(matrix, row + r, begin);
+    if (needs_padding<Format>(count)) p = last.fill(matrix, row + r, begin);
     for (int64_t v = 0; v < vectors; v += Format::kChunkVectors) {
       typename Format::Codes codes;
-      codes.load(p + Format::offset(v * kLanes));
+      codes.load(p + Format::offset(v * kLanes), count - v * kLanes);
 #pragma GCC unroll 16
       for (int64_t i = 0; i < Format::kChunkVectors; ++i) {
         hn::Store(codes.next(i), D(), w[r] + (v + i) * kLanes);

@@ -56,11 +56,20 @@ constexpr int64_t nibble_column(int64_t vector, int64_t lane) {
 
 template <class Format>
 struct NibbleCodes {
-  HWY_INLINE void load(const uint8_t* p) {
-    const NibbleTable& table = Format::kTable;
-    values = hn::Load(DU16(), table.bf16);
-    const auto a = hn::BitCast(DU32(), hn::LoadU(DU8(), p));
-    const auto b = hn::BitCast(DU32(), hn::LoadU(DU8(), p + 64));
+  HWY_INLINE void load(const uint8_t* p, int64_t columns) {
+    values = hn::Load(DU16(), Format::kTable.bf16);
+    auto a = hn::Undefined(DU32());
+    auto b = hn::Undefined(DU32());
+    if (columns >= kBlockCols) {
+      a = hn::BitCast(DU32(), hn::LoadU(DU8(), p));
+      b = hn::BitCast(DU32(), hn::LoadU(DU8(), p + 64));
+    } else {
+      // Blocks are eight bytes. Nothing beyond the row is read.
+      const auto blocks = static_cast<uint32_t>(columns / kScaleCols);
+      const uint32_t mask = (1u << blocks) - 1;
+      a.raw = _mm512_maskz_loadu_epi64(static_cast<__mmask8>(mask), p);
+      b.raw = _mm512_maskz_loadu_epi64(static_cast<__mmask8>(mask >> 8), p + 64);
+    }
     words[0] = hn::BitCast(DU16(), hn::ConcatEven(DU32(), b, a));
     words[1] = hn::BitCast(DU16(), hn::ConcatOdd(DU32(), b, a));
   }
@@ -93,7 +102,7 @@ constexpr int64_t nibble_column(int64_t vector, int64_t lane) {
 
 template <class Format>
 struct NibbleCodes {
-  HWY_INLINE void load(const uint8_t* p) {
+  HWY_INLINE void load(const uint8_t* p, int64_t /*columns*/) {
     const NibbleTable& table = Format::kTable;
     const auto mask = hn::Set(DU8(), uint8_t{0x0f});
     const auto bytes = hn::LoadU(DU8(), p);
@@ -164,6 +173,7 @@ struct NibbleScales {
 };
 
 struct NibbleFormat {
+  static constexpr bool kPartialLoads = HWY_TARGET == HWY_AVX3;
   static constexpr int64_t kChunkVectors = kNibbleVectors;
   static constexpr int64_t kGroupVectors = kNibbleGroupVectors;
   static constexpr bool kScaled = true;
@@ -195,6 +205,10 @@ struct Nvfp4Format : NibbleFormat {
     }
     HWY_INLINE void prepare(const WeightMatrix& w, int64_t row, int64_t begin, int64_t count) {
       const uint8_t* p = at(w, row, begin);
+#if HWY_TARGET == HWY_AVX3
+      const uint32_t mask = (1u << (count / kScaleCols)) - 1;
+      lanes = fp8_to_float({_mm_maskz_loadu_epi8(static_cast<__mmask16>(mask), p)});
+#else
       uint8_t padded[kBlockCols / kScaleCols];
       if (count < kBlockCols) {
         std::fill(std::begin(padded), std::end(padded), uint8_t{0});
@@ -202,6 +216,7 @@ struct Nvfp4Format : NibbleFormat {
         p = padded;
       }
       for (int64_t i = 0; i < kBlockCols / kScaleCols; i += kLanes) set_lanes(i, load_fp8(p + i));
+#endif
     }
   };
 
