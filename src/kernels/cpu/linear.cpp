@@ -219,6 +219,14 @@ void Panel<Format>::decode(
   for (int64_t r = 0; r < rows; ++r) {
     LastCodes<Format> last;
     const uint8_t* p = codes_of<Format>(matrix, row + r, begin);
+    // While this panel is multiplied, the next one is fetched: that of the next columns, or at the
+    // end of the rows that of the next rows.
+    const uint8_t* next = begin + kBlockCols < matrix.cols
+                              ? p + Format::offset(kBlockCols)
+                              : codes_of<Format>(matrix, row + r + kPanelRows, 0);
+    for (int64_t i = 0; i <= Format::offset(kBlockCols); i += 64) {  // rows may straddle lines
+      __builtin_prefetch(next + i, 0, 2);
+    }
     if (needs_padding<Format>(count)) p = last.fill(matrix, row + r, begin);
     for (int64_t v = 0; v < vectors; v += Format::kChunkVectors) {
       typename Format::Codes codes;

@@ -19,7 +19,8 @@ inline constexpr int64_t kPieceCost = 65536;
 constexpr int64_t rows_per_piece(int64_t rows, int64_t cols, int64_t tokens, int32_t threads) {
   constexpr int64_t kProductCost = 524288;  // multiply-adds: 1 MB of BF16 at one token
   constexpr int64_t kPiecesPerThread = 8;
-  const int64_t cost = std::max<int64_t>(1, cols * std::max<int64_t>(1, tokens));
+  constexpr int64_t kMostTokens = 4;  // with more, rows cost more but are not read any faster
+  const int64_t cost = std::max<int64_t>(1, cols * std::clamp<int64_t>(tokens, 1, kMostTokens));
   const int64_t balanced = rows / (threads * kPiecesPerThread);
   return std::max<int64_t>(1, std::min(kProductCost / cost, balanced) / 16) * 16;
 }
