@@ -20,9 +20,9 @@ void require(bool ok, const char* field, double found, const char* wanted) {
 }
 
 /// Larger logits first, lower ids first among equals: the order of every border (5.7).
-bool before(const std::pair<float, int32_t>& a, const std::pair<float, int32_t>& b) {
+constexpr auto before = [](const std::pair<float, int32_t>& a, const std::pair<float, int32_t>& b) {
   return a.first != b.first ? a.first > b.first : a.second < b.second;
-}
+};
 
 }  // namespace
 
@@ -115,33 +115,69 @@ int32_t Sampler::sample(std::span<float> logits,
   return draw(logits, position);
 }
 
-int32_t Sampler::draw(std::span<const float> logits, int64_t position) {
+void Sampler::take_candidates(std::span<const float> logits) {
   candidates_.clear();
+  const auto most = params_.top_k > 0 ? static_cast<size_t>(params_.top_k) : logits.size();
   for (size_t id = 0; id < logits.size(); ++id) {
-    if (logits[id] != kNever)
-      candidates_.emplace_back(logits[id] / params_.temperature, static_cast<int32_t>(id));
+    if (logits[id] == kNever) continue;
+    const Candidate next = {logits[id] / params_.temperature, static_cast<int32_t>(id)};
+    if (params_.top_k <= 0 || candidates_.size() < most) {
+      candidates_.push_back(next);
+      if (params_.top_k > 0 && candidates_.size() == most) {
+        std::make_heap(candidates_.begin(), candidates_.end(), before);  // the last one on top
+      }
+    } else if (next.first > candidates_.front().first) {
+      // Ids ascend, so an equal one comes after all that are kept.
+      std::pop_heap(candidates_.begin(), candidates_.end(), before);
+      candidates_.back() = next;
+      std::push_heap(candidates_.begin(), candidates_.end(), before);
+    }
   }
-  const auto kept = params_.top_k > 0
-                        ? std::min<std::ptrdiff_t>(params_.top_k, std::ssize(candidates_))
-                        : std::ssize(candidates_);
-  std::partial_sort(candidates_.begin(), candidates_.begin() + kept, candidates_.end(), before);
-  candidates_.resize(static_cast<size_t>(kept));
+}
 
+void Sampler::sort_from(size_t begin, size_t end) {
+  const auto first = candidates_.begin() + static_cast<std::ptrdiff_t>(begin);
+  const auto last = candidates_.begin() + static_cast<std::ptrdiff_t>(end);
+  if (last != candidates_.end()) std::nth_element(first, last, candidates_.end(), before);
+  std::sort(first, last, before);
+}
+
+size_t Sampler::keep(double sum) {
+  if (params_.top_p >= 1 && params_.top_k <= 0) {
+    // No border but min_p's, which asks for no order.
+    std::erase_if(candidates_, [&](const Candidate& c) { return c.first < params_.min_p; });
+    return candidates_.size();
+  }
+  // The smallest set whose probability reaches top_p, then those of at least min_p times the
+  // largest. Most of a large vocabulary is never looked at, so it is sorted piece by piece.
+  constexpr size_t kFirstPiece = 256;
+  double reached = 0;
+  size_t count = 0;
+  size_t sorted = 0;
+  while (count < candidates_.size() && (count == 0 || reached < params_.top_p * sum)) {
+    if (count == sorted) {
+      sorted = std::min(candidates_.size(), std::max(kFirstPiece, 4 * sorted));
+      sort_from(count, sorted);
+    }
+    if (candidates_[count].first < params_.min_p) break;
+    reached += candidates_[count++].first;
+  }
+  return count;
+}
+
+int32_t Sampler::draw(std::span<const float> logits, int64_t position) {
+  take_candidates(logits);
+  float largest = kNever;
+  for (const Candidate& candidate : candidates_) largest = std::max(largest, candidate.first);
   // From here `first` is a probability up to the common factor 1 / sum.
-  const float largest = candidates_.front().first;
   double sum = 0;
   for (auto& [weight, id] : candidates_) {
     weight = std::exp(weight - largest);
     sum += weight;
   }
-  // The smallest set whose probability reaches top_p, then those of at least min_p times the
-  // largest.
+  const size_t count = keep(sum);
   double reached = 0;
-  size_t count = 0;
-  while (count < candidates_.size() && (count == 0 || reached < params_.top_p * sum) &&
-         candidates_[count].first >= params_.min_p) {
-    reached += candidates_[count++].first;
-  }
+  for (size_t i = 0; i < count; ++i) reached += candidates_[i].first;
   double left = keyed_uniform(params_.seed, params_.choice, position) * reached;
   for (size_t i = 0; i < count; ++i) {
     left -= candidates_[i].first;

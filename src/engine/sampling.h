@@ -48,12 +48,20 @@ class Sampler {
  private:
   void adjust(std::span<float> logits, std::span<const int32_t> banned) const;
   int32_t draw(std::span<const float> logits, int64_t position);
+  /// Fills candidates_ with the top_k largest logits, in no order.
+  void take_candidates(std::span<const float> logits);
+  /// How many of candidates_, then in front, are drawn from; sum: of all weights.
+  size_t keep(double sum);
+  /// Puts the largest of candidates_[begin ..] into [begin, end), in order.
+  void sort_from(size_t begin, size_t end);
+
+  using Candidate = std::pair<float, int32_t>;  // logit, later weight; id
 
   const SamplingParams params_;
   const std::vector<int32_t> never_;
   std::unordered_map<int32_t, int32_t> output_counts_;
-  std::unordered_map<int32_t, bool> seen_;             // tokens of prompt or output
-  std::vector<std::pair<float, int32_t>> candidates_;  // scratch: logit, id
+  std::unordered_map<int32_t, bool> seen_;  // tokens of prompt or output
+  std::vector<Candidate> candidates_;       // scratch
 };
 
 /// A uniform number in [0, 1) that depends on its key alone: 24 bits of Philox4x32-10 (Salmon et

@@ -35,11 +35,11 @@ void decode_nvfp4_row(const std::byte* codes,
   CHECK(out.size() % kNvfp4Block == 0, "an NVFP4 row of {} columns", out.size());
   const std::array<float, 256>& e4m3 = e4m3_table();
   for (size_t c = 0; c < out.size(); c += kNvfp4Block) {
-    const float step = e4m3[std::to_integer<uint8_t>(scales[c / kNvfp4Block])] * global_scale;
+    const float step = e4m3[std::to_integer<uint8_t>(scales[c / kNvfp4Block])];
     for (size_t i = c; i < c + kNvfp4Block; i += 2) {
       const auto pair = std::to_integer<uint32_t>(codes[i / 2]);
-      out[i] = kE2m1Values[pair & 15u] * step;
-      out[i + 1] = kE2m1Values[pair >> 4] * step;
+      out[i] = kE2m1Values[pair & 15u] * step * global_scale;
+      out[i + 1] = kE2m1Values[pair >> 4] * step * global_scale;
     }
   }
 }

@@ -12,7 +12,8 @@ namespace facet {
 /// consecutive columns, a float32 scale for the matrix.
 inline constexpr int32_t kNvfp4Block = 16;
 
-/// out[c] = e2m1(code[c]) * (e4m3(scales[c / 16]) * global_scale), in float32 and that order.
+/// out[c] = e2m1(code[c]) * e4m3(scales[c / 16]) * global_scale, in float32 and that order: the
+/// first product is exact, so the value is rounded once.
 /// codes: [out.size() / 2]; scales: [out.size() / 16]; out.size() is a multiple of 16 (CHECKed).
 void decode_nvfp4_row(const std::byte* codes,
                       const std::byte* scales,

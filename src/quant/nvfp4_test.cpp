@@ -52,17 +52,17 @@ TEST(Nvfp4, LowNibbleIsTheEvenColumn) {
   EXPECT_EQ(decode(matrix, 16)[5], 1.0F);
 }
 
-// e2m1 * (scale * global) and (e2m1 * scale) * global differ in the last bit for these values.
-TEST(Nvfp4, TheScalesAreMultipliedFirst) {
+// e2m1 * (scale * global) and (e2m1 * scale) * global differ in the last bit for these values; the
+// second is rounded once.
+TEST(Nvfp4, TheGlobalScaleIsMultipliedLast) {
   const float global = 0x1.abcdefp-9F;
   bool orders_differ = false;
   for (int scale = 1; scale < 0x7f; ++scale) {
     const Nvfp4Matrix matrix{std::vector<uint8_t>(8, 0x55), {static_cast<uint8_t>(scale)}, global};
     const float e4m3 = e4m3_table()[static_cast<size_t>(scale)];
-    const float step = e4m3 * global;
-    const float other = (3.0F * e4m3) * global;
-    EXPECT_EQ(decode(matrix, 16)[0], 3.0F * step);
-    orders_differ |= other != 3.0F * step;
+    const double exact = 3.0 * static_cast<double>(e4m3) * static_cast<double>(global);
+    EXPECT_EQ(decode(matrix, 16)[0], static_cast<float>(exact));
+    orders_differ |= 3.0F * (e4m3 * global) != static_cast<float>(exact);
   }
   EXPECT_TRUE(orders_differ);
 }

@@ -18,7 +18,7 @@ namespace facet {
 /// kF32 kF16 kBF16 values [rows, cols]                   none                              value
 /// kFp8            E4M3 [rows, cols]                     [rows], or [1] if scale_rows == 1 e4m3 * scale[r]
 /// kFp8Block       E4M3 [rows, cols]                     [ceil(rows/128), ceil(cols/128)]  e4m3 * scale[r/128, c/128]
-/// kNvfp4          2 codes a byte [rows, cols/2],        E4M3 [rows, cols/16]              e2m1 * (scale[r, c/16] * global_scale)
+/// kNvfp4          2 codes a byte [rows, cols/2],        E4M3 [rows, cols/16]              e2m1 * scale[r, c/16] * global_scale
 ///                 low nibble = even column
 /// kInt4Group      8 codes a 32-bit word [rows, cols/8], [rows, cols/group_size]           (code - 8) * scale[r, c/group_size]
 ///                 nibble j = column 8*word + j

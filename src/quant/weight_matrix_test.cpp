@@ -95,9 +95,8 @@ float element(const WeightMatrix& m, int64_t r, int64_t c) {
       return read_float(m.data, DType::kF8E4M3, r * m.cols + c) *
              read_float(m.scales, m.scale_dtype, r / 128 * ((m.cols + 127) / 128) + c / 128);
     case WeightFormat::kNvfp4: {
-      const float step =
-          read_float(m.scales, DType::kF8E4M3, r * (m.cols / 16) + c / 16) * m.global_scale;
-      return kE2m1Values[static_cast<size_t>(nibble())] * step;
+      const float scale = read_float(m.scales, DType::kF8E4M3, r * (m.cols / 16) + c / 16);
+      return kE2m1Values[static_cast<size_t>(nibble())] * scale * m.global_scale;
     }
     case WeightFormat::kInt4Group:
       return static_cast<float>(nibble() - 8) *

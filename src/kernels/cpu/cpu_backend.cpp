@@ -87,10 +87,36 @@ void CpuBackend::fill_rows(
   }
 }
 
+void CpuBackend::ArrangedRows::resize(int64_t rows, int64_t cols) {
+  // 16 floats: the multiple of 64 bytes that the kernels want.
+  constexpr int64_t kSlack = 16;
+  const int64_t stride = arranged_size(cols);
+  grow(floats, rows * stride + kSlack);
+  const auto address = reinterpret_cast<uintptr_t>(floats.data()) / sizeof(float);
+  float* first = floats.data() + (kSlack - static_cast<int64_t>(address % kSlack)) % kSlack;
+  pointers.resize(static_cast<size_t>(rows));
+  for (int64_t t = 0; t < rows; ++t) pointers[static_cast<size_t>(t)] = first + t * stride;
+}
+
+std::span<const float* const> CpuBackend::arrange_rows(XOrder order,
+                                                       std::span<const float* const> x,
+                                                       int64_t cols) {
+  ArrangedRows& rows = arranged_[static_cast<size_t>(order)];
+  rows.resize(static_cast<int64_t>(x.size()), cols);
+  for_range(static_cast<int64_t>(x.size()), 2 * cols, [&](int64_t begin, int64_t end) {
+    for (auto t = static_cast<size_t>(begin); t < static_cast<size_t>(end); ++t) {
+      kernels_.arrange(order, x[t], cols, rows.pointers[t]);
+    }
+  });
+  return rows.pointers;
+}
+
 void CpuBackend::linear_rows(const WeightMatrix& w,
                              std::span<const float* const> x,
                              std::span<float* const> out) {
-  const int64_t grain = rows_per_piece(w.cols, static_cast<int64_t>(x.size()));
+  x = arrange_rows(x_order(w), x, w.cols);
+  const int64_t grain =
+      rows_per_piece(w.rows, w.cols, static_cast<int64_t>(x.size()), pool_.threads());
   pool_.parallel_for(w.rows, grain, [&](int64_t begin, int64_t end) {
     kernels_.linear({&w, begin, end, x, out});
   });

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -110,10 +111,21 @@ class CpuBackend final : public Backend {
     int64_t pairs() const { return rows * top_k; }
   };
 
+  /// Rows of x in the order of some products.
+  struct ArrangedRows {
+    void resize(int64_t rows, int64_t cols);
+    std::vector<float> floats;
+    std::vector<float*> pointers;  // [rows]
+  };
+
   /// body(begin, end) over [0, count) on all threads where the work is worth it; `cost` in
   /// multiply-adds per element.
   void for_range(int64_t count, int64_t cost, RangeBody body);
 
+  /// Each row of x, [cols], in the order; valid until the next call for it.
+  std::span<const float* const> arrange_rows(XOrder order,
+                                             std::span<const float* const> x,
+                                             int64_t cols);
   void linear_rows(const WeightMatrix& w,
                    std::span<const float* const> x,
                    std::span<float* const> out);
@@ -134,6 +146,14 @@ class CpuBackend final : public Backend {
 
   void experts_chunk(const ExpertCall& call);
   void group_by_expert(const ExpertCall& call);
+  /// Whether an active expert's gate or up (or down, with `down`) wants x in the order.
+  bool some_want(const ExpertCall& call, XOrder order, bool down) const;
+  /// Rows [begin, end) of the products of an expert's matrix with pairs [first, first + pairs).
+  void expert_linear(const WeightMatrix& w,
+                     int64_t begin,
+                     int64_t end,
+                     size_t first,
+                     std::span<float* const> out) const;
   /// body(matrices, first pair, pairs, begin, end) for row pieces [begin, end) of [0, rows) of
   /// every active expert.
   template <typename Body>
@@ -152,6 +172,7 @@ class CpuBackend final : public Backend {
   std::vector<const float*> x_rows_;
   std::vector<float*> out_rows_;
   std::vector<float> floats_;  // rope: cosines and sines; route: z and logits
+  std::array<ArrangedRows, kXOrders> arranged_;
 
   std::vector<QueryBlock> blocks_;
   std::vector<float> attention_floats_;  // per slot
@@ -168,6 +189,8 @@ class CpuBackend final : public Backend {
   std::vector<float> inner_floats_;       // [pairs, F], twice if gated
   std::vector<float> down_floats_;        // [pairs, H]
   std::vector<const float*> inner_rows_;  // of the activated values
+  std::vector<const float*> token_rows_;
+  std::array<std::vector<const float*>, kXOrders> pair_rows_;  // arranged; empty: not wanted
   std::vector<float*> up_rows_;
   std::vector<float*> gate_rows_;
   std::vector<float*> down_rows_;

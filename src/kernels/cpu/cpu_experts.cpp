@@ -144,15 +144,11 @@ void CpuBackend::group_by_expert(const ExpertCall& call) {
     if (gated) check_matrix(matrices.gate, call.inner, call.hidden, e);
   }
 
-  x_rows_.resize(pairs);
   pair_places_.resize(pairs);
   std::vector<int32_t>& next = expert_next_;
   next.assign(expert_offsets_.begin(), expert_offsets_.end() - 1);
   for (size_t i = 0; i < pairs; ++i) {
-    const int32_t place = next[static_cast<size_t>(call.experts[i])]++;
-    pair_places_[i] = place;
-    x_rows_[static_cast<size_t>(place)] =
-        call.x + static_cast<int64_t>(i) / call.top_k * call.hidden;
+    pair_places_[i] = next[static_cast<size_t>(call.experts[i])]++;
   }
 
   grow(inner_floats_, call.pairs() * call.inner * (gated ? 2 : 1));
@@ -176,7 +172,8 @@ void CpuBackend::for_expert_rows(const ExpertCall& call,
                                  int64_t cols,
                                  const Body& body) {
   const auto active = static_cast<int64_t>(active_experts_.size());
-  const int64_t tile = rows_per_piece(cols, call.pairs() / std::max<int64_t>(1, active));
+  const int64_t tile = rows_per_piece(active * rows, cols,
+                                      call.pairs() / std::max<int64_t>(1, active), pool_.threads());
   const int64_t tiles = (rows + tile - 1) / tile;
   pool_.parallel_for(active * tiles, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
@@ -189,16 +186,46 @@ void CpuBackend::for_expert_rows(const ExpertCall& call,
   });
 }
 
+bool CpuBackend::some_want(const ExpertCall& call, XOrder order, bool down) const {
+  return std::any_of(active_experts_.begin(), active_experts_.end(), [&](int32_t e) {
+    const ExpertMatrices& w = call.weights->experts[static_cast<size_t>(e)];
+    if (down) return x_order(w.down) == order;
+    return x_order(w.up) == order || (!w.gate.empty() && x_order(w.gate) == order);
+  });
+}
+
+void CpuBackend::expert_linear(const WeightMatrix& w,
+                               int64_t begin,
+                               int64_t end,
+                               size_t first,
+                               std::span<float* const> out) const {
+  const std::span x = pair_rows_[static_cast<size_t>(x_order(w))];
+  kernels_.linear({&w, begin, end, x.subspan(first, out.size()), out});
+}
+
 void CpuBackend::expert_inner(const ExpertCall& call) {
+  // A row is arranged once for all its experts.
+  token_rows_.resize(static_cast<size_t>(call.rows));
+  for (int64_t t = 0; t < call.rows; ++t) {
+    token_rows_[static_cast<size_t>(t)] = call.x + t * call.hidden;
+  }
+  for (const XOrder order : {XOrder::kColumns, XOrder::kNibbles}) {
+    if (!some_want(call, order, false)) continue;
+    const std::span<const float* const> x = arrange_rows(order, token_rows_, call.hidden);
+    std::vector<const float*>& pairs = pair_rows_[static_cast<size_t>(order)];
+    pairs.resize(pair_places_.size());
+    for (size_t i = 0; i < pair_places_.size(); ++i) {
+      pairs[static_cast<size_t>(pair_places_[i])] = x[i / static_cast<size_t>(call.top_k)];
+    }
+  }
   const bool gated = call.activation.gating == Gating::kGated;
   for_expert_rows(
       call, call.inner, call.hidden,
       [&](const ExpertMatrices& w, size_t first, size_t pairs, int64_t begin, int64_t end) {
-        const std::span x = std::span(x_rows_).subspan(first, pairs);
         const std::span up = std::span(up_rows_).subspan(first, pairs);
         const std::span gate = std::span(gate_rows_).subspan(first, pairs);
-        if (gated) kernels_.linear({&w.gate, begin, end, x, gate});
-        kernels_.linear({&w.up, begin, end, x, up});
+        if (gated) expert_linear(w.gate, begin, end, first, gate);
+        expert_linear(w.up, begin, end, first, up);
         for (size_t i = 0; i < pairs; ++i) {
           kernels_.activate(up[i] + begin, gate[i] + begin, up[i] + begin, end - begin,
                             call.activation);
@@ -207,11 +234,15 @@ void CpuBackend::expert_inner(const ExpertCall& call) {
 }
 
 void CpuBackend::expert_down(const ExpertCall& call) {
+  for (const XOrder order : {XOrder::kColumns, XOrder::kNibbles}) {
+    if (!some_want(call, order, true)) continue;
+    const std::span<const float* const> x = arrange_rows(order, inner_rows_, call.inner);
+    pair_rows_[static_cast<size_t>(order)].assign(x.begin(), x.end());
+  }
   for_expert_rows(
       call, call.hidden, call.inner,
       [&](const ExpertMatrices& w, size_t first, size_t pairs, int64_t begin, int64_t end) {
-        kernels_.linear({&w.down, begin, end, std::span(inner_rows_).subspan(first, pairs),
-                         std::span(down_rows_).subspan(first, pairs)});
+        expert_linear(w.down, begin, end, first, std::span(down_rows_).subspan(first, pairs));
       });
 }
 

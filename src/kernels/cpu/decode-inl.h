@@ -1,6 +1,6 @@
 // Weight codes to floats, for the instruction set being compiled. Re-included for each (see
-// foreach_target.h). Every product is the one that dequantize_row makes, so the values are the same
-// bits (codes that mean NaN apart).
+// foreach_target.h). One weight times its scales and 1 is what dequantize_row gives, bit for bit
+// (codes that mean NaN apart).
 
 #include <algorithm>
 #include <cstddef>
@@ -23,17 +23,12 @@
 HWY_BEFORE_NAMESPACE();
 namespace facet::cpu::HWY_NAMESPACE {
 
-/// Decoders work on four vectors at a time, and look up scales for kBlockCols columns at a time.
-inline constexpr int64_t kChunk = 4 * kLanes;
+/// Products look up scales for kBlockCols columns at a time; plain codes become floats four vectors
+/// at a time.
 inline constexpr int64_t kBlockCols = 256;
-inline constexpr int64_t kScaleCols = 16;  // columns under one entry of BlockScales (4-bit formats)
-static_assert(kBlockCols % kChunk == 0 && kFp8Block % kChunk == 0);
-
-/// Scales of one weight row for the columns of one block. FP8: [0] and [1] for each 128 columns;
-/// 4-bit formats: one per 16 columns.
-struct BlockScales {
-  float s[kBlockCols / kScaleCols];
-};
+inline constexpr int64_t kBlockVectors = kBlockCols / kLanes;
+inline constexpr int64_t kChunk = 4 * kLanes;
+static_assert(kBlockCols % kChunk == 0 && kBlockCols % kFp8Block == 0);
 
 /// On NEON made with all its vectors at once: GCC compiles an implicit constructor for its default
 /// target, not this namespace's, and then cannot inline the vectors' own constructors into it.
@@ -109,9 +104,11 @@ HWY_INLINE V f16_to_float(hn::Vec<HalfU16> bits) {
   return hn::PromoteTo(D(), hn::BitCast(hn::Rebind<hwy::float16_t, D>(), bits));
 }
 
-HWY_INLINE V load_fp8(const uint8_t* p) {
-  return f16_to_float(fp8_to_f16(HalfU16(), hn::LoadU(QuarterU8(), p)));
+HWY_INLINE V fp8_to_float(hn::Vec<QuarterU8> codes) {
+  return f16_to_float(fp8_to_f16(HalfU16(), codes));
 }
+
+HWY_INLINE V load_fp8(const uint8_t* p) { return fp8_to_float(hn::LoadU(QuarterU8(), p)); }
 
 HWY_INLINE Chunk load_fp8_chunk(const uint8_t* p) {
   const auto a = fp8_to_f16(DU16(), hn::LoadU(HalfU8(), p));
@@ -121,98 +118,6 @@ HWY_INLINE Chunk load_fp8_chunk(const uint8_t* p) {
            f16_to_float(hn::LowerHalf(half, b)), f16_to_float(hn::UpperHalf(half, b))}};
 }
 #endif
-
-// ---- 4-bit codes ----
-
-/// The values of the 16 codes.
-struct NibbleTable {
-  float value[16];
-  uint8_t low[16];   // of their BF16 bits
-  uint8_t high[16];  // of their BF16 bits
-};
-
-#if HWY_TARGET == HWY_AVX3
-/// kChunk codes, low nibble first, to their values: each vector's 16 codes move to the low bits of
-/// its 16 lanes, which select from the table.
-HWY_INLINE Chunk load_nibbles(const uint8_t* p, const NibbleTable& table) {
-  alignas(64) static constexpr uint32_t kWord[16] = {0, 0, 0, 0, 0, 0, 0, 0,
-                                                     1, 1, 1, 1, 1, 1, 1, 1};
-  alignas(64) static constexpr uint32_t kShift[16] = {0, 4, 8, 12, 16, 20, 24, 28,
-                                                      0, 4, 8, 12, 16, 20, 24, 28};
-  const hn::Repartition<uint64_t, D> d64;
-  const auto words = hn::IndicesFromVec(DU32(), hn::Load(DU32(), kWord));
-  const auto shifts = hn::Load(DU32(), kShift);
-  const V values = load(table.value);
-  Chunk c;
-#pragma GCC unroll 8
-  for (int64_t i = 0; i < 4; ++i) {
-    uint64_t codes = 0;
-    std::memcpy(&codes, p + 8 * i, sizeof(codes));
-    const auto both = hn::BitCast(DU32(), hn::Set(d64, codes));
-    const auto lanes = hn::Shr(hn::TableLookupLanes(both, words), shifts);
-    // Of an index the instruction reads the low four bits.
-    c.v[i] = hn::TableLookupLanes(values, hn::IndicesFromVec(D(), lanes));
-  }
-  return c;
-}
-#else
-/// kChunk codes, low nibble first, each in the low half of a 16-bit pair; in the order that
-/// load_nibbles' interleaving turns into ascending columns.
-HWY_INLINE hn::Vec<DU16> spread_bytes(const uint8_t* p) {
-#if HWY_TARGET == HWY_AVX2
-  // Interleaving works within halves of a vector, so each half gets the columns that belong there:
-  // 0-3, 8-11, 16-19, 24-27 and 4-7, 12-15, 20-23, 28-31, two a byte. 128 and above give zero.
-  HWY_ALIGN static constexpr uint8_t kPlace[32] = {
-      0, 255, 1, 255, 4, 255, 5, 255, 8,  255, 9,  255, 12, 255, 13, 255,
-      2, 255, 3, 255, 6, 255, 7, 255, 10, 255, 11, 255, 14, 255, 15, 255};
-  return hn::BitCast(DU16(),
-                     hn::TableLookupBytesOr0(hn::LoadDup128(DU8(), p), hn::Load(DU8(), kPlace)));
-#else
-  return hn::PromoteTo(DU16(), hn::LoadU(HalfU8(), p));
-#endif
-}
-
-/// kChunk codes, low nibble first, to their values: by way of the two bytes of their BF16 bits,
-/// which are the upper half of a float.
-HWY_INLINE Chunk load_nibbles(const uint8_t* p, const NibbleTable& table) {
-  const auto pairs = spread_bytes(p);
-  const auto codes = hn::BitCast(
-      DU8(), hn::And(hn::Or(pairs, hn::ShiftLeft<4>(pairs)), hn::Set(DU16(), uint16_t{0x0f0f})));
-  const auto low = hn::TableLookupBytes(hn::LoadDup128(DU8(), table.low), codes);
-  const auto high = hn::TableLookupBytes(hn::LoadDup128(DU8(), table.high), codes);
-  const auto a = hn::ZipLower(DU16(), low, high);
-  const auto b = hn::ZipUpper(DU16(), low, high);
-  const auto zeros = hn::Zero(DU16());
-  return {{hn::BitCast(D(), hn::ZipLower(DU32(), zeros, a)),
-           hn::BitCast(D(), hn::ZipUpper(DU32(), zeros, a)),
-           hn::BitCast(D(), hn::ZipLower(DU32(), zeros, b)),
-           hn::BitCast(D(), hn::ZipUpper(DU32(), zeros, b))}};
-}
-#endif
-
-/// c.v[i] *= the scale of its 16 columns; `column` is that of c.v[0] within the block.
-HWY_INLINE Chunk times_scales(Chunk c, const BlockScales& scales, int64_t column) {
-  const float* s = scales.s + static_cast<uint64_t>(column) / kScaleCols;
-#pragma GCC unroll 8
-  for (int64_t i = 0; i < 4; ++i) {
-    c.v[i] = hn::Mul(c.v[i], set(s[i * kLanes / kScaleCols]));
-  }
-  return c;
-}
-
-// ---- one struct per format ----
-//   prepare  fills `scales` for the columns from `begin`, a multiple of kBlockCols, on
-//   offset   of a column in a row's codes, in bytes; column a multiple of kChunk
-//   chunk    kChunk weights from p on; `column` counts from the block's begin
-
-/// A format of plain values.
-struct Unscaled {
-  static void prepare(const WeightMatrix& /*w*/,
-                      int64_t /*row*/,
-                      int64_t /*begin*/,
-                      int64_t /*count*/,
-                      BlockScales& /*scales*/) {}
-};
 
 /// read_float of w.scales, without a call for the usual types.
 inline float read_scale(const WeightMatrix& w, int64_t index) {
@@ -224,106 +129,112 @@ inline float read_scale(const WeightMatrix& w, int64_t index) {
   return read_float(w.scales, w.scale_dtype, index);
 }
 
+// ---- one struct per format ----
+//
+// A product of one weight row with one row of x is
+//   factor * sum over lanes of  sum over groups of  scale[group] * (sum over the group's vectors of
+//   code vector * x vector)
+// with one fused multiply-add each, in this order.
+//
+//   Codes          kChunkVectors vectors of codes: load(p, columns), then next(0), next(1), … in
+//                  order; columns: of the row from p on
+//   kPartialLoads  whether `load` reads nothing beyond `columns`, giving zero codes there
+//   kGroupVectors  vectors in a group; divides kBlockVectors; a multiple of kChunkVectors or
+//                  divides it
+//   kScaled        whether groups have scales; else they count as 1
+//   Scales         those of a block: prepare(w, row, begin, count) for the columns [begin, begin +
+//                  count), begin a multiple of kBlockCols, those beyond being zero; group(g) is
+//                  the vector of group g's; at(w, row, begin) is where they lie
+//   offset         of a column in a row's codes, in bytes
+//   factor         of a row
+//   kDirectRows    rows that a product with so many rows of x as few takes at a time
+
+/// A format without scales, or with one for the row.
+struct Unscaled {
+  static constexpr bool kPartialLoads = false;
+  static constexpr int64_t kChunkVectors = 4;
+  static constexpr int64_t kGroupVectors = kBlockVectors;
+  static constexpr bool kScaled = false;
+  struct Scales {
+    HWY_INLINE void prepare(const WeightMatrix& /*w*/,
+                            int64_t /*row*/,
+                            int64_t /*begin*/,
+                            int64_t /*count*/) {}
+    HWY_INLINE V group(int64_t /*g*/) const { return set(1.0F); }
+    static const uint8_t* at(const WeightMatrix& w, int64_t /*row*/, int64_t /*begin*/) {
+      return bytes_of(w.scales);
+    }
+  };
+  static float factor(const WeightMatrix& /*w*/, int64_t /*row*/) { return 1.0F; }
+  static constexpr int direct_rows(int tokens) { return tokens == 1 ? 1 : 2; }
+};
+
+/// kChunk codes of a format as they stand in memory.
+template <Chunk (*Load)(const uint8_t*)>
+struct ChunkCodes {
+  HWY_INLINE ChunkCodes() : chunk{{zero(), zero(), zero(), zero()}} {}
+  HWY_INLINE void load(const uint8_t* p, int64_t /*columns*/) { chunk = Load(p); }
+  HWY_INLINE V next(int64_t i) const { return chunk.v[i]; }
+  Chunk chunk;
+};
+
+HWY_INLINE Chunk load_f32_chunk(const uint8_t* p) {
+  return {{load_f32(p), load_f32(p + 4 * kLanes), load_f32(p + 8 * kLanes),
+           load_f32(p + 12 * kLanes)}};
+}
+
+HWY_INLINE Chunk load_bf16_chunk(const uint8_t* p) {
+  return {{load_bf16(p), load_bf16(p + 2 * kLanes), load_bf16(p + 4 * kLanes),
+           load_bf16(p + 6 * kLanes)}};
+}
+
+HWY_INLINE Chunk load_f16_chunk(const uint8_t* p) {
+  return {
+      {load_f16(p), load_f16(p + 2 * kLanes), load_f16(p + 4 * kLanes), load_f16(p + 6 * kLanes)}};
+}
+
 struct F32Format : Unscaled {
+  using Codes = ChunkCodes<load_f32_chunk>;
   static constexpr int64_t offset(int64_t column) { return 4 * column; }
-  static HWY_INLINE Chunk chunk(const uint8_t* p, const BlockScales& /*s*/, int64_t /*column*/) {
-    return {{load_f32(p), load_f32(p + 4 * kLanes), load_f32(p + 8 * kLanes),
-             load_f32(p + 12 * kLanes)}};
-  }
 };
 
 struct BF16Format : Unscaled {
+  using Codes = ChunkCodes<load_bf16_chunk>;
   static constexpr int64_t offset(int64_t column) { return 2 * column; }
-  static HWY_INLINE Chunk chunk(const uint8_t* p, const BlockScales& /*s*/, int64_t /*column*/) {
-    return {{load_bf16(p), load_bf16(p + 2 * kLanes), load_bf16(p + 4 * kLanes),
-             load_bf16(p + 6 * kLanes)}};
-  }
 };
 
 struct F16Format : Unscaled {
+  using Codes = ChunkCodes<load_f16_chunk>;
   static constexpr int64_t offset(int64_t column) { return 2 * column; }
-  static HWY_INLINE Chunk chunk(const uint8_t* p, const BlockScales& /*s*/, int64_t /*column*/) {
-    return {{load_f16(p), load_f16(p + 2 * kLanes), load_f16(p + 4 * kLanes),
-             load_f16(p + 6 * kLanes)}};
-  }
 };
 
-/// kFp8 and kFp8Block.
-struct Fp8Format {
-  static void prepare(
-      const WeightMatrix& w, int64_t row, int64_t begin, int64_t /*count*/, BlockScales& scales) {
-    if (w.format == WeightFormat::kFp8) {
-      if (begin > 0) return;  // one scale for the whole row
-      scales.s[0] = read_scale(w, w.scale_rows == 1 ? 0 : row) * kFp8Factor;
-      scales.s[1] = scales.s[0];
-      return;
-    }
-    const int64_t per_row = (w.cols + kFp8Block - 1) / kFp8Block;
-    const int64_t first = begin / kFp8Block;
-    for (int64_t i = 0; i < 2 && first + i < per_row; ++i) {
-      scales.s[i] = read_scale(w, row / kFp8Block * per_row + first + i) * kFp8Factor;
-    }
-  }
+struct Fp8Format : Unscaled {
+  static constexpr int direct_rows(int /*tokens*/) { return 2; }
+  using Codes = ChunkCodes<load_fp8_chunk>;
   static constexpr int64_t offset(int64_t column) { return column; }
-  static HWY_INLINE Chunk chunk(const uint8_t* p, const BlockScales& scales, int64_t column) {
-    Chunk c = load_fp8_chunk(p);
-    const V scale = set(scales.s[static_cast<uint64_t>(column) / kFp8Block]);
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < 4; ++i) c.v[i] = hn::Mul(c.v[i], scale);
-    return c;
+  static float factor(const WeightMatrix& w, int64_t row) {
+    return read_scale(w, w.scale_rows == 1 ? 0 : row) * kFp8Factor;
   }
 };
 
-struct Nvfp4Format {
-  static constexpr NibbleTable kTable = {
-      {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F, -0.0F, -0.5F, -1.0F, -1.5F, -2.0F, -3.0F,
-       -4.0F, -6.0F},
-      {0, 0, 0x80, 0xc0, 0, 0x40, 0x80, 0xc0, 0, 0, 0x80, 0xc0, 0, 0x40, 0x80, 0xc0},
-      {0, 0x3f, 0x3f, 0x3f, 0x40, 0x40, 0x40, 0x40, 0x80, 0xbf, 0xbf, 0xbf, 0xc0, 0xc0, 0xc0,
-       0xc0}};
-
-  static void prepare(
-      const WeightMatrix& w, int64_t row, int64_t begin, int64_t count, BlockScales& scales) {
-    const uint8_t* p = bytes_of(w.scales) + (row * w.cols + begin) / kScaleCols;
-    if (count == kBlockCols) {
-      for (int64_t i = 0; i < kBlockCols / kScaleCols; i += kLanes) {
-        store(hn::Mul(load_fp8(p + i), set(kFp8Factor * w.global_scale)), scales.s + i);
+struct Fp8BlockFormat : Fp8Format {
+  static constexpr int64_t kGroupVectors = kFp8Block / kLanes;
+  static constexpr bool kScaled = true;
+  struct Scales {
+    HWY_INLINE void prepare(const WeightMatrix& w, int64_t row, int64_t begin, int64_t count) {
+      const int64_t per_row = (w.cols + kFp8Block - 1) / kFp8Block;
+      const int64_t first = row / kFp8Block * per_row + begin / kFp8Block;
+      for (int64_t i = 0; i < kBlockCols / kFp8Block; ++i) {
+        s[i] = i * kFp8Block < count ? read_scale(w, first + i) * kFp8Factor : 0.0F;
       }
-      return;
     }
-    const std::array<float, 256>& e4m3 = e4m3_table();
-    for (int64_t i = 0; i < count / kScaleCols; ++i) scales.s[i] = e4m3[p[i]] * w.global_scale;
-  }
-  static constexpr int64_t offset(int64_t column) { return column / 2; }
-  static HWY_INLINE Chunk chunk(const uint8_t* p, const BlockScales& scales, int64_t column) {
-    return times_scales(load_nibbles(p, kTable), scales, column);
-  }
-};
-
-/// Groups of a multiple of 16 columns.
-struct Int4Format {
-  static constexpr NibbleTable kTable = {
-      {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7},
-      {0, 0xe0, 0xc0, 0xa0, 0x80, 0x40, 0, 0x80, 0, 0x80, 0, 0x40, 0x80, 0xa0, 0xc0, 0xe0},
-      {0xc1, 0xc0, 0xc0, 0xc0, 0xc0, 0xc0, 0xc0, 0xbf, 0, 0x3f, 0x40, 0x40, 0x40, 0x40, 0x40,
-       0x40}};
-
-  static void prepare(
-      const WeightMatrix& w, int64_t row, int64_t begin, int64_t count, BlockScales& scales) {
-    // Rows are whole groups, so groups can be counted through all of them.
-    const auto size = static_cast<uint64_t>(w.group_size);
-    const auto first = static_cast<uint64_t>(row * w.cols + begin);
-    auto group = static_cast<int64_t>(first / size);
-    auto end = static_cast<int64_t>(size - first % size);
-    for (int64_t c = 0; c < count; ++group, end += w.group_size) {
-      const float scale = read_scale(w, group);
-      for (; c < std::min(count, end); c += kScaleCols) scales.s[c / kScaleCols] = scale;
+    HWY_INLINE V group(int64_t g) const { return set(s[g]); }
+    static const uint8_t* at(const WeightMatrix& w, int64_t /*row*/, int64_t /*begin*/) {
+      return bytes_of(w.scales);
     }
-  }
-  static constexpr int64_t offset(int64_t column) { return column / 2; }
-  static HWY_INLINE Chunk chunk(const uint8_t* p, const BlockScales& scales, int64_t column) {
-    return times_scales(load_nibbles(p, kTable), scales, column);
-  }
+    float s[kBlockCols / kFp8Block];
+  };
+  static float factor(const WeightMatrix& /*w*/, int64_t /*row*/) { return 1.0F; }
 };
 
 }  // namespace facet::cpu::HWY_NAMESPACE

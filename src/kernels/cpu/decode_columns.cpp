@@ -45,7 +45,7 @@ void decode_columns(const WeightMatrix& w, int64_t row, int64_t begin, int64_t c
         out[i] = read_float(codes, DType::kF8E4M3, c) * scale_of(w, row, c);
         break;
       case WeightFormat::kNvfp4:
-        out[i] = kE2m1Values[nibble(codes, c)] * (scale_of(w, row, c) * w.global_scale);
+        out[i] = kE2m1Values[nibble(codes, c)] * scale_of(w, row, c) * w.global_scale;
         break;
       case WeightFormat::kInt4Group:
         out[i] =

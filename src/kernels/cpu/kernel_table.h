@@ -11,9 +11,18 @@
 
 namespace facet::cpu {
 
-/// out[t][r] = x[t] · w[r] for rows [row_begin, row_end) of w. x[t]: [w.cols], out[t]: [w.rows].
+/// How a product wants x: plain codes in the order of the columns; 4-bit codes (but for INT4 groups
+/// of other than multiples of 16 columns) in the order in which they leave a register.
+enum class XOrder { kColumns, kNibbles };
+inline constexpr int kXOrders = 2;
+XOrder x_order(const WeightMatrix& w);
+/// Floats of one arranged row of x.
+int64_t arranged_size(int64_t cols);
+
+/// out[t][r] = x[t] · w[r] for rows [row_begin, row_end) of w. x[t]: [w.cols]
+/// as `arrange` gives it, at a multiple of 64 bytes; out[t]: [w.rows].
 /// Whatever the other rows of x are, and however w's rows are split over calls, out[t][r] has the
-/// same bits: each has one vector accumulator that takes the columns in order.
+/// same bits.
 struct LinearArgs {
   const WeightMatrix* w = nullptr;
   int64_t row_begin = 0;
@@ -57,6 +66,8 @@ int64_t attend_scratch(int32_t head_dim);
 /// their type allows. n: elements.
 struct KernelTable {
   void (*linear)(const LinearArgs& args) = nullptr;
+  /// out[arranged_size(cols)] = x[cols] in the order wanted, then zeros.
+  void (*arrange)(XOrder order, const float* x, int64_t cols, float* out) = nullptr;
 
   void (*attend)(const AttendArgs& args) = nullptr;
   /// out = out * a + x * b.

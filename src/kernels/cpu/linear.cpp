@@ -1,11 +1,11 @@
-// out = x · wᵀ for every weight format and instruction set.
+// out = x · wᵀ for every weight format and instruction set; x as `arrange` gives it.
 //
-// The sum of one (weight row, token) pair is one vector accumulator: lane i takes the columns i,
-// i + kLanes, i + 2 kLanes, … in order, one fused multiply-add each, and the lanes are added at the
-// end. Both shapes below keep to that, so they give the same bits:
+// The sum of one (weight row, token) pair is one vector accumulator that takes the groups of a row
+// in order (decode-inl.h), and the lanes are added at the end. Both shapes below keep to that, so
+// they give the same bits:
 //   direct  up to kDirectTokens tokens: codes become floats in registers. Bound by memory.
-//   panel   more tokens: blocks of kPanelRows x kBlockCols weights become floats in a small array
-//           that all tokens are multiplied with. Bound by multiply-adds.
+//   panel   more tokens: kPanelRows x kBlockCols codes become floats in a small array that all
+//           tokens are multiplied with. Bound by multiply-adds.
 //
 // The short loops over rows, tokens and vectors are unrolled by pragma: only then are their arrays
 // registers.
@@ -15,14 +15,12 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/linear.cpp"
 #include <algorithm>
-#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // compiles this file once per target; must precede highway.h
 #include <hwy/highway.h>
-#include <type_traits>
 
-#include "kernels/cpu/decode-inl.h"
 #include "kernels/cpu/decode_columns.h"
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/nibbles-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace facet::cpu::HWY_NAMESPACE {
@@ -31,7 +29,7 @@ namespace {
 constexpr int64_t kDirectTokens = 4;
 constexpr int64_t kPanelRows = 16;
 constexpr int32_t kTileRows = 4;
-// Accumulators, x and one weight vector must fit the registers: 16 of them, or 32.
+// Sums, x and one weight vector must fit the registers: 16 of them, or 32.
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
 constexpr int32_t kTileTokens = 6;
 #else
@@ -40,250 +38,313 @@ constexpr int32_t kTileTokens = 3;
 /// Tokens whose accumulators are kept at a time: 64 kB of them.
 constexpr int64_t kTokenChunk = 65536 / (kPanelRows * kLanes * 4) / kTileTokens * kTileTokens;
 
-/// The weights of rows [row, row + R) behind the last whole chunk, padded with zeros.
-template <int R>
-void add_tail(const LinearArgs& args,
-              int64_t row,
-              int64_t begin,
-              int64_t token,
-              int32_t tokens,
-              V* acc /* [R][tokens] */) {
-  const int64_t count = args.w->cols - begin;
-  const int64_t vectors = round_up(count, kLanes) / kLanes;
-  HWY_ALIGN float weights[R][kChunk] = {};
-  for (int r = 0; r < R; ++r) decode_columns(*args.w, row + r, begin, count, weights[r]);
-  for (int32_t t = 0; t < tokens; ++t) {
-    const float* x = args.x[static_cast<size_t>(token + t)] + begin;
-    for (int64_t i = 0; i < vectors; ++i) {
-      const int64_t left = count - i * kLanes;
-      const V xv = left >= kLanes ? load(x + i * kLanes) : load_part(x + i * kLanes, left);
+template <class Format>
+const uint8_t* codes_of(const WeightMatrix& w, int64_t row, int64_t column) {
+  return bytes_of(w.data) + row * Format::offset(w.cols) + Format::offset(column);
+}
+
+/// The codes of one row for a block at its end, padded with bytes of zeros.
+template <class Format>
+struct LastCodes {
+  alignas(64) uint8_t bytes[Format::offset(kBlockCols)];
+  const uint8_t* fill(const WeightMatrix& w, int64_t row, int64_t begin) {
+    const auto size = static_cast<size_t>(Format::offset(w.cols) - Format::offset(begin));
+    std::memcpy(bytes, codes_of<Format>(w, row, begin), size);
+    std::fill(bytes + size, std::end(bytes), uint8_t{0});
+    return bytes;
+  }
+};
+
+/// Vectors of a block with `count` columns, in whole chunks.
+template <class Format>
+constexpr int64_t vectors_of(int64_t count) {
+  return round_up(count, Format::kChunkVectors * kLanes) / kLanes;
+}
+
+template <class Format>
+constexpr bool needs_padding(int64_t count) {
+  return !Format::kPartialLoads && vectors_of<Format>(count) * kLanes > count;
+}
+
+/// What the products of one call work on: R weight rows and T tokens, from the block's first column
+/// on.
+template <class Format, int R, int T>
+struct Operands {
+  const uint8_t* codes[R];
+  typename Format::Scales scales[R];
+  const float* x[T];
+};
+
+/// sum[r][t] += the products of the chunk's vectors [first, first + count); v: the chunk's place in
+/// the block.
+template <class Format, int R, int T>
+HWY_INLINE void add_vectors(typename Format::Codes (&codes)[R],
+                            const Operands<Format, R, T>& in,
+                            int64_t v,
+                            int64_t first,
+                            int64_t count,
+                            V (&sum)[R][T]) {
+#pragma GCC unroll 16
+  for (int64_t i = first; i < first + count; ++i) {
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        V& sum = acc[r * tokens + t];
-        sum = hn::MulAdd(load(&weights[r][i * kLanes]), xv, sum);
+    for (int r = 0; r < R; ++r) {
+      const V w = codes[r].next(i);
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) {
+        sum[r][t] = hn::MulAdd(w, hn::Load(D(), in.x[t] + (v + i) * kLanes), sum[r][t]);
       }
     }
   }
 }
 
-/// Asks for the cache lines of Bytes bytes from p on, which need not be ours.
-template <int64_t Bytes>
-HWY_INLINE void prefetch(const uint8_t* p) {
-#pragma GCC unroll 8
-  for (int64_t i = 0; i < Bytes; i += 64) hwy::Prefetch(p + i);
-}
-
-/// out[token + t][row + r], t < T, r < R. While it works it asks for the next R rows: rows are too
-/// short for the processor's own prefetching to get under way.
-template <class Format, int R, int T>
-void direct_tile(const LinearArgs& args, int64_t row, int64_t token) {
-  const WeightMatrix& w = *args.w;
-  const uint8_t* codes[R];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) codes[r] = bytes_of(w.data) + (row + r) * Format::offset(w.cols);
-  const float* x[T];
-#pragma GCC unroll 8
-  for (int t = 0; t < T; ++t) x[t] = args.x[static_cast<size_t>(token + t)];
-
-  V acc[R][T];
+template <int R, int T>
+HWY_INLINE void clear(V (&sum)[R][T]) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) acc[r][t] = zero();
+    for (int t = 0; t < T; ++t) sum[r][t] = zero();
   }
-  BlockScales scales[R];
-  const int64_t whole = w.cols / kChunk * kChunk;
-  for (int64_t begin = 0; begin < whole; begin += kBlockCols) {
-    const int64_t count = std::min(kBlockCols, w.cols - begin);
-    const int64_t end = std::min(begin + kBlockCols, whole);
-    for (int r = 0; r < R; ++r) Format::prepare(w, row + r, begin, count, scales[r]);
-    for (int64_t c = begin; c < end; c += kChunk) {
+}
+
+template <class Format, int R, int T>
+HWY_INLINE void add_group(const Operands<Format, R, T>& in,
+                          int64_t group,
+                          const V (&sum)[R][T],
+                          V (&acc)[R][T]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    const V scale = in.scales[r].group(group);
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+      acc[r][t] =
+          Format::kScaled ? hn::MulAdd(sum[r][t], scale, acc[r][t]) : hn::Add(sum[r][t], acc[r][t]);
+    }
+  }
+}
+
+/// acc[r][t] += the products of a block of `count` columns.
+template <class Format, int R, int T>
+HWY_INLINE void add_block(const Operands<Format, R, T>& in, int64_t count, V (&acc)[R][T]) {
+  const int64_t vectors = vectors_of<Format>(count);
+  constexpr int64_t kVectors = Format::kChunkVectors;
+  constexpr int64_t kGroup = Format::kGroupVectors;
+  typename Format::Codes codes[R];
+  V sum[R][T];
+  for (int64_t v = 0; v < vectors; v += std::max(kVectors, kGroup)) {
+    for (int64_t c = v; c < std::min(v + std::max(kVectors, kGroup), vectors); c += kVectors) {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        const uint8_t* p = codes[r] + Format::offset(c);
-        prefetch<Format::offset(kChunk)>(p + R * Format::offset(w.cols));
-        const Chunk chunk = Format::chunk(p, scales[r], c - begin);
+        codes[r].load(in.codes[r] + Format::offset(c * kLanes), count - c * kLanes);
+      }
+      if constexpr (kGroup > kVectors) {
+        if (c == v) clear(sum);
+        add_vectors(codes, in, c, 0, kVectors, sum);
+      } else {
 #pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) {
-#pragma GCC unroll 8
-          for (int64_t i = 0; i < 4; ++i) {
-            acc[r][t] = hn::MulAdd(chunk.v[i], load(x[t] + c + i * kLanes), acc[r][t]);
-          }
+        for (int64_t g = 0; g < kVectors; g += kGroup) {
+          clear(sum);
+          add_vectors(codes, in, c, g, kGroup, sum);
+          add_group(in, (c + g) / kGroup, sum, acc);
         }
       }
     }
+    if constexpr (kGroup > kVectors) add_group(in, v / kGroup, sum, acc);
   }
-  if (whole < w.cols) add_tail<R>(args, row, whole, token, T, &acc[0][0]);
+}
+
+/// out[token][row + r] for all T tokens, r < R.
+template <class Format, int R, int T>
+void direct_tile(const LinearArgs& args, int64_t row) {
+  const WeightMatrix& w = *args.w;
+  V acc[R][T];
+  clear(acc);
+  Operands<Format, R, T> in;
+  LastCodes<Format> last[R];
+  for (int64_t begin = 0; begin < w.cols; begin += kBlockCols) {
+    const int64_t count = std::min(kBlockCols, w.cols - begin);
+    const bool pad = needs_padding<Format>(count);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      in.scales[r].prepare(w, row + r, begin, count);
+      const uint8_t* codes = codes_of<Format>(w, row + r, begin);
+      in.codes[r] = pad ? last[r].fill(w, row + r, begin) : codes;
+      if constexpr (R > 1) {
+        // Rows that are read side by side are too short for the processor's own prefetching.
+        for (int64_t i = 0; i < Format::offset(kBlockCols); i += 64) {
+          __builtin_prefetch(codes + R * Format::offset(w.cols) + i, 0, 2);
+        }
+        __builtin_prefetch(Format::Scales::at(w, row + r + R, begin), 0, 2);
+      }
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) in.x[t] = args.x[static_cast<size_t>(t)] + begin;
+    add_block(in, count, acc);
+  }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
+    const float factor = Format::factor(w, row + r);
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t)
-      args.out[static_cast<size_t>(token + t)][row + r] = sum_of(acc[r][t]);
+    for (int t = 0; t < T; ++t) {
+      args.out[static_cast<size_t>(t)][row + r] = sum_of(acc[r][t]) * factor;
+    }
   }
 }
 
-template <class Format, int R, int T>
-void direct_rows(const LinearArgs& args) {
-  int64_t row = args.row_begin;
-  for (; row + R <= args.row_end; row += R) direct_tile<Format, R, T>(args, row, 0);
-  for (; row < args.row_end; ++row) direct_tile<Format, 1, T>(args, row, 0);
-}
-
-template <class Format>
+template <class Format, int T>
 void direct(const LinearArgs& args) {
-  switch (args.x.size()) {
-    case 1:
-      return direct_rows<Format, 4, 1>(args);
-    case 2:
-      return direct_rows<Format, 4, 2>(args);
-    case 3:
-      return direct_rows<Format, 2, 3>(args);
-    default:
-      return direct_rows<Format, 2, 4>(args);
-  }
+  constexpr int R = Format::direct_rows(T);
+  int64_t row = args.row_begin;
+  for (; row + R <= args.row_end; row += R) direct_tile<Format, R, T>(args, row);
+  for (; row < args.row_end; ++row) direct_tile<Format, 1, T>(args, row);
 }
 
-/// Weights as floats: [kPanelRows][kBlockCols]; a row's columns are padded with zeros to whole
-/// vectors, and rows up to a multiple of kTileRows are zeros.
+/// Any layout, one column at a time: for panels alone.
+struct AnyFormat : Unscaled {};
+
+/// kPanelRows x kBlockCols codes as floats, and the scales of their groups. Rows up to a multiple
+/// of kTileRows, and columns up to whole groups, are zeros.
+template <class Format>
 struct Panel {
+  static constexpr int64_t kGroups = Format::kScaled ? kBlockVectors / Format::kGroupVectors : 0;
   HWY_ALIGN float w[kPanelRows][kBlockCols];
+  HWY_ALIGN float s[kPanelRows][kGroups * kLanes + 1];
+
+  void decode(const WeightMatrix& matrix, int64_t row, int64_t rows, int64_t begin, int64_t count);
 };
 
 template <class Format>
-void decode_panel(const WeightMatrix& w,
-                  int64_t row,
-                  int64_t rows,
-                  int64_t begin,
-                  int64_t count,
-                  BlockScales* scales,
-                  Panel& panel) {
-  const int64_t whole = count / kChunk * kChunk;
+void Panel<Format>::decode(
+    const WeightMatrix& matrix, int64_t row, int64_t rows, int64_t begin, int64_t count) {
+  const int64_t vectors = vectors_of<Format>(count);
   for (int64_t r = 0; r < rows; ++r) {
-    const uint8_t* codes = bytes_of(w.data) + (row + r) * Format::offset(w.cols);
-    Format::prepare(w, row + r, begin, count, scales[r]);
-    float* out = panel.w[r];
-    for (int64_t c = 0; c < whole; c += kChunk) {
-      const Chunk chunk = Format::chunk(codes + Format::offset(begin + c), scales[r], c);
-#pragma GCC unroll 8
-      for (int64_t i = 0; i < 4; ++i) hn::Store(chunk.v[i], D(), out + c + i * kLanes);
+    LastCodes<Format> last;
+    const uint8_t* p = codes_of<Format>(matrix, row + r, begin);
+    // While this panel is multiplied, the next one is fetched: that of the next columns, or at the
+    // end of the rows that of the next rows.
+    const uint8_t* next = begin + kBlockCols < matrix.cols
+                              ? p + Format::offset(kBlockCols)
+                              : codes_of<Format>(matrix, row + r + kPanelRows, 0);
+    for (int64_t i = 0; i <= Format::offset(kBlockCols); i += 64) {  // rows may straddle lines
+      __builtin_prefetch(next + i, 0, 2);
     }
-    if (whole < count) {
-      std::fill(out + whole, out + round_up(count, kLanes), 0.0F);
-      decode_columns(w, row + r, begin + whole, count - whole, out + whole);
+    if (needs_padding<Format>(count)) p = last.fill(matrix, row + r, begin);
+    for (int64_t v = 0; v < vectors; v += Format::kChunkVectors) {
+      typename Format::Codes codes;
+      codes.load(p + Format::offset(v * kLanes), count - v * kLanes);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < Format::kChunkVectors; ++i) {
+        hn::Store(codes.next(i), D(), w[r] + (v + i) * kLanes);
+      }
     }
-  }
-}
-
-/// Any layout, one column at a time.
-struct AnyFormat {};
-template <>
-void decode_panel<AnyFormat>(const WeightMatrix& w,
-                             int64_t row,
-                             int64_t rows,
-                             int64_t begin,
-                             int64_t count,
-                             BlockScales* /*scales*/,
-                             Panel& panel) {
-  for (int64_t r = 0; r < rows; ++r) {
-    std::fill(panel.w[r] + count, panel.w[r] + round_up(count, kLanes), 0.0F);
-    decode_columns(w, row + r, begin, count, panel.w[r]);
-  }
-}
-
-/// Adds the products of kTileRows panel rows with T tokens. acc: for each token [kPanelRows]
-/// vectors, from the tile's first row on.
-template <int T>
-void multiply_tile(
-    const float* w, const float* const* x, int64_t begin, int64_t count, float* acc) {
-  V sum[kTileRows][T];
-#pragma GCC unroll 8
-  for (int32_t r = 0; r < kTileRows; ++r) {
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) sum[r][t] = load(acc + (t * kPanelRows + r) * kLanes);
-  }
-  const float* tokens[T];
-#pragma GCC unroll 8
-  for (int t = 0; t < T; ++t) tokens[t] = x[t] + begin;
-  const int64_t whole = count / kLanes * kLanes;
-  for (int64_t c = 0; c < whole; c += kLanes) {
-    V xv[T];
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) xv[t] = load(tokens[t] + c);
-#pragma GCC unroll 8
-    for (int32_t r = 0; r < kTileRows; ++r) {
-      const V wv = hn::Load(D(), w + r * kBlockCols + c);
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) sum[r][t] = hn::MulAdd(wv, xv[t], sum[r][t]);
-    }
-  }
-  if (whole < count) {
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      const V xv = load_part(tokens[t] + whole, count - whole);
-#pragma GCC unroll 8
-      for (int32_t r = 0; r < kTileRows; ++r) {
-        sum[r][t] = hn::MulAdd(hn::Load(D(), w + r * kBlockCols + whole), xv, sum[r][t]);
+    if constexpr (Format::kScaled) {
+      typename Format::Scales scales;
+      scales.prepare(matrix, row + r, begin, count);
+      for (int64_t g = 0; g * Format::kGroupVectors < vectors; ++g) {
+        store(scales.group(g), s[r] + g * kLanes);
       }
     }
   }
-#pragma GCC unroll 8
-  for (int32_t r = 0; r < kTileRows; ++r) {
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) store(sum[r][t], acc + (t * kPanelRows + r) * kLanes);
+}
+
+template <>
+void Panel<AnyFormat>::decode(
+    const WeightMatrix& matrix, int64_t row, int64_t rows, int64_t begin, int64_t count) {
+  for (int64_t r = 0; r < rows; ++r) {
+    std::fill(w[r] + count, w[r] + kBlockCols, 0.0F);
+    decode_columns(matrix, row + r, begin, count, w[r]);
   }
 }
 
-template <int T>
-void multiply_tokens(const Panel& panel,
-                     int64_t rows,
-                     const float* const* x,
-                     int64_t begin,
-                     int64_t count,
-                     float* acc) {
-  for (int64_t r = 0; r < rows; r += kTileRows) {
-    multiply_tile<T>(panel.w[r], x, begin, count, acc + r * kLanes);
+/// Adds the products of kTileRows panel rows with T tokens. x: of the block; acc: for each token
+/// [kPanelRows] vectors, from the tile's first row on.
+template <class Format, int T>
+void multiply_tile(const Panel<Format>& panel,
+                   int64_t row,
+                   const float* const (&x)[T],
+                   int64_t vectors,
+                   float* acc) {
+  const float* w = panel.w[row];
+  for (int64_t v = 0; v < vectors; v += Format::kGroupVectors) {
+    V sum[kTileRows][T];
+    clear(sum);
+    const int64_t end = std::min(v + Format::kGroupVectors, vectors) * kLanes;
+    for (int64_t c = v * kLanes; c < end; c += kLanes) {
+      V xv[T];
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) xv[t] = hn::Load(D(), x[t] + c);
+#pragma GCC unroll 8
+      for (int32_t r = 0; r < kTileRows; ++r) {
+        const V wv = hn::Load(D(), w + r * kBlockCols + c);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) sum[r][t] = hn::MulAdd(wv, xv[t], sum[r][t]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int32_t r = 0; r < kTileRows; ++r) {
+      V scale = zero();
+      if constexpr (Format::kScaled) {
+        scale = load(panel.s[row + r] + v / Format::kGroupVectors * kLanes);
+      }
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) {
+        float* at = acc + (t * kPanelRows + r) * kLanes;
+        const V before = hn::Load(D(), at);
+        hn::Store(
+            Format::kScaled ? hn::MulAdd(sum[r][t], scale, before) : hn::Add(sum[r][t], before),
+            D(), at);
+      }
+    }
   }
 }
 
 /// Adds the panel's products with all tokens of a chunk. acc: [tokens][kPanelRows] vectors.
-template <int T>
-void multiply_panel(const Panel& panel,
+template <class Format, int T>
+void multiply_panel(const Panel<Format>& panel,
                     int64_t rows,
-                    const float* const* x,
-                    int64_t tokens,
+                    std::span<const float* const> x,
                     int64_t begin,
-                    int64_t count,
+                    int64_t vectors,
                     float* acc) {
-  int64_t t = 0;
-  for (; t + T <= tokens; t += T) {
-    multiply_tokens<T>(panel, rows, x + t, begin, count, acc + t * kPanelRows * kLanes);
+  size_t first = 0;
+  for (; first + T <= x.size(); first += T, acc += T * kPanelRows * kLanes) {
+    const float* tokens[T];
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) tokens[t] = x[first + static_cast<size_t>(t)] + begin;
+    for (int64_t r = 0; r < rows; r += kTileRows) {
+      multiply_tile<Format, T>(panel, r, tokens, vectors, acc + r * kLanes);
+    }
   }
   if constexpr (T > 1) {
-    if (t == tokens) return;
-    multiply_panel<T - 1>(panel, rows, x + t, tokens - t, begin, count,
-                          acc + t * kPanelRows * kLanes);
+    if (first < x.size()) {
+      multiply_panel<Format, T - 1>(panel, rows, x.subspan(first), begin, vectors, acc);
+    }
   }
 }
 
 template <class Format>
 void panel_rows(const LinearArgs& args, int64_t row, int64_t rows) {
   const WeightMatrix& w = *args.w;
-  Panel panel;
-  std::fill(&panel.w[0][0] + rows * kBlockCols, &panel.w[0][0] + kPanelRows * kBlockCols, 0.0F);
+  Panel<Format> panel;
+  std::fill(panel.w[0] + rows * kBlockCols, panel.w[0] + kPanelRows * kBlockCols, 0.0F);
+  for (int64_t r = rows; r < kPanelRows; ++r)
+    std::fill(std::begin(panel.s[r]), std::end(panel.s[r]), 0.0F);
   HWY_ALIGN float acc[kTokenChunk * kPanelRows * kLanes];
-  BlockScales scales[kPanelRows];
   const auto all = static_cast<int64_t>(args.x.size());
   for (int64_t first = 0; first < all; first += kTokenChunk) {
     const int64_t tokens = std::min(kTokenChunk, all - first);
+    const std::span x = args.x.subspan(static_cast<size_t>(first), static_cast<size_t>(tokens));
     std::fill(acc, acc + tokens * kPanelRows * kLanes, 0.0F);
     for (int64_t begin = 0; begin < w.cols; begin += kBlockCols) {
       const int64_t count = std::min(kBlockCols, w.cols - begin);
-      decode_panel<Format>(w, row, rows, begin, count, scales, panel);
-      multiply_panel<kTileTokens>(panel, rows, args.x.data() + first, tokens, begin, count, acc);
+      panel.decode(w, row, rows, begin, count);
+      multiply_panel<Format, kTileTokens>(panel, rows, x, begin, vectors_of<Format>(count), acc);
     }
     for (int64_t t = 0; t < tokens; ++t) {
       float* out = args.out[static_cast<size_t>(first + t)] + row;
-      for (int64_t r = 0; r < rows; ++r) out[r] = sum_of(load(acc + (t * kPanelRows + r) * kLanes));
+      for (int64_t r = 0; r < rows; ++r) {
+        out[r] =
+            sum_of(hn::Load(D(), acc + (t * kPanelRows + r) * kLanes)) * Format::factor(w, row + r);
+      }
     }
   }
 }
@@ -291,7 +352,18 @@ void panel_rows(const LinearArgs& args, int64_t row, int64_t rows) {
 template <class Format>
 void linear_as(const LinearArgs& args) {
   if constexpr (!std::is_same_v<Format, AnyFormat>) {
-    if (static_cast<int64_t>(args.x.size()) <= kDirectTokens) return direct<Format>(args);
+    switch (args.x.size()) {
+      case 1:
+        return direct<Format, 1>(args);
+      case 2:
+        return direct<Format, 2>(args);
+      case 3:
+        return direct<Format, 3>(args);
+      case kDirectTokens:
+        return direct<Format, 4>(args);
+      default:
+        break;
+    }
   }
   for (int64_t row = args.row_begin; row < args.row_end; row += kPanelRows) {
     panel_rows<Format>(args, row, std::min(kPanelRows, args.row_end - row));
@@ -308,19 +380,29 @@ void linear(const LinearArgs& args) {
     case WeightFormat::kBF16:
       return linear_as<BF16Format>(args);
     case WeightFormat::kFp8:
-    case WeightFormat::kFp8Block:
       return linear_as<Fp8Format>(args);
+    case WeightFormat::kFp8Block:
+      return linear_as<Fp8BlockFormat>(args);
     case WeightFormat::kNvfp4:
       return linear_as<Nvfp4Format>(args);
     case WeightFormat::kInt4Group:
-      if (args.w->group_size % kScaleCols == 0) return linear_as<Int4Format>(args);
+      if (x_order(*args.w) == XOrder::kNibbles) return linear_as<Int4Format>(args);
       return linear_as<AnyFormat>(args);
   }
 }
 
+void arrange(XOrder order, const float* x, int64_t cols, float* out) {
+  if (order == XOrder::kNibbles) return arrange_nibbles(x, cols, out);
+  std::memcpy(out, x, static_cast<size_t>(cols) * sizeof(float));
+  std::fill(out + cols, out + round_up(cols, kBlockCols), 0.0F);
+}
+
 }  // namespace
 
-void set_linear(KernelTable& table) { table.linear = linear; }
+void set_linear(KernelTable& table) {
+  table.linear = linear;
+  table.arrange = arrange;
+}
 
 }  // namespace facet::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
