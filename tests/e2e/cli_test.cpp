@@ -67,7 +67,7 @@ TEST(Cli, HelpOfEveryCommandIsThere) {
   const Finished all = run_facet({"--help"});
   EXPECT_EQ(all.exit_code, 0);
   for (const char* command : {"run", "generate", "logits", "perplexity", "tokenize", "detokenize",
-                              "render", "info", "check", "quantize", "version"}) {
+                              "render", "info", "check", "quantize", "bench", "version"}) {
     EXPECT_THAT(all.out, HasSubstr(command));
     const Finished help = run_facet({command, "--help"});
     EXPECT_EQ(help.exit_code, 0) << command;
