@@ -326,6 +326,32 @@ struct Int4Format {
   }
 };
 
+/// Groups of a multiple of 16 columns; the last of a row may be short.
+struct Int8Format {
+  static void prepare(
+      const WeightMatrix& w, int64_t row, int64_t begin, int64_t count, BlockScales& scales) {
+    const int64_t per_row = (w.cols + w.group_size - 1) / w.group_size;
+    int64_t group = begin / w.group_size;
+    int64_t end = (group + 1) * w.group_size - begin;
+    for (int64_t c = 0; c < count; ++group, end += w.group_size) {
+      const float scale = read_scale(w, row * per_row + group);
+      for (; c < std::min(count, end); c += kScaleCols) scales.s[c / kScaleCols] = scale;
+    }
+  }
+  static constexpr int64_t offset(int64_t column) { return column; }
+  static HWY_INLINE Chunk chunk(const uint8_t* p, const BlockScales& scales, int64_t column) {
+    const hn::Repartition<int32_t, D> d32;
+    const hn::Rebind<int8_t, D> d8;
+    Chunk c;
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < 4; ++i) {
+      const auto codes = hn::BitCast(d8, hn::LoadU(QuarterU8(), p + i * kLanes));
+      c.v[i] = hn::ConvertTo(D(), hn::PromoteTo(d32, codes));
+    }
+    return times_scales(c, scales, column);
+  }
+};
+
 }  // namespace facet::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

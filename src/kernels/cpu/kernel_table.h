@@ -89,6 +89,13 @@ struct KernelTable {
   /// x = exp(x - max) / sum.
   void (*softmax)(float* x, int64_t n) = nullptr;
 
+  /// quant's encode_nvfp4_row and encode_int8_row, the same bytes. w: [cols], finite; cols of NVFP4
+  /// a multiple of 16; group a multiple of 16.
+  void (*encode_nvfp4)(
+      const float* w, int64_t cols, float global_scale, uint8_t* codes, uint8_t* scales) = nullptr;
+  void (*encode_int8)(
+      const float* w, int64_t cols, int32_t group, int8_t* codes, uint16_t* scales) = nullptr;
+
   // For measuring the machine. What they return keeps their work from being dropped.
   /// Loads bytes [0, bytes), a multiple of kReadStep, as vectors.
   uint64_t (*read)(const std::byte* data, int64_t bytes) = nullptr;
@@ -104,6 +111,7 @@ KernelTable kernel_table(Isa isa);
 void set_linear_kernels(Isa isa, KernelTable& table);
 void set_attention_kernels(Isa isa, KernelTable& table);
 void set_elementwise_kernels(Isa isa, KernelTable& table);
+void set_encode_kernels(Isa isa, KernelTable& table);
 void set_peak_kernels(Isa isa, KernelTable& table);
 
 }  // namespace facet::cpu

@@ -312,6 +312,9 @@ void linear(const LinearArgs& args) {
       return linear_as<Fp8Format>(args);
     case WeightFormat::kNvfp4:
       return linear_as<Nvfp4Format>(args);
+    case WeightFormat::kInt8Group:
+      if (args.w->group_size % kScaleCols == 0) return linear_as<Int8Format>(args);
+      return linear_as<AnyFormat>(args);
     case WeightFormat::kInt4Group:
       if (args.w->group_size % kScaleCols == 0) return linear_as<Int4Format>(args);
       return linear_as<AnyFormat>(args);
