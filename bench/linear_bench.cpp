@@ -36,6 +36,7 @@ constexpr Format kFormats[] = {
     {"FP8 block", WeightFormat::kFp8Block, DType::kBF16, 0},
     {"NVFP4", WeightFormat::kNvfp4, DType::kF8E4M3, 16},
     {"INT4 g32", WeightFormat::kInt4Group, DType::kBF16, 32},
+    {"INT8 g64", WeightFormat::kInt8Group, DType::kBF16, 64},
 };
 
 template <typename Body>

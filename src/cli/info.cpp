@@ -4,11 +4,13 @@
 #include <fmt/core.h>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
 #include "base/text.h"
 #include "cli/commands.h"
+#include "cli/cpu_weights.h"
 #include "cli/options.h"
 #include "cli/session.h"
 #include "kernels/cpu/cpu_isa.h"
@@ -130,7 +132,8 @@ void print_json(const OpenModel& open,
                 const Inventory& inventory,
                 const Backend& backend,
                 DType dtype,
-                int64_t cache) {
+                int64_t cache,
+                const std::optional<CpuWeightsPlan>& lossy) {
   using Attention = gemma4::LayerConfig::Attention;
   boost::json::object kinds;
   for (const auto& [name, kind] : inventory.kinds()) {
@@ -138,7 +141,7 @@ void print_json(const OpenModel& open,
                    {"bytes", kind.bytes},
                    {"bytes_per_token", kind.token_bytes}};
   }
-  const boost::json::object all = {
+  boost::json::object all = {
       {"architecture", open.config.architecture},
       {"quantization", open.quant.describe()},
       {"layers", open.config.num_hidden_layers},
@@ -159,6 +162,12 @@ void print_json(const OpenModel& open,
       {"modules", kinds},
       {"kernels", kernels_text(backend, open)},
   };
+  if (lossy) {
+    all["cpu_weights"] = {{"format", to_string(lossy->format)},
+                          {"matrices", lossy->matrices},
+                          {"bytes_before", lossy->from_bytes},
+                          {"bytes", lossy->bytes}};
+  }
   fmt::print("{}\n", boost::json::serialize(all));
 }
 
@@ -167,7 +176,8 @@ void print_text(const OpenModel& open,
                 const Backend& backend,
                 DType dtype,
                 int64_t cache,
-                int64_t context) {
+                int64_t context,
+                const std::optional<CpuWeightsPlan>& lossy) {
   using Attention = gemma4::LayerConfig::Attention;
   const gemma4::Gemma4Config& c = open.config;
   fmt::print("architecture      {}, {} layers, hidden {}, vocabulary {}\n",
@@ -195,6 +205,7 @@ void print_text(const OpenModel& open,
       "one "
       "sequence of {} positions (--context)\n",
       human_bytes(open.weights.text_bytes), human_bytes(cache), context);
+  if (lossy) fmt::print("cpu weights       {} more memory\n", lossy->describe());
   fmt::print("context           {} positions\n", c.max_position_embeddings);
   fmt::print("kernels           {}\n", kernels_text(backend, open));
   fmt::print("cpu instructions  {} (--cpu-isa baseline, avx2 or avx512)\n",
@@ -202,15 +213,16 @@ void print_text(const OpenModel& open,
 }
 
 void info(const Options& options) {
-  const OpenModel open(find_model(options.model.model));
+  OpenModel open(find_model(options.model.model));
   const std::unique_ptr<Backend> backend = make_backend(options.model);
   const DType dtype = kv_dtype(options.model, open.quant);
   const Inventory inventory(open);
   const int64_t cache = cache_bytes(open, dtype, options);
+  const std::optional<CpuWeightsPlan> lossy = plan_cpu_weights(open.weights, options.model);
   if (options.json) {
-    print_json(open, inventory, *backend, dtype, cache);
+    print_json(open, inventory, *backend, dtype, cache, lossy);
   } else {
-    print_text(open, inventory, *backend, dtype, cache, options.context);
+    print_text(open, inventory, *backend, dtype, cache, options.context, lossy);
   }
 }
 

@@ -20,7 +20,7 @@ int run_program(int argc, char** argv) {
   Chosen chosen;
   for (const auto add :
        {add_run, add_generate, add_logits, add_perplexity, add_tokenize, add_detokenize, add_render,
-        add_info, add_check, add_verify, add_quantize, add_synth, add_version}) {
+        add_info, add_check, add_verify, add_quantize, add_synth, add_bench, add_version}) {
     add(app, chosen);
   }
   const std::string first = argc > 1 ? argv[1] : "";

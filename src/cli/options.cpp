@@ -88,6 +88,15 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
       .add_option("--cpu-isa", options.cpu_isa,
                   "Instruction set of the cpu backend (see facet info)")
       ->capture_default_str();
+  command
+      .add_option("--cpu-weights", options.cpu_weights,
+                  "Weights of the cpu backend. exact: as stored. nvfp4, int8: BF16, F16 and F32 "
+                  "matrices are copied into 4 or 8 bits at load; faster, and lossy "
+                  "(docs/quality.md)")
+      ->check(CLI::IsMember({"exact", "nvfp4", "int8"}))
+      ->capture_default_str();
+  command.add_option("--cpu-weights-cache", options.cpu_weights_cache,
+                     "A file that keeps those copies for the next start; made if it is not there");
   command.add_option("--prefill-chunk", options.prefill_chunk, "Prompt tokens per step")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();

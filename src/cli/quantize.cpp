@@ -22,6 +22,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kMostTextBytes = int64_t{1} << 32;
+constexpr const char* kNvfp4 = "nvfp4";
+constexpr const char* kFp8 = "fp8-dynamic";
 constexpr int32_t kWindow = 512;  // tokens of calibration text at a time, <bos> included
 
 struct Options {
@@ -84,7 +86,34 @@ void copy_other_files(const fs::path& in, const fs::path& out) {
   }
 }
 
+void write_quantized(const OpenModel& open, const Options& options) {
+  std::optional<Progress> progress;
+  const auto on_bytes = [&](int64_t done, int64_t total) {
+    if (!progress) progress.emplace("write", total, Progress::Unit::kBytes);
+    progress->update(done);
+  };
+  gemma4::QuantizeJob job = {open.checkpoint, open.config, open.weights};
+  if (options.format == kFp8) {
+    gemma4::quantize_to_fp8(job, options.out, on_bytes);
+  } else {
+    std::optional<gemma4::InputRanges> ranges;
+    if (!options.calibrate.empty()) {
+      ranges = calibrate(open, options);
+      job.ranges = &*ranges;
+    } else {
+      log_info("quantize", "no --calibrate text: no input scales, the algorithm is W4A16_NVFP4");
+    }
+    gemma4::quantize_to_nvfp4(job, options.out, on_bytes);
+  }
+  if (progress) progress->finish();
+}
+
 void quantize(const Options& options) {
+  if (options.format == kFp8 && !options.calibrate.empty()) {
+    throw Error(
+        ErrorCode::kUsage,
+        "--calibrate goes with --format nvfp4; fp8-dynamic scales activations as they come");
+  }
   const std::string in = find_model(options.in);
   const OpenModel open(in);
   if (open.quant.quantized()) {
@@ -101,20 +130,7 @@ void quantize(const Options& options) {
     throw Error(ErrorCode::kUsage, "OUT holds a model already, wanted an empty folder",
                 options.out);
   }
-  std::optional<gemma4::InputRanges> ranges;
-  if (!options.calibrate.empty()) {
-    ranges = calibrate(open, options);
-  } else {
-    log_info("quantize", "no --calibrate text: no input scales, the algorithm is W4A16_NVFP4");
-  }
-  std::optional<Progress> progress;
-  gemma4::quantize_to_nvfp4(
-      {open.checkpoint, open.config, open.weights, ranges ? &*ranges : nullptr}, options.out,
-      [&](int64_t done, int64_t total) {
-        if (!progress) progress.emplace("write", total, Progress::Unit::kBytes);
-        progress->update(done);
-      });
-  if (progress) progress->finish();
+  write_quantized(open, options);
   copy_other_files(in, options.out);
   const OpenModel written(options.out);  // what was written must load
   fmt::print("{}: {}, {} text tensors\n", options.out, written.quant.describe(),
@@ -126,18 +142,19 @@ void quantize(const Options& options) {
 void add_quantize(CLI::App& app, Chosen& chosen) {
   auto options = std::make_shared<Options>();  // shared with the callback, which outlives this call
   CLI::App* command = app.add_subcommand(
-      "quantize", "Write a BF16 model with 4-bit experts, as NVIDIA publishes them");
+      "quantize", "Write a BF16 model with 4-bit experts or 8-bit weights, as they are published");
   command->add_option("IN", options->in, "A BF16 model: a folder, or the name of a bundled model")
       ->required();
   command->add_option("OUT", options->out, "The folder to write")->required();
   command
       ->add_option("--format", options->format,
-                   "nvfp4: ModelOpt NVFP4 experts (dense MLPs if there are none)")
+                   "nvfp4: ModelOpt NVFP4 experts (dense MLPs if there are none); fp8-dynamic: "
+                   "compressed-tensors FP8 for every Linear but router and head")
       ->required()
-      ->check(CLI::IsMember({"nvfp4"}));
+      ->check(CLI::IsMember({kNvfp4, kFp8}));
   command
       ->add_option("--calibrate", options->calibrate,
-                   "A text that sets input scales (for W4A4 hardware)")
+                   "A text that sets input scales (nvfp4 only, for W4A4 hardware)")
       ->check(CLI::ExistingFile);
   command->add_option("--calibrate-tokens", options->calibrate_tokens, "Most tokens of it to read")
       ->check(CLI::Range(1, 1 << 30))

@@ -9,7 +9,6 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "cli/progress.h"
-#include "kernels/cpu/cpu_backend.h"
 #include "kernels/ref/ref_backend.h"
 
 namespace facet::cli {
@@ -70,6 +69,10 @@ std::unique_ptr<Backend> make_backend(const ModelOptions& options) {
     throw Error(ErrorCode::kDevice, "this build has no CUDA backend", "--backend cuda");
   }
   if (options.backend == "ref") return ref::make_ref_backend();
+  return cpu::make_cpu_backend(cpu_options(options));
+}
+
+cpu::CpuOptions cpu_options(const ModelOptions& options) {
   cpu::CpuOptions cpu;
   cpu.threads = options.threads;
   if (options.cpu_isa != "auto") {
@@ -80,7 +83,7 @@ std::unique_ptr<Backend> make_backend(const ModelOptions& options) {
                               printable(options.cpu_isa)));
     }
   }
-  return cpu::make_cpu_backend(cpu);
+  return cpu;
 }
 
 DType kv_dtype(const ModelOptions& options, const QuantConfig& quant) {
@@ -97,6 +100,7 @@ Session::Session(const ModelOptions& options, const SessionLimits& limits, OpenM
     : checkpoint_(std::move(open.checkpoint)),
       quant_(std::move(open.quant)),
       backend_(make_backend(options)),
+      cpu_weights_(open.weights, checkpoint_, options),
       model_(std::move(open.config),
              std::move(open.weights),
              open.activation,
@@ -112,8 +116,9 @@ void Session::warm_up() {
   if (sysinfo(&memory) != 0) return;
   const auto room = static_cast<int64_t>(memory.freeram + memory.bufferram) * memory.mem_unit;
   int64_t total = 0;
-  for (const StoredTensor* tensor : checkpoint_.tensors())
-    total += static_cast<int64_t>(tensor->bytes.size());
+  for (const StoredTensor* tensor : checkpoint_.tensors()) {
+    if (!cpu_weights_.replaced(tensor->bytes)) total += static_cast<int64_t>(tensor->bytes.size());
+  }
   // Pages that are in memory already cost nothing, so a full page cache is no reason to skip; a
   // checkpoint larger than the machine is.
   if (total > static_cast<int64_t>(memory.totalram) * memory.mem_unit * 9 / 10 && total > room)
@@ -121,6 +126,7 @@ void Session::warm_up() {
   Progress progress("weights", total, Progress::Unit::kBytes);
   int64_t done = 0;
   for (const StoredTensor* tensor : checkpoint_.tensors()) {
+    if (cpu_weights_.replaced(tensor->bytes)) continue;
     constexpr size_t kPage = 4096;
     for (size_t at = 0; at < tensor->bytes.size(); at += kPage) {
       const volatile std::byte* byte = &tensor->bytes[at];

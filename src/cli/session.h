@@ -8,9 +8,11 @@
 #include "cache/kv_cache.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/quant_config.h"
+#include "cli/cpu_weights.h"
 #include "cli/options.h"
 #include "engine/stepper.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/cpu_backend.h"
 #include "model/gemma4/gemma4_model.h"
 
 namespace facet::cli {
@@ -43,6 +45,8 @@ struct SessionLimits {
 /// The id that begins every text. Throws Error{kBadCheckpoint} if the model has no row for it.
 int32_t bos_id(const gemma4::Gemma4Config& config);
 
+/// Threads and instruction set of the cpu backend. Throws Error{kUsage} for a name that is none.
+cpu::CpuOptions cpu_options(const ModelOptions& options);
 std::unique_ptr<Backend> make_backend(const ModelOptions& options);
 /// What --kv-dtype means for this checkpoint: auto is FP8 where it is declared, else BF16.
 DType kv_dtype(const ModelOptions& options, const QuantConfig& quant);
@@ -60,8 +64,8 @@ class Session {
   const gemma4::Gemma4Model& model() const { return model_; }
   /// Positions one sequence may have.
   int64_t max_positions() const { return positions_; }
-  /// Reads all weights once, with progress on stderr, so that the first answer does not wait for
-  /// the disk. Does nothing where they would not stay in memory.
+  /// Reads all weights that steps will read once, with progress on stderr, so that the first answer
+  /// does not wait for the disk. Does nothing where they would not stay in memory.
   void warm_up();
   int32_t max_rows() const { return model_.max_rows(); }
 
@@ -71,6 +75,7 @@ class Session {
   Checkpoint checkpoint_;
   QuantConfig quant_;
   std::unique_ptr<Backend> backend_;
+  CpuWeights cpu_weights_;
   gemma4::Gemma4Model model_;
   int64_t positions_;
   KvCache cache_;

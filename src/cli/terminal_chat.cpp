@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "cli/line_editor.h"
 
@@ -198,7 +199,11 @@ void print_stats(const Answer& answer, double load_s, Stats stats) {
   }
   if (stats != Stats::kOff) {
     const char* cut = answer.finish_reason == "length" ? ", cut off at --max-tokens" : "";
-    fmt::print(stderr, "{} tokens, {:.1f} tok/s{}\n", t.generated_tokens, decode, cut);
+    fmt::print(stderr, "{} tokens, {:.1f} tok/s{}", t.generated_tokens, decode, cut);
+    if (stats == Stats::kAll) {
+      fmt::print(stderr, "; peak memory {}", human_bytes(peak_resident_bytes()));
+    }
+    fmt::print(stderr, "\n");
   }
 }
 

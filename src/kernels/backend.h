@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -28,6 +29,12 @@ struct RouterWeightsView {
   std::span<const float> per_expert_scale;  // [E]
 };
 
+/// What a device can do at best, as measured on it.
+struct DevicePeaks {
+  double read_bytes_per_second = 0;  ///< plain reads of memory much larger than the caches
+  double flops_per_second = 0;       ///< float32 multiply-adds, two operations each
+};
+
 /// Every op the model may call. Activations are float32 tensors of the backend's device, row-major,
 /// contiguous. Sums are in float32 at least.
 ///
@@ -44,6 +51,9 @@ class Backend {
   /// "ref", "cpu (AVX2, 2 threads)": for logs.
   virtual std::string_view describe() const = 0;
   virtual const Buffer::Allocator& allocator() const = 0;
+  /// Measures, on the threads that ops run on; takes seconds and a buffer of 1 GiB. nullopt where
+  /// speed is not the point.
+  virtual std::optional<DevicePeaks> measure_peaks() { return std::nullopt; }
 
   // ---- primitives ----
 

@@ -20,6 +20,8 @@ std::string_view to_string(WeightFormat format) {
       return "NVFP4";
     case WeightFormat::kInt4Group:
       return "INT4";
+    case WeightFormat::kInt8Group:
+      return "INT8";
   }
   CHECK(false, "weight format {} has no name", static_cast<int>(format));
 }

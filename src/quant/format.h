@@ -14,6 +14,7 @@ enum class WeightFormat : uint8_t {
   kFp8Block,   ///< E4M3 values times one scale per 128 x 128 block
   kNvfp4,      ///< E2M1 codes, an E4M3 scale per 16 columns, a float32 scale for the whole matrix
   kInt4Group,  ///< 4-bit integers stored plus 8, one scale per group of columns
+  kInt8Group,  ///< signed 8-bit integers, one scale per group of columns; no checkpoint has it
 };
 
 /// "BF16", "FP8", "NVFP4", … as messages and `info` print it.

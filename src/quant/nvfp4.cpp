@@ -62,8 +62,7 @@ Nvfp4Matrix quantize_nvfp4(std::span<const float> w,
   result.scales.resize(w.size() / kNvfp4Block);
   for (size_t b = 0; b < result.scales.size(); ++b) {
     const std::span<const float> block = w.subspan(b * kNvfp4Block, kNvfp4Block);
-    const float wanted = max_magnitude(block) / kE2m1Max / result.global_scale;
-    result.scales[b] = float_to_e4m3(std::max(wanted, kMinScale));
+    result.scales[b] = nvfp4_rule_scale(max_magnitude(block), result.global_scale);
     const float step = e4m3_table()[result.scales[b]] * result.global_scale;
     for (size_t i = 0; i < kNvfp4Block; i += 2) {
       const int low = float_to_e2m1(block[i] / step);
@@ -72,6 +71,49 @@ Nvfp4Matrix quantize_nvfp4(std::span<const float> w,
     }
   }
   return result;
+}
+
+float nvfp4_global_scale(float amax) { return std::max(amax / (kE2m1Max * kE4m3Max), 0x1p-100F); }
+
+void encode_nvfp4_row(std::span<const float> w,
+                      float global_scale,
+                      std::span<uint8_t> codes,
+                      std::span<uint8_t> scales) {
+  CHECK(w.size() % kNvfp4Block == 0 && codes.size() == w.size() / 2 &&
+            scales.size() == w.size() / kNvfp4Block,
+        "NVFP4 of {} values into {} codes and {} scales", w.size(), codes.size(), scales.size());
+  const auto code_of = [](float value, float inverse) {
+    const uint8_t code = float_to_e2m1(std::fabs(value) * inverse);
+    return static_cast<uint8_t>(value < 0.0F ? code | 8 : code);
+  };
+  for (size_t b = 0; b < scales.size(); ++b) {
+    const std::span<const float> block = w.subspan(b * kNvfp4Block, kNvfp4Block);
+    const int32_t rule = nvfp4_rule_scale(max_magnitude(block), global_scale);
+    float least = 0.0F;
+    for (const int32_t distance : kNvfp4Candidates) {
+      const auto scale = static_cast<uint8_t>(std::clamp(rule + distance, 1, 0x7e));
+      const float step = e4m3_table()[scale] * global_scale;
+      const float inverse = 1.0F / step;
+      float sum = 0.0F;
+      for (const float value : block) {
+        const float difference =
+            std::fabs(value) - kE2m1Values[code_of(std::fabs(value), inverse)] * step;
+        sum += difference * difference;
+      }
+      if (distance != 0 && !(sum < least)) continue;
+      least = sum;
+      scales[b] = scale;
+    }
+    const float inverse = 1.0F / (e4m3_table()[scales[b]] * global_scale);
+    for (size_t i = 0; i < kNvfp4Block; i += 2) {
+      const int pair = code_of(block[i], inverse) | (code_of(block[i + 1], inverse) << 4);
+      codes[(b * kNvfp4Block + i) / 2] = static_cast<uint8_t>(pair);
+    }
+  }
+}
+
+uint8_t nvfp4_rule_scale(float block_amax, float global_scale) {
+  return float_to_e4m3(std::max(block_amax / kE2m1Max / global_scale, kMinScale));
 }
 
 void quantize_activation_nvfp4(std::span<const float> x, float input_scale, std::span<float> out) {

@@ -1,9 +1,12 @@
 #include "quant/weight_matrix.h"
 
+#include <cstring>
+
 #include "base/check.h"
 #include "quant/float_formats.h"
 #include "quant/fp8.h"
 #include "quant/int4.h"
+#include "quant/int8.h"
 #include "quant/nvfp4.h"
 
 namespace facet {
@@ -25,6 +28,7 @@ int32_t bits_per_weight(WeightFormat format) {
       return 16;
     case WeightFormat::kFp8:
     case WeightFormat::kFp8Block:
+    case WeightFormat::kInt8Group:
       return 8;
     case WeightFormat::kNvfp4:
     case WeightFormat::kInt4Group:
@@ -43,6 +47,15 @@ const std::byte* scales_at(const WeightMatrix& matrix, int64_t row) {
   if (matrix.scales == nullptr) return nullptr;
   const int64_t bytes = scale_cols(matrix) * bits_of(matrix.scale_dtype) / 8;
   return matrix.scales + scale_row(matrix, row) * bytes;
+}
+
+/// The usual format of large matrices: without a call for each element.
+void decode_bf16_row(const std::byte* data, std::span<float> out) {
+  for (size_t c = 0; c < out.size(); ++c) {
+    uint16_t bits = 0;
+    std::memcpy(&bits, data + 2 * c, sizeof(bits));
+    out[c] = bf16_to_float(bits);
+  }
 }
 
 }  // namespace
@@ -65,6 +78,8 @@ int64_t scale_cols(const WeightMatrix& matrix) {
       return matrix.cols / kNvfp4Block;
     case WeightFormat::kInt4Group:
       return matrix.cols / matrix.group_size;
+    case WeightFormat::kInt8Group:
+      return ceil_div(matrix.cols, matrix.group_size);
   }
   CHECK(false, "weight format {} has no scales", static_cast<int>(matrix.format));
 }
@@ -84,9 +99,10 @@ void dequantize_row(const WeightMatrix& matrix, int64_t row, std::span<float> ou
   const std::byte* data = matrix.data + row * row_bytes(matrix);
   const std::byte* scales = scales_at(matrix, row);
   switch (matrix.format) {
+    case WeightFormat::kBF16:
+      return decode_bf16_row(data, out);
     case WeightFormat::kF32:
-    case WeightFormat::kF16:
-    case WeightFormat::kBF16: {
+    case WeightFormat::kF16: {
       const DType dtype = plain_dtype(matrix.format);
       for (size_t c = 0; c < out.size(); ++c) {
         out[c] = read_float(data, dtype, static_cast<int64_t>(c));
@@ -101,6 +117,8 @@ void dequantize_row(const WeightMatrix& matrix, int64_t row, std::span<float> ou
       return decode_nvfp4_row(data, scales, matrix.global_scale, out);
     case WeightFormat::kInt4Group:
       return decode_int4_row(data, scales, matrix.scale_dtype, matrix.group_size, out);
+    case WeightFormat::kInt8Group:
+      return decode_int8_row(data, scales, matrix.scale_dtype, matrix.group_size, out);
   }
 }
 

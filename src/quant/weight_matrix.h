@@ -22,6 +22,7 @@ namespace facet {
 ///                 low nibble = even column
 /// kInt4Group      8 codes a 32-bit word [rows, cols/8], [rows, cols/group_size]           (code - 8) * scale[r, c/group_size]
 ///                 nibble j = column 8*word + j
+/// kInt8Group      signed codes [rows, cols]             [rows, ceil(cols/group_size)]     code * scale[r, c/group_size]
 // clang-format on
 struct WeightMatrix {
   WeightFormat format = WeightFormat::kBF16;

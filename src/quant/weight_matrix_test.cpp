@@ -25,7 +25,7 @@ struct Case {
   int64_t row_bytes;
 };
 
-constexpr std::array<Case, 9> kCases = {{
+constexpr std::array<Case, 11> kCases = {{
     {WeightFormat::kF32, 5, 7, DType::kF32, 0, 0, 0, 28},
     {WeightFormat::kF16, 5, 7, DType::kF32, 0, 0, 0, 14},
     {WeightFormat::kBF16, 5, 7, DType::kF32, 0, 0, 0, 14},
@@ -35,6 +35,8 @@ constexpr std::array<Case, 9> kCases = {{
     {WeightFormat::kNvfp4, 5, 48, DType::kF8E4M3, 5, 3, 16, 24},
     {WeightFormat::kInt4Group, 5, 64, DType::kBF16, 5, 2, 32, 32},
     {WeightFormat::kInt4Group, 5, 256, DType::kF16, 5, 2, 128, 128},
+    {WeightFormat::kInt8Group, 5, 128, DType::kBF16, 5, 2, 64, 128},
+    {WeightFormat::kInt8Group, 5, 70, DType::kF32, 5, 3, 32, 70},
 }};
 
 // A matrix of random bytes at odd addresses.
@@ -101,6 +103,12 @@ float element(const WeightMatrix& m, int64_t r, int64_t c) {
     case WeightFormat::kInt4Group:
       return static_cast<float>(nibble() - 8) *
              read_float(m.scales, m.scale_dtype, r * (m.cols / m.group_size) + c / m.group_size);
+    case WeightFormat::kInt8Group: {
+      const int64_t per_row = (m.cols + m.group_size - 1) / m.group_size;
+      const int byte = std::to_integer<int>(m.data[r * m.cols + c]);
+      return static_cast<float>(byte < 128 ? byte : byte - 256) *
+             read_float(m.scales, m.scale_dtype, r * per_row + c / m.group_size);
+    }
   }
   return 0;
 }
@@ -184,6 +192,7 @@ TEST(WeightFormat, EveryFormatHasAName) {
   EXPECT_EQ(to_string(WeightFormat::kFp8Block), "FP8 block");
   EXPECT_EQ(to_string(WeightFormat::kNvfp4), "NVFP4");
   EXPECT_EQ(to_string(WeightFormat::kInt4Group), "INT4");
+  EXPECT_EQ(to_string(WeightFormat::kInt8Group), "INT8");
 }
 
 }  // namespace

@@ -66,8 +66,9 @@ class Changed {
 TEST(Cli, HelpOfEveryCommandIsThere) {
   const Finished all = run_facet({"--help"});
   EXPECT_EQ(all.exit_code, 0);
-  for (const char* command : {"run", "generate", "logits", "perplexity", "tokenize", "detokenize",
-                              "render", "info", "check", "verify", "quantize", "synth", "version"}) {
+  for (const char* command :
+       {"run", "generate", "logits", "perplexity", "tokenize", "detokenize", "render", "info",
+        "check", "verify", "quantize", "synth", "bench", "version"}) {
     EXPECT_THAT(all.out, HasSubstr(command));
     const Finished help = run_facet({command, "--help"});
     EXPECT_EQ(help.exit_code, 0) << command;

@@ -27,7 +27,8 @@ float uniform(std::mt19937& random) { return static_cast<float>(random() >> 8) *
 void append_weights(std::vector<std::byte>& bytes, const WeightMatrix& matrix, uint32_t seed) {
   std::mt19937 random(seed);
   const bool fp8 = matrix.format == WeightFormat::kFp8 || matrix.format == WeightFormat::kFp8Block;
-  if (fp8 || matrix.format == WeightFormat::kNvfp4 || matrix.format == WeightFormat::kInt4Group) {
+  if (fp8 || matrix.format == WeightFormat::kNvfp4 || matrix.format == WeightFormat::kInt4Group ||
+      matrix.format == WeightFormat::kInt8Group) {
     for (int64_t i = 0; i < matrix.rows * row_bytes(matrix); ++i) {
       auto code = static_cast<uint8_t>(random());
       if (fp8 && (code & 0x7fu) == 0x7fu) code ^= 1u;  // NaN

@@ -22,7 +22,7 @@ struct MatrixKind {
 };
 
 /// Every weight format, FP8 and INT4 in their variants.
-inline constexpr std::array<MatrixKind, 11> kMatrixKinds = {{
+inline constexpr std::array<MatrixKind, 13> kMatrixKinds = {{
     {"f32", WeightFormat::kF32},
     {"f16", WeightFormat::kF16},
     {"bf16", WeightFormat::kBF16},
@@ -34,6 +34,8 @@ inline constexpr std::array<MatrixKind, 11> kMatrixKinds = {{
     {"int4 g32", WeightFormat::kInt4Group, DType::kBF16, ScaleRows::kPerRow, 32, 32},
     {"int4 g32, f32 scales", WeightFormat::kInt4Group, DType::kF32, ScaleRows::kPerRow, 32, 32},
     {"int4 g128", WeightFormat::kInt4Group, DType::kF16, ScaleRows::kPerRow, 128, 128},
+    {"int8 g64", WeightFormat::kInt8Group, DType::kBF16, ScaleRows::kPerRow, 64},
+    {"int8 g20, f32 scales", WeightFormat::kInt8Group, DType::kF32, ScaleRows::kPerRow, 20},
 }};
 inline constexpr MatrixKind kF32Kind = kMatrixKinds[0];
 

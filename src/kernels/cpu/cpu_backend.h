@@ -31,6 +31,7 @@ class CpuBackend final : public Backend {
 
   std::string_view describe() const override { return description_; }
   const Buffer::Allocator& allocator() const override { return host_allocator(); }
+  std::optional<DevicePeaks> measure_peaks() override;
 
   void embed(TensorView out,
              const WeightMatrix& table,

@@ -179,8 +179,8 @@ struct ChunkCodes {
 };
 
 HWY_INLINE Chunk load_f32_chunk(const uint8_t* p) {
-  return {{load_f32(p), load_f32(p + 4 * kLanes), load_f32(p + 8 * kLanes),
-           load_f32(p + 12 * kLanes)}};
+  return {
+      {load_f32(p), load_f32(p + 4 * kLanes), load_f32(p + 8 * kLanes), load_f32(p + 12 * kLanes)}};
 }
 
 HWY_INLINE Chunk load_bf16_chunk(const uint8_t* p) {
@@ -235,6 +235,40 @@ struct Fp8BlockFormat : Fp8Format {
     float s[kBlockCols / kFp8Block];
   };
   static float factor(const WeightMatrix& /*w*/, int64_t /*row*/) { return 1.0F; }
+};
+
+HWY_INLINE V load_int8(const uint8_t* p) {
+  const hn::Repartition<int32_t, D> d32;
+  const hn::Rebind<int8_t, D> d8;
+  return hn::ConvertTo(D(), hn::PromoteTo(d32, hn::BitCast(d8, hn::LoadU(QuarterU8(), p))));
+}
+
+HWY_INLINE Chunk load_int8_chunk(const uint8_t* p) {
+  return {
+      {load_int8(p), load_int8(p + kLanes), load_int8(p + 2 * kLanes), load_int8(p + 3 * kLanes)}};
+}
+
+/// Groups of kGroupCols columns; the last of a row may be short.
+struct Int8Format : Unscaled {
+  static constexpr int64_t kGroupCols = 64;
+  static constexpr int64_t kGroupVectors = kGroupCols / kLanes;
+  static constexpr bool kScaled = true;
+  using Codes = ChunkCodes<load_int8_chunk>;
+  struct Scales {
+    HWY_INLINE void prepare(const WeightMatrix& w, int64_t row, int64_t begin, int64_t count) {
+      const int64_t per_row = (w.cols + kGroupCols - 1) / kGroupCols;
+      const int64_t first = row * per_row + begin / kGroupCols;
+      for (int64_t i = 0; i < kBlockCols / kGroupCols; ++i) {
+        s[i] = i * kGroupCols < count ? read_scale(w, first + i) : 0.0F;
+      }
+    }
+    HWY_INLINE V group(int64_t g) const { return set(s[g]); }
+    static const uint8_t* at(const WeightMatrix& w, int64_t /*row*/, int64_t /*begin*/) {
+      return bytes_of(w.scales);
+    }
+    float s[kBlockCols / kGroupCols];
+  };
+  static constexpr int64_t offset(int64_t column) { return column; }
 };
 
 }  // namespace facet::cpu::HWY_NAMESPACE

@@ -47,6 +47,9 @@ void decode_columns(const WeightMatrix& w, int64_t row, int64_t begin, int64_t c
       case WeightFormat::kNvfp4:
         out[i] = kE2m1Values[nibble(codes, c)] * scale_of(w, row, c) * w.global_scale;
         break;
+      case WeightFormat::kInt8Group:
+        out[i] = static_cast<float>(std::to_integer<int8_t>(codes[c])) * scale_of(w, row, c);
+        break;
       case WeightFormat::kInt4Group:
         out[i] =
             static_cast<float>(static_cast<int32_t>(nibble(codes, c)) - 8) * scale_of(w, row, c);

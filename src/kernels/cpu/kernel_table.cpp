@@ -18,6 +18,8 @@ KernelTable kernel_table(Isa isa) {
   set_linear_kernels(isa, table);
   set_attention_kernels(isa, table);
   set_elementwise_kernels(isa, table);
+  set_encode_kernels(isa, table);
+  set_peak_kernels(isa, table);
   return table;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -62,6 +63,9 @@ struct AttendArgs {
 /// Floats of scratch that one thread needs for `attend`, any instruction set.
 int64_t attend_scratch(int32_t head_dim);
 
+/// Bytes that KernelTable::read takes at a time.
+inline constexpr int64_t kReadStep = 256;
+
 /// The kernels of one instruction set. All work on one thread; arrays may lie at any alignment
 /// their type allows. n: elements.
 struct KernelTable {
@@ -95,6 +99,20 @@ struct KernelTable {
   void (*soft_cap)(float* x, float cap, int64_t n) = nullptr;
   /// x = exp(x - max) / sum.
   void (*softmax)(float* x, int64_t n) = nullptr;
+
+  /// quant's encode_nvfp4_row and encode_int8_row, the same bytes. w: [cols], finite; cols of NVFP4
+  /// a multiple of 16; group a multiple of 16.
+  void (*encode_nvfp4)(
+      const float* w, int64_t cols, float global_scale, uint8_t* codes, uint8_t* scales) = nullptr;
+  void (*encode_int8)(
+      const float* w, int64_t cols, int32_t group, int8_t* codes, uint16_t* scales) = nullptr;
+
+  // For measuring the machine. What they return keeps their work from being dropped.
+  /// Loads bytes [0, bytes), a multiple of kReadStep, as vectors.
+  uint64_t (*read)(const std::byte* data, int64_t bytes) = nullptr;
+  /// rounds * burst_flops operations: independent chains of fused multiply-adds, in registers.
+  float (*burst)(int64_t rounds) = nullptr;
+  int64_t burst_flops = 0;
 };
 
 /// `isa` must be one of supported_isas().
@@ -104,5 +122,7 @@ KernelTable kernel_table(Isa isa);
 void set_linear_kernels(Isa isa, KernelTable& table);
 void set_attention_kernels(Isa isa, KernelTable& table);
 void set_elementwise_kernels(Isa isa, KernelTable& table);
+void set_encode_kernels(Isa isa, KernelTable& table);
+void set_peak_kernels(Isa isa, KernelTable& table);
 
 }  // namespace facet::cpu

@@ -385,6 +385,9 @@ void linear(const LinearArgs& args) {
       return linear_as<Fp8BlockFormat>(args);
     case WeightFormat::kNvfp4:
       return linear_as<Nvfp4Format>(args);
+    case WeightFormat::kInt8Group:
+      if (args.w->group_size == Int8Format::kGroupCols) return linear_as<Int8Format>(args);
+      return linear_as<AnyFormat>(args);
     case WeightFormat::kInt4Group:
       if (x_order(*args.w) == XOrder::kNibbles) return linear_as<Int4Format>(args);
       return linear_as<AnyFormat>(args);

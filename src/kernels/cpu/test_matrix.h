@@ -38,13 +38,16 @@ inline const std::vector<MatrixKind>& matrix_kinds() {
       {"int4_g32", kInt4Group, DType::kF16, 32},
       {"int4_g8", kInt4Group, DType::kF32, 8},
       {"int4_g24", kInt4Group, DType::kF32, 24},
+      {"int8_g64", kInt8Group, DType::kBF16, 64},
+      {"int8_g24", kInt8Group, DType::kF32, 24},
   };
   return kinds;
 }
 
 /// The number of columns at or above `cols` that the layout can have.
 inline int64_t fitting_cols(const MatrixKind& kind, int64_t cols) {
-  const int64_t unit = kind.group > 0 ? kind.group : 1;
+  // The last group of an INT8 row may be short.
+  const int64_t unit = kind.group > 0 && kind.format != WeightFormat::kInt8Group ? kind.group : 1;
   return (cols + unit - 1) / unit * unit;
 }
 

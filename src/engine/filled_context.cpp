@@ -1,0 +1,55 @@
+#include "engine/filled_context.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fmt/core.h>
+#include <random>
+#include <vector>
+
+#include "base/error.h"
+
+namespace facet {
+namespace {
+
+/// K or V of `rows` positions, enough for any group.
+std::vector<float> random_values(const KvCache& cache, int32_t rows) {
+  int64_t most = 0;
+  for (const KvGroupSpec& group : cache.groups()) {
+    most = std::max(most, int64_t{group.layout.kv_heads} * group.layout.head_dim);
+  }
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<size_t>(most * rows));
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+}  // namespace
+
+void fill_context(
+    KvCache& cache, CacheSlot slot, Backend& backend, int32_t positions, int32_t step_rows) {
+  const std::vector<float> k = random_values(cache, step_rows);
+  std::vector<float> v(k.rbegin(), k.rend());
+  std::vector<int32_t> place(static_cast<size_t>(step_rows));
+  const std::vector<int32_t> sequence_of_row(static_cast<size_t>(step_rows), 0);
+  for (int32_t done = 0; done < positions; done += step_rows) {
+    const int32_t rows = std::min(step_rows, positions - done);
+    if (!cache.reserve(slot, rows)) {
+      throw Error(ErrorCode::kOutOfMemory,
+                  fmt::format("the KV cache has no room for {} positions", positions));
+    }
+    const int32_t first = cache.length(slot);
+    for (int32_t i = 0; i < rows; ++i) place[static_cast<size_t>(i)] = first + i;
+    const SequenceRows all = {0, rows, first};
+    const auto count = static_cast<size_t>(rows);
+    const Batch batch = {
+        std::span(place).first(count), std::span(sequence_of_row).first(count), {&all, 1}};
+    for (const KvView& view : cache.views({&slot, 1})) {
+      const Shape shape = {rows, view.layout.kv_heads, view.layout.head_dim};
+      backend.store_kv(view, {k.data(), DType::kF32, shape}, {v.data(), DType::kF32, shape}, batch);
+    }
+    cache.advance(slot, rows);
+  }
+}
+
+}  // namespace facet

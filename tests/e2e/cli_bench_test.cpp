@@ -1,0 +1,83 @@
+// `bench model` as a user meets it.
+
+#include <boost/json/parse.hpp>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/e2e/process.h"
+#include "tests/support.h"
+
+namespace facet {
+namespace {
+
+using test::Finished;
+using test::run_facet;
+using testing::HasSubstr;
+
+constexpr int kUsage = 64;
+
+std::string golden(const char* name) { return test::data_path(std::string("goldens/") + name); }
+
+TEST(CliBench, ModelRowsAreConsistentWithTheirOwnRoof) {
+  const test::TempDir dir;
+  const Finished run = run_facet({"bench", "model", golden("moe-fp8-dynamic"), "--decode", "1,3",
+                                  "--context", "0,40", "--prefill", "20", "--prefill-chunk", "8",
+                                  "--seconds", "0", "--json", dir.path("rows.json")});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("GB/s"));
+  EXPECT_THAT(run.out, HasSubstr("peak memory"));
+  EXPECT_THAT(run.err, HasSubstr("decode 3 tokens, context 40"));
+  const boost::json::object all =
+      boost::json::parse(test::read_text(dir.path("rows.json"))).as_object();
+  EXPECT_EQ(all.size(), 4u);
+  EXPECT_THAT(std::string(all.at("device").as_string()), HasSubstr("cpu"));
+  const double read = all.at("read_gb_per_s").as_double();
+  const double peak = all.at("peak_gflops").as_double();
+  EXPECT_GT(read, 0.1);
+  EXPECT_GT(peak, 0.1);
+  const boost::json::array& rows = all.at("rows").as_array();
+  ASSERT_EQ(rows.size(), 5u);
+  int64_t bytes_before = 0;  // of the row with fewer sequences
+  for (const boost::json::value& value : rows) {
+    const boost::json::object& row = value.as_object();
+    EXPECT_EQ(row.size(), 8u);
+    const double seconds = row.at("ms").as_double() / 1e3;
+    const auto bytes = static_cast<double>(row.at("bytes").as_int64());
+    EXPECT_GT(seconds, 0.0);
+    EXPECT_NEAR(row.at("gb_per_s").as_double() / (bytes * 1e-9 / seconds), 1.0, 1e-9);
+    EXPECT_NEAR(row.at("tokens_per_second").as_double() * seconds,
+                static_cast<double>(row.at("batch").as_int64()), 1e-6);
+    const double share = row.at("roof_share").as_double();
+    const double reading = bytes * 1e-9 / read / seconds;
+    if (row.at("phase") == "decode") {
+      EXPECT_NEAR(share / reading, 1.0, 1e-9);
+      if (row.at("batch") == 3) EXPECT_GT(row.at("bytes").as_int64(), bytes_before);
+      bytes_before = row.at("bytes").as_int64();
+    } else {
+      EXPECT_EQ(row.at("batch"), 20);
+      EXPECT_EQ(row.at("context"), 0);
+      EXPECT_GE(share, reading * (1.0 - 1e-9));
+    }
+  }
+}
+
+TEST(CliBench, WhatCannotBeMeasuredIsRefused) {
+  const std::string model = golden("moe-fp8-dynamic");
+  const auto refusal = [&](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"bench", "model", model});
+    const Finished run = run_facet(flags);
+    EXPECT_EQ(run.exit_code, kUsage) << run.err;
+    EXPECT_EQ(run.out, "");
+    return run.err;
+  };
+  EXPECT_THAT(refusal({"--backend", "ref"}), HasSubstr("--backend ref"));
+  EXPECT_THAT(refusal({"--context", "5000"}), HasSubstr("--context 5000"));
+  EXPECT_THAT(refusal({"--decode", "0", "--prefill", "5000"}), HasSubstr("--prefill 5000"));
+  EXPECT_THAT(refusal({"--decode", "-1"}), HasSubstr("--decode"));
+  EXPECT_THAT(refusal({"--decode", "x"}), HasSubstr("--decode"));
+  const Finished run = run_facet({"bench"});
+  EXPECT_EQ(run.exit_code, kUsage);
+}
+
+}  // namespace
+}  // namespace facet
