@@ -129,6 +129,7 @@ const LinearDialect* dialect_of_scheme(const std::optional<QuantScheme>& scheme,
     case WeightFormat::kF32:
     case WeightFormat::kF16:
     case WeightFormat::kBF16:
+    case WeightFormat::kInt8Group:  // in no checkpoint
       break;
   }
   return kPlain;
