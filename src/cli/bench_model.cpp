@@ -238,18 +238,21 @@ void add_bench_model(CLI::App& bench, Chosen& chosen) {
       ->add_option("--decode", options->decode,
                    "Sequences that get one token each in a step, as a list; 0: no such rows")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   command
       ->add_option("--context", options->context,
                    "Tokens each of them has read before (made up, not computed), as a list")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(CLI::Range(0, 1 << 24))
       ->capture_default_str();
   command
       ->add_option("--prefill", options->prefill,
                    "Tokens of a prompt, in steps of --prefill-chunk, as a list; 0: no such rows")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(CLI::Range(0, 1 << 24))
       ->capture_default_str();
   command->add_option("--seconds", options->seconds, "Time for each row, 5 to 100 runs")

@@ -20,7 +20,7 @@ std::string golden(const char* name) { return test::data_path(std::string("golde
 
 TEST(CliBench, ModelRowsAreConsistentWithTheirOwnRoof) {
   const test::TempDir dir;
-  const Finished run = run_facet({"bench", "model", golden("moe-fp8-dynamic"), "--decode", "1,3",
+  const Finished run = run_facet({"bench", "model", "--decode", "1,3", golden("moe-fp8-dynamic"),
                                   "--context", "0,40", "--prefill", "20", "--prefill-chunk", "8",
                                   "--seconds", "0", "--json", dir.path("rows.json")});
   ASSERT_EQ(run.exit_code, 0) << run.err;
