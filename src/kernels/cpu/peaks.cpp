@@ -62,7 +62,7 @@ float burst(int64_t rounds) {
 void set_peaks(KernelTable& table) {
   table.read = read;
   table.burst = burst;
-  table.burst_flops = 2 * kChains * kLanes;
+  table.burst_flops = int64_t{2} * kChains * kLanes;
 }
 
 }  // namespace facet::cpu::HWY_NAMESPACE
