@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "base/text.h"
-#include "checkpoint/json_sax.h"
+#include "json/json_sax.h"
 
 namespace facet {
 namespace {
@@ -225,7 +225,9 @@ class HeaderHandler : public JsonSax {
 
 }  // namespace
 
-HeaderText parse_header_text(std::string_view json) { return run_json_parser<HeaderHandler>(json); }
+HeaderText parse_header_text(std::string_view json) {
+  return run_json_parser<HeaderHandler>(json, ErrorCode::kBadCheckpoint);
+}
 
 std::optional<int64_t> stored_bits(DType dtype, const Shape& shape) {
   int64_t bits = 1;
