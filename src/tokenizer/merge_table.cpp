@@ -111,7 +111,7 @@ void check(const TextMerge& merge,
 
 }  // namespace
 
-MergeTable::MergeTable(const std::vector<TextMerge>& merges,
+MergeTable::MergeTable(std::span<const TextMerge> merges,
                        const EntryTable& entries,
                        const PieceIndex& index,
                        const std::vector<bool>& refused) {
@@ -120,15 +120,14 @@ MergeTable::MergeTable(const std::vector<TextMerge>& merges,
                                                        merges.size(), kMaxMerges));
   }
   // Half the merges are resolved beside the other half: this is what a start waits for.
-  std::vector<Resolved> ids(merges.size());
-  const std::span<const TextMerge> all(merges);
+  LargeVector<Resolved> ids(merges.size());
   const size_t middle = merges.size() / 2;
   {
     const std::jthread first_half(
-        [&] { resolve(all.first(middle), entries, index, std::span(ids).first(middle)); });
+        [&] { resolve(merges.first(middle), entries, index, std::span(ids).first(middle)); });
     slots_.assign(std::bit_ceil(merges.size() * 2 + 2), kEmptySlot);
     results_.resize(merges.size());
-    resolve(all.subspan(middle), entries, index, std::span(ids).subspan(middle));
+    resolve(merges.subspan(middle), entries, index, std::span(ids).subspan(middle));
   }
   shift_ = 64 - static_cast<uint32_t>(std::countr_zero(slots_.size()));
   for (size_t rank = 0; rank < merges.size(); ++rank) {
