@@ -42,6 +42,8 @@ class Gemma4Model final : public Model {
   /// with the checkpoint's scales.
   KvView kv_of(int32_t index, std::span<const KvView> kv) const;
 
+  /// Bytes of activations, for a step of the largest size.
+  int64_t scratch_bytes() const { return arena_.bytes(); }
   const Gemma4Config& config() const { return config_; }
   const Weights& weights() const { return weights_; }
 
