@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "base/lfs_pointer.h"
 #include "base/mapped_file.h"
 #include "base/text.h"
 #include "json/json_sax.h"
@@ -135,6 +136,7 @@ boost::json::object read_json_object(const std::string& path, int64_t limit_byte
     throw Error(error.code(), error.message(), name);
   }
   return in_place(name, [&] {
+    refuse_lfs_pointer(text);
     boost::json::value value = parse_json(text);
     if (!value.is_object()) {
       throw Error(ErrorCode::kBadCheckpoint,
