@@ -1,12 +1,14 @@
 #include "cli/sampling_options.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <fmt/core.h>
 #include <limits>
 #include <random>
 #include <utility>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "checkpoint/json.h"
 #include "tokenizer/control_tokens.h"
 
@@ -21,6 +23,14 @@ int32_t to_int32(const JsonReader& reader, const char* name, int64_t value) {
         name, fmt::format("found {}, wanted 0 to {}", value, std::numeric_limits<int32_t>::max()));
   }
   return static_cast<int32_t>(value);
+}
+
+/// CLI11 takes a number that does not fit for the largest that does.
+std::string int64_fault(const std::string& text) {
+  int64_t value = 0;
+  const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (fault == std::errc() && end == text.data() + text.size()) return {};
+  return fmt::format("'{}' is no whole number of 64 bits", printable(text, 40));
 }
 
 }  // namespace
@@ -56,6 +66,7 @@ void add_sampling_options(CLI::App& command, SamplingOptions& options) {
   command
       .add_option("--seed", options.seed,
                   "The same seed gives the same answer; not given: a fresh one")
+      ->check(CLI::Validator(int64_fault, "INT64"))
       ->group(group);
 }
 

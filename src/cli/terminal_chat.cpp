@@ -214,7 +214,8 @@ void print_stats(const Answer& answer, double load_s, Stats stats) {
         load_s, t.prompt_tokens, t.cached_tokens, t.prompt_rate(), t.prompt_s);
   }
   if (stats != Stats::kOff) {
-    const char* cut = answer.finish_reason == "length" ? ", cut off at --max-tokens" : "";
+    const char* cut =
+        answer.finish_reason == "length" ? ", cut off by --max-tokens or --context" : "";
     fmt::print(stderr, "{} tokens, {:.1f} tok/s{}", t.generated_tokens, t.decode_rate(), cut);
     if (stats == Stats::kAll) {
       fmt::print(stderr, "; peak memory {}", human_bytes(peak_resident_bytes()));
