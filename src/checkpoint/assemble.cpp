@@ -284,9 +284,8 @@ void Assembly::take_scales(const StoredTensor& tensor) {
   matrix_.scale_rows = spec_.rows;
   if (matrix_.format == WeightFormat::kNvfp4) {
     matrix_.group_size = kNvfp4Block;
-    if (const int64_t at = find_bad_scale(tensor.bytes); at >= 0) {
+    if (const int64_t at = find_bad_scale(tensor.bytes); at >= 0)
       faults_.bad(tensor.name, fmt::format("NaN or negative at {}", place_of(tensor, at)));
-    }
     return;
   }
   const int64_t count = tensor.shape.elements();

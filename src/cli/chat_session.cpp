@@ -70,7 +70,7 @@ Answer ChatSession::ask(const std::string& text,
                         const KeepGoing& keep_going) {
   messages_.push_back({"user", text});
   try {
-    const Answer answer = answer_messages(on_piece, keep_going);
+    Answer answer = answer_messages(on_piece, keep_going);
     if (answer.times.generated_tokens > 0) {
       messages_.push_back({"assistant", answer.content});
     } else {
