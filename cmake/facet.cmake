@@ -1,5 +1,5 @@
-# facet_library(folder [LINK libs…] [TEST_LINK libs…]): one library from src/<folder>/*.cpp, and a test program from
-# src/<folder>/*_test.cpp. What it may see of the tree comes from src/layers.txt, so the build and the
+# facet_library(folder [LINK libs…] [TEST_LINK libs…] [EXCEPT sources…]): one library from src/<folder>/*.cpp without the
+# sources named, and a test program from src/<folder>/*_test.cpp. What it may see of the tree comes from src/layers.txt, so the build and the
 # layer test cannot disagree.
 
 file(STRINGS ${PROJECT_SOURCE_DIR}/src/layers.txt FACET_LAYERS REGEX "^[a-z]")
@@ -32,7 +32,7 @@ function(facet_arrows folder out)
 endfunction()
 
 function(facet_library folder)
-  cmake_parse_arguments(ARG "" "" "LINK;TEST_LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "LINK;TEST_LINK;EXCEPT" ${ARGN})
   facet_target_name(${folder} name)
   facet_arrows(${folder} arrows)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
@@ -42,6 +42,9 @@ function(facet_library folder)
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
   list(FILTER sources EXCLUDE REGEX "_test\\.cpp$")
+  foreach(source ${ARG_EXCEPT})
+    list(REMOVE_ITEM sources ${CMAKE_CURRENT_SOURCE_DIR}/${source})
+  endforeach()
   if(sources)
     set(scope PUBLIC)
     add_library(${name} STATIC ${sources})

@@ -85,7 +85,7 @@ run_tests() {
   stage "format" check_format
   if ((!quick)); then
     # What reads untrusted input; with --all, everything.
-    untrusted=(facet_{base,tensor,quant,checkpoint,tokenizer,chat,model_gemma4,cache,engine}_test
+    untrusted=(facet_{base,json,tensor,quant,checkpoint,tokenizer,chat,model_gemma4,cache,engine,cli}_test
                replay_{safetensors,config,tokenizer})
     if ((all)); then untrusted=(all); fi
     stage "asan" if_built in_preset asan 'unit|fuzz' "$unwanted" "${untrusted[@]}"

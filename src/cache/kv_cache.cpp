@@ -16,6 +16,20 @@ int32_t pages_over(const KvLayout& layout, int64_t positions) {
   return static_cast<int32_t>((positions + layout.page_size - 1) / layout.page_size);
 }
 
+/// Indices [begin, end) of a page table.
+struct PageRange {
+  int64_t begin;
+  int64_t end;
+  bool holds(int64_t i) const { return i >= begin && i < end; }
+};
+
+/// The pages of what a row at `position` sees before itself: from position - window + 1.
+PageRange pages_seen(const KvGroupSpec& group, int64_t position) {
+  const int64_t first =
+      group.window == 0 ? 0 : std::max<int64_t>(0, position - int64_t{group.window} + 1);
+  return {first / group.layout.page_size, pages_over(group.layout, position)};
+}
+
 }  // namespace
 
 KvCache::KvCache(std::vector<KvGroupSpec> groups,
@@ -37,6 +51,10 @@ int32_t KvCache::pages_for(const KvGroupSpec& group, int64_t positions, int32_t 
   return std::min(pages_over(group.layout, positions), pages_over(group.layout, span) + 1);
 }
 
+int32_t KvCache::pages_kept(const KvGroupSpec& group) {
+  return group.window == 0 ? 0 : pages_over(group.layout, int64_t{group.window} - 1) + 1;
+}
+
 int64_t KvCache::page_bytes(const KvGroupSpec& group) {
   return int64_t{2} * group.layers * layer_bytes(group.layout, 1);
 }
@@ -49,6 +67,7 @@ CacheSlot KvCache::open() {
   Sequence& opened = sequences_[static_cast<size_t>(index)];
   opened.open = true;
   opened.length = 0;
+  opened.kept = 0;
   opened.tables.assign(groups_.size(), {});
   return CacheSlot{static_cast<int32_t>(index)};
 }
@@ -76,34 +95,94 @@ void KvCache::close(CacheSlot slot) {
 void KvCache::release_unseen(Sequence& sequence) {
   for (size_t g = 0; g < groups_.size(); ++g) {
     if (groups_[g].window == 0) continue;
-    // The next row stands at `length` and sees positions > length - window.
-    const int64_t first_seen =
-        std::max<int64_t>(0, int64_t{sequence.length} - groups_[g].window + 1);
-    const int64_t unseen_pages = first_seen / groups_[g].layout.page_size;
     std::vector<PageId>& table = sequence.tables[g];
-    for (int64_t i = std::min<int64_t>(unseen_pages, std::ssize(table)) - 1; i >= 0; --i) {
+    const PageRange kept = pages_seen(groups_[g], sequence.kept);
+    const int64_t unseen = pages_seen(groups_[g], sequence.length).begin;
+    for (int64_t i = std::min<int64_t>(unseen, std::ssize(table)) - 1; i >= 0; --i) {
       PageId& page = table[static_cast<size_t>(i)];
-      if (page == kNoPage) break;  // so are all before it
+      if (page == kNoPage) break;  // so are all before it that are not kept
+      if (kept.holds(i)) continue;
       pools_[g].pages.give_back(page);
       page = kNoPage;
     }
   }
 }
 
+void KvCache::release_kept(Sequence& sequence) {
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    if (groups_[g].window == 0) continue;
+    std::vector<PageId>& table = sequence.tables[g];
+    const PageRange kept = pages_seen(groups_[g], sequence.kept);
+    const int64_t unseen = pages_seen(groups_[g], sequence.length).begin;
+    const int64_t end = std::min({kept.end, unseen, std::ssize(table)});
+    for (int64_t i = kept.begin; i < end; ++i) {
+      PageId& page = table[static_cast<size_t>(i)];
+      if (page == kNoPage) continue;
+      pools_[g].pages.give_back(page);
+      page = kNoPage;
+    }
+  }
+  sequence.kept = 0;
+}
+
+bool KvCache::has_room(const Sequence& sequence, int32_t rows) const {
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    const int64_t wanted = pages_over(groups_[g].layout, int64_t{sequence.length} + rows);
+    if (wanted - std::ssize(sequence.tables[g]) > pools_[g].pages.free_pages()) return false;
+  }
+  return true;
+}
+
 bool KvCache::reserve(CacheSlot slot, int32_t rows) {
   Sequence& grown = sequence(slot);
   release_unseen(grown);
-  const auto missing = [&](size_t g) {
-    const int32_t wanted = pages_over(groups_[g].layout, int64_t{grown.length} + rows);
-    return std::max<int32_t>(0, wanted - static_cast<int32_t>(grown.tables[g].size()));
-  };
-  for (size_t g = 0; g < groups_.size(); ++g) {
-    if (missing(g) > pools_[g].pages.free_pages()) return false;
+  if (!has_room(grown, rows)) {
+    release_kept(grown);
+    if (!has_room(grown, rows)) return false;
   }
   for (size_t g = 0; g < groups_.size(); ++g) {
-    for (int32_t i = missing(g); i > 0; --i) grown.tables[g].push_back(*pools_[g].pages.take());
+    const int64_t wanted = pages_over(groups_[g].layout, int64_t{grown.length} + rows);
+    while (std::ssize(grown.tables[g]) < wanted) grown.tables[g].push_back(*pools_[g].pages.take());
   }
   return true;
+}
+
+void KvCache::keep(CacheSlot slot, int32_t position) {
+  Sequence& held = sequence(slot);
+  if (held.kept == position) return;
+  release_kept(held);
+  held.kept = position;
+}
+
+int32_t KvCache::rewindable(CacheSlot slot, int32_t length) const {
+  const Sequence& held = sequence(slot);
+  const auto has_all = [&](int32_t position) {
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      const PageRange seen = pages_seen(groups_[g], position);
+      for (int64_t i = seen.begin; i < seen.end; ++i) {
+        if (held.tables[g][static_cast<size_t>(i)] == kNoPage) return false;
+      }
+    }
+    return true;
+  };
+  int32_t found = std::min(length, held.length);
+  while (!has_all(found)) --found;
+  return found;
+}
+
+void KvCache::rewind(CacheSlot slot, int32_t length) {
+  CHECK(rewindable(slot, length) == length, "{} positions cannot be rewound to {}",
+        sequence(slot).length, length);
+  Sequence& cut = sequence(slot);
+  cut.length = length;
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    std::vector<PageId>& table = cut.tables[g];
+    while (std::ssize(table) > pages_over(groups_[g].layout, length)) {
+      if (table.back() != kNoPage) pools_[g].pages.give_back(table.back());
+      table.pop_back();
+    }
+  }
+  if (cut.kept > length) release_kept(cut);
 }
 
 void KvCache::advance(CacheSlot slot, int32_t rows) {

@@ -65,6 +65,74 @@ TEST(KvCache, PagesForBoundsWhatASequenceHolds) {
   }
 }
 
+/// The pages that a row at `position` sees before itself, as numbers, -1 for one that is gone.
+std::vector<int32_t> pages_before(KvCache& cache,
+                                  CacheSlot slot,
+                                  int32_t position,
+                                  int32_t window) {
+  const CacheSlot slots[] = {slot};
+  const std::vector<KvView> views = cache.views(slots);
+  std::vector<int32_t> pages;
+  for (int32_t p = std::max(0, position - window + 1); p < position; ++p) {
+    for (const size_t view : {size_t{0}, size_t{2}})
+      pages.push_back(to_index(views[view].page_tables[0][static_cast<size_t>(p / kPage)]));
+  }
+  return pages;
+}
+
+void grow(KvCache& cache, CacheSlot slot, int32_t rows) {
+  ASSERT_TRUE(cache.reserve(slot, rows));
+  cache.advance(slot, rows);
+  cache.check_integrity();
+}
+
+TEST(KvCache, RewindsToTheKeptPositionHoweverFarItGrew) {
+  constexpr int32_t kWindow = 10;
+  for (const int32_t kept : {1, 7, 8, 23, 24, 25}) {
+    KvCache cache(two_groups(kWindow), {40, 40}, host_allocator());
+    const CacheSlot slot = cache.open();
+    cache.keep(slot, kept);
+    grow(cache, slot, kept);
+    const std::vector<int32_t> before = pages_before(cache, slot, kept, kWindow);
+    for (int32_t step = 0; step < 60; ++step) grow(cache, slot, 1);
+    EXPECT_GE(cache.free_pages(0), 40 - KvCache::pages_for(cache.groups()[0], 85, 1) -
+                                       KvCache::pages_kept(cache.groups()[0]));
+    EXPECT_GE(cache.rewindable(slot, kept + 20), kept);
+    EXPECT_LT(cache.rewindable(slot, kept + 20), kept + kPage) << "what lies between is gone";
+    EXPECT_EQ(cache.rewindable(slot, kept + 60), kept + 60);
+    cache.rewind(slot, kept);
+    cache.check_integrity();
+    EXPECT_EQ(cache.length(slot), kept);
+    EXPECT_EQ(pages_before(cache, slot, kept, kWindow), before);
+    for (int32_t step = 0; step < 60; ++step) grow(cache, slot, 1);
+    cache.keep(slot, 0);
+    grow(cache, slot, 1);
+    EXPECT_GE(cache.free_pages(0), 40 - 4) << "what was kept is given back";
+  }
+}
+
+TEST(KvCache, WithoutKeepingOnlyTheLastPagesCanBeRewound) {
+  KvCache cache(two_groups(8), {40, 40}, host_allocator());
+  const CacheSlot slot = cache.open();
+  for (int32_t step = 0; step < 40; ++step) grow(cache, slot, 1);
+  // Before row 39 was written the window began at 32: the page from 32 is the first that is there.
+  EXPECT_EQ(cache.rewindable(slot, 40), 40);
+  EXPECT_EQ(cache.rewindable(slot, 39), 39);
+  EXPECT_EQ(cache.rewindable(slot, 38), 0) << "its window begins at 31";
+  cache.rewind(slot, 0);
+  EXPECT_EQ(cache.free_pages(0), 40);
+  EXPECT_EQ(cache.free_pages(1), 40);
+}
+
+TEST(KvCache, ShortPoolGivesUpWhatItKept) {
+  const auto groups = two_groups(8);
+  KvCache cache(groups, {KvCache::pages_for(groups[0], 100, 1), 40}, host_allocator());
+  const CacheSlot slot = cache.open();
+  cache.keep(slot, 12);
+  for (int32_t step = 0; step < 60; ++step) grow(cache, slot, 1);
+  EXPECT_EQ(cache.rewindable(slot, 12), 0);
+}
+
 TEST(KvCache, ShortPoolChangesNothing) {
   KvCache cache(two_groups(8), {4, 2}, host_allocator());
   const CacheSlot slot = cache.open();
@@ -74,6 +142,42 @@ TEST(KvCache, ShortPoolChangesNothing) {
   cache.check_integrity();
   EXPECT_EQ(cache.free_pages(0), 3);
   EXPECT_TRUE(cache.reserve(slot, 4));
+}
+
+/// Keeps, rewinds and grows at random: what the next row sees never moves to another page.
+TEST(KvCache, RandomRewindsFindTheirPages) {
+  for (uint32_t seed = 0; seed < 300; ++seed) {
+    std::mt19937 random(seed);
+    const auto upto = [&](int32_t n) {
+      return static_cast<int32_t>(random() % static_cast<uint32_t>(n));
+    };
+    const int32_t window = 1 + upto(12);
+    KvCache cache(two_groups(window), {4 + upto(10), 60}, host_allocator());
+    const CacheSlot slot = cache.open();
+    std::vector<std::pair<int32_t, int32_t>> written;  // by position: its page in either group
+    for (int32_t action = 0; action < 80; ++action) {
+      if (upto(4) == 0) cache.keep(slot, upto(std::min(200, cache.length(slot) + 9)));
+      if (upto(6) == 0) {
+        cache.rewind(slot, cache.rewindable(slot, upto(cache.length(slot) + 1)));
+        written.resize(static_cast<size_t>(cache.length(slot)));
+      }
+      const int32_t length = cache.length(slot);
+      const int32_t rows = 1 + upto(6);
+      if (length + rows > 200 || !cache.reserve(slot, rows)) continue;
+      for (int32_t p = std::max(0, length - window + 1); p < length; ++p) {
+        const std::vector<int32_t> now = pages_before(cache, slot, p + 1, 2);
+        const auto& [sliding, full] = written[static_cast<size_t>(p)];
+        ASSERT_EQ(now, (std::vector<int32_t>{sliding, full})) << "seed " << seed << " at " << p;
+      }
+      for (int32_t p = length; p < length + rows; ++p) {
+        const std::vector<int32_t> now = pages_before(cache, slot, p + 1, 2);
+        ASSERT_NE(now[0], -1);
+        written.emplace_back(now[0], now[1]);
+      }
+      cache.advance(slot, rows);
+      cache.check_integrity();
+    }
+  }
 }
 
 TEST(KvCache, RandomHistoriesKeepEveryPageAccountedFor) {
@@ -94,6 +198,8 @@ TEST(KvCache, RandomHistoriesKeepEveryPageAccountedFor) {
       } else {
         const CacheSlot slot = open[static_cast<size_t>(upto(static_cast<int32_t>(open.size())))];
         const int32_t rows = 1 + upto(9);
+        if (upto(4) == 0) cache.keep(slot, upto(cache.length(slot) + 9));
+        if (upto(8) == 0) cache.rewind(slot, cache.rewindable(slot, upto(cache.length(slot) + 1)));
         if (cache.reserve(slot, rows)) cache.advance(slot, rows);
       }
       cache.check_integrity();

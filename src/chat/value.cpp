@@ -1,7 +1,6 @@
 #include "chat/value.h"
 
 #include <algorithm>
-#include <boost/json/basic_parser_impl.hpp>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
@@ -10,13 +9,11 @@
 #include <unordered_map>
 #include <utility>
 
-#include "base/error.h"
 #include "base/text.h"
+#include "json/json_sax.h"
 
 namespace facet {
 namespace {
-
-constexpr size_t kMaxDepth = 64;
 
 /// Where the first digit that is not zero stands, as a power of ten: 0 for 1 to 9.99. Tells a
 /// number too big for a double from one too small.
@@ -41,25 +38,9 @@ bool magnitude_above_one(std::string_view text) {
 
 /// Handler of boost::json::basic_parser. Its double may miss the nearest one and it has no text of
 /// long integers, so numbers are kept as text.
-class ValueBuilder {
+class ValueBuilder : public JsonSax {
  public:
-  using Code = boost::json::error_code;
-  using Text = boost::json::string_view;
-
-  // NOLINTBEGIN(readability-identifier-naming): Boost.JSON looks these up by name.
-  static constexpr size_t max_object_size = SIZE_MAX;
-  static constexpr size_t max_array_size = SIZE_MAX;
-  static constexpr size_t max_key_size = SIZE_MAX;
-  static constexpr size_t max_string_size = SIZE_MAX;
-  // NOLINTEND(readability-identifier-naming)
-
   Value release() { return std::move(result_); }
-  const std::string& refusal() const { return refusal_; }
-
-  bool on_document_begin(Code& /*code*/) { return true; }
-  bool on_document_end(Code& /*code*/) { return true; }
-  bool on_comment_part(Text /*text*/, Code& /*code*/) { return true; }
-  bool on_comment(Text /*text*/, Code& /*code*/) { return true; }
 
   bool on_object_begin(Code& /*code*/) {
     open_.emplace_back();
@@ -117,9 +98,8 @@ class ValueBuilder {
     append(text);
     Number number{std::exchange(text_, {})};
     if (!number.is_integer() && !std::isfinite(number.as_double())) {
-      refusal_ = fmt::format("number {} does not fit a double", printable(number.text, 40));
-      code = boost::json::error::syntax;
-      return false;
+      return refuse(code,
+                    fmt::format("number {} does not fit a double", printable(number.text, 40)));
     }
     return put(Value(std::move(number)));
   }
@@ -145,31 +125,8 @@ class ValueBuilder {
 
   std::vector<Container> open_;  // outermost first
   std::string text_;             // of the key, string or number that is being read
-  std::string refusal_;          // why the handler stopped the parser
   Value result_;
 };
-
-[[noreturn]] void fail(std::string_view what, size_t byte) {
-  throw Error(ErrorCode::kBadInput, fmt::format("{} (byte {})", what, byte));
-}
-
-[[noreturn]] void throw_parse_error(std::string_view text,
-                                    size_t at,
-                                    const std::string& refusal,
-                                    const boost::json::error_code& code) {
-  if (!refusal.empty()) fail(refusal, at);
-  // The parser calls ill-formed UTF-8 a syntax error, a few bytes away at most.
-  for (size_t i = 0; i < text.size() && i < at + 4;) {
-    const size_t length = utf8_length(text.substr(i));
-    if (length == 0) fail("ill-formed UTF-8", i);
-    i += length;
-  }
-  if (!code) fail("text after the end of the JSON document", at);
-  if (code == boost::json::error::too_deep)
-    fail(fmt::format("JSON nested more than {} deep", kMaxDepth), at);
-  if (code == boost::json::error::incomplete) fail("the JSON text is cut off", at);
-  fail(fmt::format("not JSON: {}", code.message()), at);
-}
 
 }  // namespace
 
@@ -232,13 +189,7 @@ bool Value::is_empty() const {
 }
 
 Value parse_value(std::string_view json) {
-  boost::json::parse_options options;
-  options.max_depth = kMaxDepth;
-  boost::json::basic_parser<ValueBuilder> parser(options);
-  boost::json::error_code code;
-  const size_t used = parser.write_some(false, json.data(), json.size(), code);
-  if (code || used < json.size()) throw_parse_error(json, used, parser.handler().refusal(), code);
-  return parser.handler().release();
+  return run_json_parser<ValueBuilder>(json, ErrorCode::kBadInput);
 }
 
 std::string_view kind_name(const Value& value) {

@@ -35,18 +35,19 @@ std::string join(const std::vector<Shape>& shapes) {
   return text;
 }
 
-bool is_e4m3_nan(std::byte code) { return (code & std::byte{0x7f}) == std::byte{0x7f}; }
+/// E4M3 codes that no block scale may be: NaN (0x7f, 0xff) and what is below zero.
+bool is_bad_scale(std::byte code) { return code >= std::byte{0x7f} && code != std::byte{0x80}; }
 
-/// Index of the first E4M3 NaN (0x7f, 0xff), or -1. Looks at whole chunks without a branch, which
+/// Index of the first bad block scale, or -1. Looks at whole chunks without a branch, which
 /// compilers turn into vector code: large checkpoints hold a gigabyte of block scales.
-int64_t find_e4m3_nan(std::span<const std::byte> codes) {
+int64_t find_bad_scale(std::span<const std::byte> codes) {
   constexpr size_t kChunk = 4096;
   for (size_t begin = 0; begin < codes.size(); begin += kChunk) {
     const auto chunk = codes.subspan(begin, std::min(kChunk, codes.size() - begin));
     uint8_t any = 0;
-    for (const std::byte code : chunk) any |= static_cast<uint8_t>(is_e4m3_nan(code));
+    for (const std::byte code : chunk) any |= static_cast<uint8_t>(is_bad_scale(code));
     if (any != 0) {
-      const auto at = std::find_if(chunk.begin(), chunk.end(), is_e4m3_nan);
+      const auto at = std::find_if(chunk.begin(), chunk.end(), is_bad_scale);
       return static_cast<int64_t>(begin) + (at - chunk.begin());
     }
   }
@@ -283,9 +284,8 @@ void Assembly::take_scales(const StoredTensor& tensor) {
   matrix_.scale_rows = spec_.rows;
   if (matrix_.format == WeightFormat::kNvfp4) {
     matrix_.group_size = kNvfp4Block;
-    if (const int64_t at = find_e4m3_nan(tensor.bytes); at >= 0) {
-      faults_.bad(tensor.name, fmt::format("NaN at {}", place_of(tensor, at)));
-    }
+    if (const int64_t at = find_bad_scale(tensor.bytes); at >= 0)
+      faults_.bad(tensor.name, fmt::format("NaN or negative at {}", place_of(tensor, at)));
     return;
   }
   const int64_t count = tensor.shape.elements();

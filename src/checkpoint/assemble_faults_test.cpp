@@ -206,24 +206,24 @@ TEST(AssembleFaults, AGlobalScaleWithoutReciprocal) {
       ElementsAre(names("weight_global_scale", "reciprocal")));
 }
 
-TEST(AssembleFaults, FindsNaNBlockScalesAnywhere) {
+TEST(AssembleFaults, FindsNaNAndNegativeBlockScalesAnywhere) {
   const int64_t rows = 600;  // 4800 scales: more than one stretch of the scan
-  for (const uint8_t nan : {uint8_t{0x7f}, uint8_t{0xff}}) {
+  for (const uint8_t bad : {uint8_t{0x7f}, uint8_t{0xff}, uint8_t{0x81}, uint8_t{0xfe}}) {
     for (const size_t at : {size_t{0}, size_t{7}, size_t{4095}, size_t{4096}, size_t{4799}}) {
       std::vector<uint8_t> scales(4800, 0x7e);
-      scales[at] = nan;
+      scales[at] = bad;
       Parts parts;
       parts.zeros("weight", DType::kU8, {rows, 64})
           .add("weight_scale", DType::kF8E4M3, {rows, 8}, scales)
           .scalar("weight_scale_2", 1.0F);
-      EXPECT_THAT(
-          assemble(parts, {rows, 128}, kNvfp4Scheme).faults,
-          ElementsAre(names("weight_scale", fmt::format("NaN at [{}, {}]", at / 8, at % 8))));
+      EXPECT_THAT(assemble(parts, {rows, 128}, kNvfp4Scheme).faults,
+                  ElementsAre(names("weight_scale",
+                                    fmt::format("NaN or negative at [{}, {}]", at / 8, at % 8))));
     }
   }
-  Parts clean;  // every code but the NaNs
+  Parts clean;  // every code from zero up, and minus zero
   std::vector<uint8_t> codes(256);
-  for (size_t i = 0; i < 256; ++i) codes[i] = static_cast<uint8_t>((i & 0x7f) == 0x7f ? 0x38 : i);
+  for (size_t i = 0; i < 256; ++i) codes[i] = static_cast<uint8_t>(i < 0x7f ? i : 0x80);
   clean.zeros("weight", DType::kU8, {4, 512})
       .add("weight_scale", DType::kF8E4M3, {4, 64}, codes)
       .scalar("weight_scale_2", 1.0F);
@@ -267,12 +267,12 @@ TEST(AssembleFaults, ReportsEveryFaultOfALinearAtOnce) {
       .zeros("pre_quant_scale", DType::kBF16, {64})
       .scalar("bogus\n", 1.0F);
   const Assembled result = assemble(parts, kSmall);
-  EXPECT_THAT(result.faults,
-              UnorderedElementsAre(
-                  names("weight", "wanted [4, 32]"), names("weight_scale", "NaN at [0, 0]"),
-                  names("weight_scale_2", "found BF16"), names("input_scale", "nan"),
-                  names("pre_quant_scale", "NVFP4_AWQ"), names("bogus\\x0a", "extra"),
-                  names("weight", "not quantized")));
+  EXPECT_THAT(result.faults, UnorderedElementsAre(
+                                 names("weight", "wanted [4, 32]"),
+                                 names("weight_scale", "NaN or negative at [0, 0]"),
+                                 names("weight_scale_2", "found BF16"), names("input_scale", "nan"),
+                                 names("pre_quant_scale", "NVFP4_AWQ"),
+                                 names("bogus\\x0a", "extra"), names("weight", "not quantized")));
 }
 
 }  // namespace

@@ -9,9 +9,10 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "base/lfs_pointer.h"
 #include "base/mapped_file.h"
 #include "base/text.h"
-#include "checkpoint/json_sax.h"
+#include "json/json_sax.h"
 
 namespace facet {
 namespace {
@@ -115,10 +116,6 @@ std::string describe(const boost::json::value& value) {
   return boost::json::serialize(value);
 }
 
-[[noreturn]] void fail(std::string_view what, size_t byte) {
-  throw Error(ErrorCode::kBadCheckpoint, fmt::format("{} (byte {})", what, byte));
-}
-
 std::optional<int64_t> as_integer(const boost::json::value& value) {
   if (value.is_int64()) return value.get_int64();
   return std::nullopt;
@@ -126,25 +123,9 @@ std::optional<int64_t> as_integer(const boost::json::value& value) {
 
 }  // namespace
 
-void throw_json_error(std::string_view text,
-                      size_t at,
-                      const std::string& refusal,
-                      const boost::json::error_code& code) {
-  if (!refusal.empty()) fail(refusal, at);
-  // The parser calls ill-formed UTF-8 a syntax error, a few bytes away at most.
-  for (size_t i = 0; i < text.size() && i < at + 4;) {
-    const size_t length = utf8_length(text.substr(i));
-    if (length == 0) fail("ill-formed UTF-8", i);
-    i += length;
-  }
-  if (!code) fail("text after the end of the JSON document", at);
-  if (code == boost::json::error::too_deep)
-    fail(fmt::format("JSON nested more than {} deep", kMaxJsonDepth), at);
-  if (code == boost::json::error::incomplete) fail("the JSON text is cut off", at);
-  fail(code.message(), at);
+boost::json::value parse_json(std::string_view text) {
+  return run_json_parser<ValueBuilder>(text, ErrorCode::kBadCheckpoint);
 }
-
-boost::json::value parse_json(std::string_view text) { return run_json_parser<ValueBuilder>(text); }
 
 boost::json::object read_json_object(const std::string& path, int64_t limit_bytes) {
   const std::string name = std::filesystem::path(path).filename().string();
@@ -155,6 +136,7 @@ boost::json::object read_json_object(const std::string& path, int64_t limit_byte
     throw Error(error.code(), error.message(), name);
   }
   return in_place(name, [&] {
+    refuse_lfs_pointer(text);
     boost::json::value value = parse_json(text);
     if (!value.is_object()) {
       throw Error(ErrorCode::kBadCheckpoint,

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/lfs_pointer.h"
 #include "base/text.h"
 #include "checkpoint/safetensors_header.h"
 
@@ -150,8 +151,10 @@ SafetensorsFile::SafetensorsFile(const std::string& path)
   } catch (const Error& error) {
     throw Error(error.code(), error.message(), *base_name_);
   }
-  SafetensorsHeader header =
-      in_place(*base_name_, [&] { return parse_safetensors(file_.bytes()); });
+  SafetensorsHeader header = in_place(*base_name_, [&] {
+    refuse_lfs_pointer({reinterpret_cast<const char*>(file_.bytes().data()), file_.bytes().size()});
+    return parse_safetensors(file_.bytes());
+  });
   tensors_ = std::move(header.tensors);
   by_name_ = std::move(header.by_name);
   metadata_ = std::move(header.metadata);

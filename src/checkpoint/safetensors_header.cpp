@@ -1,12 +1,13 @@
 #include "checkpoint/safetensors_header.h"
 
+#include <algorithm>
 #include <array>
 #include <fmt/core.h>
 #include <optional>
 #include <utility>
 
 #include "base/text.h"
-#include "checkpoint/json_sax.h"
+#include "json/json_sax.h"
 
 namespace facet {
 namespace {
@@ -15,6 +16,8 @@ namespace {
 enum class Place { kDocument, kNames, kMetadata, kEntry };
 /// Whose value comes next inside an entry.
 enum class Field { kNone, kDtype, kShape, kOffsets, kUnknown };
+
+bool is_control_byte(char c) { return static_cast<uint8_t>(c) < 0x20 || c == 0x7f; }
 
 /// { kNames: "__metadata__": { kMetadata }, "name": { kEntry: "field": value, … }, … }
 class HeaderHandler : public JsonSax {
@@ -84,6 +87,9 @@ class HeaderHandler : public JsonSax {
     if (key.size() > kMaxTensorName)
       return refuse(code,
                     fmt::format("a name of {} bytes, more than {}", key.size(), kMaxTensorName));
+    // Such a name could rewrite the terminal that a message is printed on, or end a C string early.
+    if (std::any_of(key.begin(), key.end(), is_control_byte))
+      return refuse(code, fmt::format("the name {} has control characters", printable(key, 80)));
     (place_ == Place::kMetadata ? metadata_key_ : name_) = key;
     return true;
   }
@@ -225,7 +231,9 @@ class HeaderHandler : public JsonSax {
 
 }  // namespace
 
-HeaderText parse_header_text(std::string_view json) { return run_json_parser<HeaderHandler>(json); }
+HeaderText parse_header_text(std::string_view json) {
+  return run_json_parser<HeaderHandler>(json, ErrorCode::kBadCheckpoint);
+}
 
 std::optional<int64_t> stored_bits(DType dtype, const Shape& shape) {
   int64_t bits = 1;

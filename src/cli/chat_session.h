@@ -37,8 +37,8 @@ class ChatSession {
   /// Asked before each step; false stops the answer where it is.
   using KeepGoing = std::function<bool()>;
 
-  /// Adds the user's message and the answer to the conversation. A failure leaves the conversation
-  /// as it was.
+  /// Adds the user's message and the answer to the conversation. A failure, and an answer that was
+  /// stopped before its first token, leave the conversation as it was.
   Answer ask(const std::string& text, const OnPiece& on_piece, const KeepGoing& keep_going);
 
   void clear();
@@ -61,7 +61,12 @@ class ChatSession {
     std::string content;
   };
 
-  std::vector<int32_t> prompt() const;
+  Answer answer_messages(const OnPiece& on_piece, const KeepGoing& keep_going);
+  /// The ids of `messages` after the system message.
+  std::vector<int32_t> ids_of(const std::vector<Message>& messages,
+                              const RenderOptions& options) const;
+  /// How many ids of `prompt`, which asks for an answer to messages_, begin the next prompt too.
+  int32_t lasting_ids(const std::vector<int32_t>& prompt) const;
 
   Session& session_;
   const Tokenizer& tokenizer_;
@@ -70,6 +75,7 @@ class ChatSession {
   int32_t max_tokens_;
   std::string system_;
   std::vector<Message> messages_;
+  Generation generation_;  // holds what the last prompt and answer left in the cache
 };
 
 }  // namespace facet::cli

@@ -4,9 +4,11 @@
 #include <memory>
 
 #include "base/error.h"
+#include "checkpoint/check_values.h"
 #include "cli/commands.h"
 #include "cli/manifest.h"
 #include "cli/options.h"
+#include "cli/progress.h"
 #include "cli/session.h"
 #include "tokenizer/tokenizer.h"
 
@@ -22,6 +24,13 @@ struct Options {
 void check(const Options& options) {
   const std::string folder = find_model(options.model);
   const OpenModel open(folder);
+  int64_t bytes = 0;
+  for (const StoredTensor* tensor : open.checkpoint.tensors())
+    bytes += static_cast<int64_t>(tensor->bytes.size());
+  Progress progress("values", bytes, Progress::Unit::kBytes);
+  in_place(folder,
+           [&] { check_values(open.checkpoint, [&](int64_t done) { progress.update(done); }); });
+  progress.finish();
   const std::string tokenizer = folder + "/tokenizer.json";
   if (std::filesystem::exists(tokenizer)) {
     Tokenizer::load(tokenizer).check_fits(open.config.vocab_size);
@@ -37,8 +46,8 @@ void check(const Options& options) {
 
 void add_check(CLI::App& app, Chosen& chosen) {
   auto options = std::make_shared<Options>();  // shared with the callback, which outlives this call
-  CLI::App* command =
-      app.add_subcommand("check", "Every check of loading a model, without running it");
+  CLI::App* command = app.add_subcommand(
+      "check", "Every check of loading a model, and a look at every value, without running it");
   add_model_argument(*command, options->model);
   command->add_option("--write-manifest", options->write_manifest,
                       "Write size and SHA-256 of each file as JSON");

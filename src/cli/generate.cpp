@@ -27,8 +27,12 @@ void generate(const Options& options) {
   GenerationParams params;
   params.sampling = sampling_params(options.sampling, session.checkpoint());
   params.max_tokens = options.max_tokens;
-  if (!options.ignore_eos)
+  // With --ignore-eos the answer is that of the bare model, which is what reference
+  // implementations give: they mask nothing.
+  if (!options.ignore_eos) {
     params.end_ids = end_ids(session.checkpoint(), session.config().eos_token_id);
+    params.never_ids = never_ids(session.checkpoint());
+  }
   std::vector<int32_t> answer;
   Generation generation(session.stepper(), session.max_rows(), session.max_positions());
   const GenerationResult result = generation.run(prompt, params, [&](int32_t id) {
@@ -52,7 +56,9 @@ void add_generate(CLI::App& app, Chosen& chosen) {
   command->add_option("--max-tokens", options->max_tokens, "Most tokens to generate")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
-  command->add_flag("--ignore-eos", options->ignore_eos, "Go on after an end token");
+  command->add_flag("--ignore-eos", options->ignore_eos,
+                    "Go on after an end token, and let the control tokens be chosen that never are "
+                    "otherwise: the bare model, to compare with others");
   add_sampling_options(*command, options->sampling);
   command->callback([options, &chosen] { chosen = [options] { generate(*options); }; });
 }

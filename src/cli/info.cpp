@@ -2,15 +2,16 @@
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
 #include <fmt/core.h>
-#include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/cpu_weights.h"
+#include "cli/inventory.h"
 #include "cli/options.h"
 #include "cli/session.h"
 #include "kernels/cpu/cpu_isa.h"
@@ -24,117 +25,52 @@ struct Options {
   bool json = false;
 };
 
-/// What a kind of module (attention, dense MLP, …) holds.
-struct Kind {
-  std::set<std::string> formats;
-  int64_t bytes = 0;        ///< on disk
-  int64_t token_bytes = 0;  ///< read for one decoded token of one stream
+/// What would run one kind of op over one format.
+struct KernelRow {
+  std::string kind;    // "linears", "experts", "attention"
+  std::string format;  // of weights, or of the KV cache
+  KernelChoice choice;
 };
 
-class Inventory {
- public:
-  explicit Inventory(const OpenModel& open) {
-    const gemma4::Weights& w = open.weights;
-    for (const gemma4::LayerWeights& layer : w.layers) {
-      const gemma4::AttentionWeights& a = layer.self_attn;
-      for (const WeightMatrix* m : {&a.q_proj, &a.k_proj, &a.o_proj}) add("attention", *m, 1.0);
-      if (a.v_proj.data != a.k_proj.data) add("attention", a.v_proj, 1.0);
-      for (const WeightMatrix* m :
-           {&layer.mlp.gate_proj, &layer.mlp.up_proj, &layer.mlp.down_proj}) {
-        add("dense mlp", *m, 1.0);
-      }
-      add("router", layer.router.proj, 1.0);
-      const double share = layer.experts.empty() ? 0.0
-                                                 : static_cast<double>(open.config.top_k_experts) /
-                                                       layer.experts.count();
-      for (const ExpertMatrices& expert : layer.experts.experts) {
-        for (const WeightMatrix* m : {&expert.gate, &expert.up, &expert.down})
-          add("experts", *m, share);
-      }
-      add("per-layer embeddings", layer.per_layer_input_gate, 1.0);
-      add("per-layer embeddings", layer.per_layer_projection, 1.0);
-    }
-    add("per-layer embeddings", w.per_layer_model_projection, 1.0);
-    if (w.embed_tokens_per_layer.rows > 0) {
-      add("per-layer embeddings", w.embed_tokens_per_layer,
-          1.0 / static_cast<double>(w.embed_tokens_per_layer.rows));
-    }
-    const bool tied = w.lm_head.data == w.embed_tokens.data;
-    // The head is read whole for each token; the embedding is one row, unless it is the head.
-    add("embedding", w.embed_tokens, tied ? 1.0 : 1.0 / static_cast<double>(w.embed_tokens.rows));
-    if (!tied) add("head", w.lm_head, 1.0);
+std::vector<KernelRow> chosen_kernels(const OpenModel& open,
+                                      const Inventory& inventory,
+                                      const Backend& backend,
+                                      DType kv) {
+  std::vector<KernelRow> all;
+  for (const WeightFormat format : inventory.expert_formats()) {
+    all.push_back({"experts", std::string(to_string(format)),
+                   backend.experts_kernel(format, open.activation)});
   }
-
-  const std::map<std::string, Kind>& kinds() const { return kinds_; }
-  int64_t token_bytes() const {
-    int64_t sum = 0;
-    for (const auto& [name, kind] : kinds_) sum += kind.token_bytes;
-    return sum;
+  all.push_back({"attention", std::string(to_string(kv)), backend.attention_kernel(kv)});
+  for (const WeightFormat format : inventory.linear_formats()) {
+    all.push_back({"linears", std::string(to_string(format)), backend.linear_kernel(format)});
   }
-
- private:
-  void add(const char* name, const WeightMatrix& matrix, double share) {
-    if (matrix.empty()) return;
-    Kind& kind = kinds_[name];
-    kind.formats.emplace(to_string(matrix.format));
-    kind.bytes += stored_bytes(matrix);
-    kind.token_bytes += static_cast<int64_t>(static_cast<double>(stored_bytes(matrix)) * share);
-  }
-
-  std::map<std::string, Kind> kinds_;
-};
-
-/// Bytes of K and V that one more position adds to the cache, over the layers that keep it.
-int64_t kv_bytes(const gemma4::Gemma4Config& config,
-                 DType dtype,
-                 gemma4::LayerConfig::Attention attention) {
-  int64_t values = 0;
-  for (size_t i = 0; i < config.layers.size(); ++i) {
-    const gemma4::LayerConfig& layer = config.layers[i];
-    if (layer.kv_donor == static_cast<int32_t>(i) && layer.attention == attention)
-      values += int64_t{2} * layer.kv_size();
-  }
-  return values * bits_of(dtype) / 8;
+  return all;
 }
 
-/// Bytes of cache that one sequence of `context` positions holds at most.
-int64_t cache_bytes(const OpenModel& open, DType dtype, const Options& options) {
-  int64_t bytes = 0;
-  std::map<std::pair<int32_t, int32_t>, KvGroupSpec> groups;  // by window and values a position
-  for (size_t i = 0; i < open.config.layers.size(); ++i) {
-    const gemma4::LayerConfig& layer = open.config.layers[i];
-    if (layer.kv_donor != static_cast<int32_t>(i)) continue;
-    KvGroupSpec& group = groups[{layer.window, layer.kv_size()}];
-    group.layout = {layer.num_kv_heads, layer.head_dim, kPageSize, dtype};
-    group.window = layer.window;
-    ++group.layers;
-  }
-  for (const auto& [key, group] : groups) {
-    bytes += int64_t{1} * KvCache::pages_for(group, options.context, options.model.prefill_chunk) *
-             KvCache::page_bytes(group);
-  }
-  return bytes;
-}
-
-std::string kernels_text(const Backend& backend, const OpenModel& open) {
-  std::string text =
-      fmt::format("{}; activation {}", backend.describe(), to_string(open.activation));
-  return text + "; weights decoded to float32 as they are read, sums in float32";
-}
-
-std::string joined(const std::set<std::string>& names) {
+std::string joined(const std::set<WeightFormat>& formats) {
   std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : "+") + name;
+  for (const WeightFormat format : formats)
+    text += (text.empty() ? "" : "+") + std::string(to_string(format));
   return text;
+}
+
+boost::json::array kernels_json(const std::vector<KernelRow>& kernels) {
+  boost::json::array list;
+  for (const KernelRow& each : kernels) {
+    list.push_back(boost::json::object{{"kind", each.kind},
+                                       {"format", each.format},
+                                       {"kernel", each.choice.kernel},
+                                       {"why", each.choice.why}});
+  }
+  return list;
 }
 
 void print_json(const OpenModel& open,
                 const Inventory& inventory,
                 const Backend& backend,
-                DType dtype,
-                int64_t cache,
+                const MemoryPlan& plan,
                 const std::optional<CpuWeightsPlan>& lossy) {
-  using Attention = gemma4::LayerConfig::Attention;
   boost::json::object kinds;
   for (const auto& [name, kind] : inventory.kinds()) {
     kinds[name] = {{"format", joined(kind.formats)},
@@ -154,13 +90,19 @@ void print_json(const OpenModel& open,
       {"text_bytes", open.weights.text_bytes},
       {"text_tensors", open.weights.text_tensors},
       {"bytes_per_decoded_token", inventory.token_bytes()},
-      {"kv_dtype", to_string(dtype)},
-      {"kv_bytes_per_position",
-       {{"sliding", kv_bytes(open.config, dtype, Attention::kSliding)},
-        {"full", kv_bytes(open.config, dtype, Attention::kFull)}}},
-      {"kv_cache_bytes", cache},
+      {"kv_bytes_per_decoded_token", plan.token_cache_bytes},
+      {"kv_dtype", to_string(plan.kv_dtype)},
+      {"kv_bytes_per_position", {{"sliding", plan.sliding_position}, {"full", plan.full_position}}},
+      {"memory",
+       {{"positions", plan.positions},
+        {"weights_mapped_bytes", plan.weights},
+        {"kv_cache_bytes", plan.cache},
+        {"kv_cache_kept_bytes", plan.kept},
+        {"activation_bytes", plan.scratch},
+        {"machine_bytes", plan.machine}}},
       {"modules", kinds},
-      {"kernels", kernels_text(backend, open)},
+      {"backend", backend.describe()},
+      {"kernels", kernels_json(chosen_kernels(open, inventory, backend, plan.kv_dtype))},
   };
   if (lossy) {
     all["cpu_weights"] = {{"format", to_string(lossy->format)},
@@ -171,14 +113,31 @@ void print_json(const OpenModel& open,
   fmt::print("{}\n", boost::json::serialize(all));
 }
 
+void print_plan(const Inventory& inventory, const MemoryPlan& plan) {
+  fmt::print("decoded token     reads {} of weights, and {} of KV cache at position {}\n",
+             human_bytes(inventory.token_bytes()), human_bytes(plan.token_cache_bytes),
+             plan.positions);
+  fmt::print("KV cache          {}: {} a position in the sliding layers, {} in the full ones\n",
+             to_string(plan.kv_dtype), human_bytes(plan.sliding_position),
+             human_bytes(plan.full_position));
+  fmt::print("memory            for one sequence of {} positions (--context):\n", plan.positions);
+  fmt::print(
+      "  {:<22}{:>10}  mapped: shared with other processes, dropped and read again if "
+      "memory is short\n",
+      "weights", human_bytes(plan.weights));
+  fmt::print("  {:<22}{:>10}  of which {} let a chat go back to its last prompt\n", "KV cache",
+             human_bytes(plan.cache), human_bytes(plan.kept));
+  fmt::print("  {:<22}{:>10}  --prefill-chunk decides\n", "activations", human_bytes(plan.scratch));
+  const bool fits = plan.weights + plan.allocated() <= plan.machine;
+  fmt::print("  {:<22}{:>10}  {}\n", "this machine has", human_bytes(plan.machine),
+             fits ? "all of it fits" : "weights are read from disk again and again: slow");
+}
+
 void print_text(const OpenModel& open,
                 const Inventory& inventory,
                 const Backend& backend,
-                DType dtype,
-                int64_t cache,
-                int64_t context,
+                const MemoryPlan& plan,
                 const std::optional<CpuWeightsPlan>& lossy) {
-  using Attention = gemma4::LayerConfig::Attention;
   const gemma4::Gemma4Config& c = open.config;
   fmt::print("architecture      {}, {} layers, hidden {}, vocabulary {}\n",
              printable(c.architecture), c.num_hidden_layers, c.hidden_size, c.vocab_size);
@@ -186,6 +145,8 @@ void print_text(const OpenModel& open,
     fmt::print("experts           {} a layer, {} used per token, {} wide\n", c.num_experts,
                c.top_k_experts, c.moe_intermediate_size);
   }
+  fmt::print("context           {} positions, sliding window {}\n", c.max_position_embeddings,
+             c.sliding_window);
   fmt::print("quantisation      {}\n", open.quant.describe());
   for (const auto& [name, kind] : inventory.kinds()) {
     fmt::print("  {:<22}{:<12}{:>10} on disk {:>10} per token\n", name, joined(kind.formats),
@@ -194,20 +155,13 @@ void print_text(const OpenModel& open,
   fmt::print("files             {}, {} text tensors of {}\n",
              human_bytes(open.checkpoint.file_bytes()), open.weights.text_tensors,
              human_bytes(open.weights.text_bytes));
-  fmt::print("decoded token     reads {} of weights\n", human_bytes(inventory.token_bytes()));
-  fmt::print(
-      "KV cache          {}: {} per position in the sliding layers (window {}), {} in the full "
-      "ones\n",
-      to_string(dtype), human_bytes(kv_bytes(c, dtype, Attention::kSliding)), c.sliding_window,
-      human_bytes(kv_bytes(c, dtype, Attention::kFull)));
-  fmt::print(
-      "memory            {} of weights (mapped, shared with other processes), {} of KV cache for "
-      "one "
-      "sequence of {} positions (--context)\n",
-      human_bytes(open.weights.text_bytes), human_bytes(cache), context);
+  print_plan(inventory, plan);
   if (lossy) fmt::print("cpu weights       {} more memory\n", lossy->describe());
-  fmt::print("context           {} positions\n", c.max_position_embeddings);
-  fmt::print("kernels           {}\n", kernels_text(backend, open));
+  fmt::print("kernels           {}\n", backend.describe());
+  for (const KernelRow& each : chosen_kernels(open, inventory, backend, plan.kv_dtype)) {
+    fmt::print("  {:<22}{}\n  {:<22}because {}\n", each.kind, each.choice.kernel, "",
+               each.choice.why);
+  }
   fmt::print("cpu instructions  {} (--cpu-isa baseline, avx2 or avx512)\n",
              cpu::list_of(cpu::supported_isas()));
 }
@@ -215,14 +169,13 @@ void print_text(const OpenModel& open,
 void info(const Options& options) {
   OpenModel open(find_model(options.model.model));
   const std::unique_ptr<Backend> backend = make_backend(options.model);
-  const DType dtype = kv_dtype(options.model, open.quant);
   const Inventory inventory(open);
-  const int64_t cache = cache_bytes(open, dtype, options);
+  const MemoryPlan plan = plan_memory(open, *backend, options.model, options.context);
   const std::optional<CpuWeightsPlan> lossy = plan_cpu_weights(open.weights, options.model);
   if (options.json) {
-    print_json(open, inventory, *backend, dtype, cache, lossy);
+    print_json(open, inventory, *backend, plan, lossy);
   } else {
-    print_text(open, inventory, *backend, dtype, cache, options.context, lossy);
+    print_text(open, inventory, *backend, plan, lossy);
   }
 }
 

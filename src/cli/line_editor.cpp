@@ -23,6 +23,7 @@ struct LineEditor::Impl {
   History* history = nullptr;
   HistEvent event{};
   std::string prompt;
+  bool interrupted = false;
 
   static char* prompt_of(EditLine* editor) {
     void* self = nullptr;
@@ -62,9 +63,9 @@ std::optional<std::string> LineEditor::read(const std::string& prompt) {
   sigaction(SIGINT, &ignore, &before);
   errno = 0;
   const char* line = el_gets(impl_->editor, &length);
-  const bool interrupted = line == nullptr && errno == EINTR;
+  impl_->interrupted = line == nullptr && errno == EINTR;
   sigaction(SIGINT, &before, nullptr);
-  if (interrupted) {
+  if (impl_->interrupted) {
     std::puts("");
     el_reset(impl_->editor);
     return std::string();
@@ -75,5 +76,7 @@ std::optional<std::string> LineEditor::read(const std::string& prompt) {
   if (!text.empty()) history(impl_->history, &impl_->event, H_ENTER, text.c_str());
   return text;
 }
+
+bool LineEditor::interrupted() const { return impl_->interrupted; }
 
 }  // namespace facet::cli

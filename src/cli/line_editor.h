@@ -18,6 +18,8 @@ class LineEditor {
   /// Without the line's end; nullopt at Ctrl-D on an empty line. Ctrl-C gives up the line: an empty
   /// one comes back.
   std::optional<std::string> read(const std::string& prompt);
+  /// Was the last line given up with Ctrl-C?
+  bool interrupted() const;
 
  private:
   struct Impl;

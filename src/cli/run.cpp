@@ -37,17 +37,16 @@ struct Options {
   bool verbose = false;
 };
 
-double rate(int32_t tokens, double seconds) { return seconds > 0 ? tokens / seconds : 0.0; }
-
 void print_json(const Answer& answer, double load_s) {
   const GenerationTimes& t = answer.times;
   const boost::json::object timings = {
       {"load_s", load_s},
       {"time_to_first_token_s", t.prompt_s},
       {"prompt_tokens", t.prompt_tokens},
-      {"prompt_tokens_per_second", rate(t.prompt_tokens, t.prompt_s)},
+      {"cached_tokens", t.cached_tokens},
+      {"prompt_tokens_per_second", t.prompt_rate()},
       {"generated_tokens", t.generated_tokens},
-      {"decode_tokens_per_second", rate(t.generated_tokens - 1, t.decode_s)},
+      {"decode_tokens_per_second", t.decode_rate()},
   };
   boost::json::object all = {{"text", answer.content}};
   if (!answer.reasoning.empty()) all["reasoning"] = answer.reasoning;
@@ -83,7 +82,7 @@ void run(const Options& options) {
   }
   const auto start = Clock::now();
   const Tokenizer tokenizer = load_tokenizer(options.model.model);
-  Session session(options.model, {.positions = options.context});
+  Session session(options.model, {.positions = options.context, .rewinding = Rewinding::kYes});
   tokenizer.check_fits(session.config().vocab_size);
   RenderOptions render = render_options(find_model(options.model.model), options.chat_template);
   render.enable_thinking = options.thinking;

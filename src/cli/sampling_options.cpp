@@ -1,12 +1,14 @@
 #include "cli/sampling_options.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <fmt/core.h>
 #include <limits>
 #include <random>
 #include <utility>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "checkpoint/json.h"
 #include "tokenizer/control_tokens.h"
 
@@ -23,33 +25,48 @@ int32_t to_int32(const JsonReader& reader, const char* name, int64_t value) {
   return static_cast<int32_t>(value);
 }
 
+/// CLI11 takes a number that does not fit for the largest that does.
+std::string int64_fault(const std::string& text) {
+  int64_t value = 0;
+  const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (fault == std::errc() && end == text.data() + text.size()) return {};
+  return fmt::format("'{}' is no whole number of 64 bits", printable(text, 40));
+}
+
 }  // namespace
 
 void add_sampling_options(CLI::App& command, SamplingOptions& options) {
   const char* group = "Sampling (not given: the model's generation_config.json)";
-  command.add_option("--temperature", options.temperature, "0: always the likeliest token")
-      ->group(group);
-  command.add_option("--top-k", options.top_k, "Keep this many of the likeliest tokens; 0: all")
+  command
+      .add_option("--temperature", options.temperature, "0 to 10; 0: always the likeliest token")
       ->group(group);
   command
-      .add_option("--top-p", options.top_p, "Keep the likeliest tokens that reach this probability")
+      .add_option("--top-k", options.top_k, "Keep this many of the likeliest tokens; 0 or -1: all")
       ->group(group);
   command
-      .add_option("--min-p", options.min_p, "Keep tokens of at least this share of the likeliest")
+      .add_option("--top-p", options.top_p,
+                  "Keep the likeliest tokens that reach this probability (above 0, to 1)")
+      ->group(group);
+  command
+      .add_option("--min-p", options.min_p,
+                  "Keep tokens of at least this share of the likeliest (0 to 1)")
       ->group(group);
   command
       .add_option("--repetition-penalty", options.repetition_penalty,
-                  "Above 1: avoid tokens seen before")
+                  "Above 1: avoid tokens seen before (above 0, to 2)")
       ->group(group);
   command
       .add_option("--presence-penalty", options.presence_penalty,
-                  "Taken off each token already written")
+                  "Taken off each token already written (-2 to 2)")
       ->group(group);
-  command.add_option("--frequency-penalty", options.frequency_penalty, "The same, times how often")
+  command
+      .add_option("--frequency-penalty", options.frequency_penalty,
+                  "The same, times how often (-2 to 2)")
       ->group(group);
   command
       .add_option("--seed", options.seed,
                   "The same seed gives the same answer; not given: a fresh one")
+      ->check(CLI::Validator(int64_fault, "INT64"))
       ->group(group);
 }
 
@@ -64,8 +81,9 @@ SamplingParams sampling_params(const SamplingOptions& options, const Checkpoint&
     read("top_p", params.top_p);
     read("min_p", params.min_p);
     read("repetition_penalty", params.repetition_penalty);
+    // -1 means the same as 0.
     if (const auto top_k = reader.integer("top_k"))
-      params.top_k = to_int32(reader, "top_k", *top_k);
+      params.top_k = to_int32(reader, "top_k", *top_k == -1 ? 0 : *top_k);
     if (!reader.boolean("do_sample").value_or(true)) params.temperature = 0.0F;
     try {
       params.validate();
@@ -81,7 +99,7 @@ SamplingParams sampling_params(const SamplingOptions& options, const Checkpoint&
   params.presence_penalty = options.presence_penalty.value_or(params.presence_penalty);
   params.frequency_penalty = options.frequency_penalty.value_or(params.frequency_penalty);
   if (options.seed) {
-    params.seed = *options.seed;
+    params.seed = static_cast<uint64_t>(*options.seed);
   } else {
     std::random_device random;
     params.seed = (uint64_t{random()} << 32) | random();

@@ -22,7 +22,7 @@ struct SamplingOptions {
   std::optional<float> repetition_penalty;
   std::optional<float> presence_penalty;
   std::optional<float> frequency_penalty;
-  std::optional<uint64_t> seed;
+  std::optional<int64_t> seed;
 };
 
 void add_sampling_options(CLI::App& command, SamplingOptions& options);

@@ -22,13 +22,14 @@ int64_t positions_of(const SessionLimits& limits, const gemma4::Gemma4Config& co
 KvCache make_cache(const gemma4::Gemma4Model& model,
                    DType dtype,
                    int64_t positions,
-                   int32_t sequences,
+                   const SessionLimits& limits,
                    const Buffer::Allocator& allocator) {
   const std::vector<KvGroupSpec> groups = model.kv_groups(kPageSize, dtype);
   std::vector<int32_t> pages;
   pages.reserve(groups.size());
   for (const KvGroupSpec& group : groups) {
-    pages.push_back(sequences * KvCache::pages_for(group, positions, model.max_rows()));
+    pages.push_back(limits.sequences *
+                    pages_of_sequence(group, positions, model.max_rows(), limits.rewinding));
   }
   return {groups, pages, allocator};
 }
@@ -62,6 +63,17 @@ int32_t bos_id(const gemma4::Gemma4Config& config) {
         "config.json");
   }
   return id;
+}
+
+int32_t pages_of_sequence(const KvGroupSpec& group,
+                          int64_t positions,
+                          int32_t step_rows,
+                          Rewinding rewinding) {
+  const int32_t pages = KvCache::pages_for(group, positions, step_rows);
+  if (rewinding == Rewinding::kNo) return pages;
+  const auto all =
+      static_cast<int32_t>((positions + group.layout.page_size - 1) / group.layout.page_size);
+  return std::min(all, pages + KvCache::pages_kept(group));
 }
 
 std::unique_ptr<Backend> make_backend(const ModelOptions& options) {
@@ -107,8 +119,8 @@ Session::Session(const ModelOptions& options, const SessionLimits& limits, OpenM
              *backend_,
              {options.prefill_chunk, limits.max_logit_rows}),
       positions_(positions_of(limits, model_.config())),
-      cache_(make_cache(
-          model_, kv_dtype(options, quant_), positions_, limits.sequences, backend_->allocator())),
+      cache_(
+          make_cache(model_, kv_dtype(options, quant_), positions_, limits, backend_->allocator())),
       stepper_(model_, cache_) {}
 
 void Session::warm_up() {

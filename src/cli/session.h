@@ -35,11 +35,15 @@ struct OpenModel {
 /// What the config's hidden_activation means. Throws Error{kBadCheckpoint} that lists the names.
 Activation activation_of(const gemma4::Gemma4Config& config);
 
+/// Whether sequences can go back to where their last prompt's lasting part ended (KvCache::keep).
+enum class Rewinding { kNo, kYes };
+
 /// How much room a session has.
 struct SessionLimits {
   int32_t max_logit_rows = 1;
   int64_t positions = 0;  ///< of one sequence; 0, or more than the model has: the model's
   int32_t sequences = 1;  ///< at the same time
+  Rewinding rewinding = Rewinding::kNo;
 };
 
 /// The id that begins every text. Throws Error{kBadCheckpoint} if the model has no row for it.
@@ -47,6 +51,13 @@ int32_t bos_id(const gemma4::Gemma4Config& config);
 
 /// Threads and instruction set of the cpu backend. Throws Error{kUsage} for a name that is none.
 cpu::CpuOptions cpu_options(const ModelOptions& options);
+
+/// Pages of one KV group that a sequence of up to `positions` may hold.
+int32_t pages_of_sequence(const KvGroupSpec& group,
+                          int64_t positions,
+                          int32_t step_rows,
+                          Rewinding rewinding);
+
 std::unique_ptr<Backend> make_backend(const ModelOptions& options);
 /// What --kv-dtype means for this checkpoint: auto is FP8 where it is declared, else BF16.
 DType kv_dtype(const ModelOptions& options, const QuantConfig& quant);

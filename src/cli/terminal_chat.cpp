@@ -14,6 +14,7 @@
 #include "base/process.h"
 #include "base/text.h"
 #include "cli/line_editor.h"
+#include "cli/message_lines.h"
 
 namespace facet::cli {
 namespace {
@@ -41,16 +42,17 @@ class InterruptGuard {
 };
 
 constexpr const char* kHelp =
-    "Enter sends, Alt-Enter starts a new line; \"\"\" on a line of its own begins and ends several "
-    "lines.\n"
-    "Ctrl-C stops the answer, Ctrl-D leaves.\n"
+    "Enter sends, Alt-Enter starts a new line; \"\"\" begins and ends several lines,\n"
+    "anywhere on a line. Ctrl-C stops the answer, Ctrl-D leaves.\n"
     "  /clear             forget the conversation\n"
     "  /system TEXT       set the system message (without TEXT: remove it)\n"
     "  /think on|off      let the model think first\n"
-    "  /set NAME VALUE    temperature, top_k, top_p, min_p, repetition_penalty, seed, max_tokens\n"
+    "  /set NAME VALUE    temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty,\n"
+    "                     frequency_penalty, seed, max_tokens\n"
     "  /show              show the settings\n"
     "  /save FILE         write the conversation as JSON\n"
     "  /load FILE         read one back\n"
+    "  /image FILE        add an image to the next message (not supported yet)\n"
     "  /stats on|off      print the rate after each answer\n"
     "  /help, /bye\n";
 
@@ -81,7 +83,7 @@ void set_value(ChatSession& chat, std::string_view name, std::string_view value)
   } else if (name == "frequency_penalty") {
     params.frequency_penalty = parse_number<float>(value);
   } else if (name == "seed") {
-    params.seed = parse_number<uint64_t>(value);
+    params.seed = static_cast<uint64_t>(parse_number<int64_t>(value));
   } else if (name == "max_tokens") {
     const auto tokens = parse_number<int32_t>(value);
     if (tokens < 1)
@@ -97,9 +99,10 @@ void set_value(ChatSession& chat, std::string_view name, std::string_view value)
 void show(ChatSession& chat) {
   const SamplingParams& p = chat.sampling();
   fmt::print(
-      "temperature {}  top_k {}  top_p {}  min_p {}  repetition_penalty {}  seed {}  max_tokens "
-      "{}\n",
-      p.temperature, p.top_k, p.top_p, p.min_p, p.repetition_penalty, p.seed, chat.max_tokens());
+      "temperature {}  top_k {}  top_p {}  min_p {}  repetition_penalty {}  presence_penalty {}  "
+      "frequency_penalty {}  seed {}  max_tokens {}\n",
+      p.temperature, p.top_k, p.top_p, p.min_p, p.repetition_penalty, p.presence_penalty,
+      p.frequency_penalty, static_cast<int64_t>(p.seed), chat.max_tokens());
   fmt::print("thinking {}  system {}\n", chat.thinking() ? "on" : "off",
              chat.system().empty() ? "(none)" : chat.system());
 }
@@ -118,7 +121,14 @@ void save(const ChatSession& chat, const std::string& path) {
 
 enum class Next { kGoOn, kLeave };
 
-Next command(ChatSession& chat, std::string_view line, Stats& stats) {
+/// What /stats on shows is what the command line chose.
+struct StatsSwitch {
+  Stats chosen;
+  bool on = true;
+  Stats now() const { return on ? chosen : Stats::kOff; }
+};
+
+Next command(ChatSession& chat, std::string_view line, StatsSwitch& stats) {
   const size_t blank = std::min(line.find(' '), line.size());
   const std::string_view name = line.substr(0, blank);
   const std::string_view rest = line.substr(std::min(blank + 1, line.size()));
@@ -132,7 +142,7 @@ Next command(ChatSession& chat, std::string_view line, Stats& stats) {
   } else if (name == "/think") {
     chat.set_thinking(on_or_off(rest));
   } else if (name == "/stats") {
-    stats = on_or_off(rest) ? Stats::kRate : Stats::kOff;
+    stats.on = on_or_off(rest);
   } else if (name == "/set") {
     const size_t split = std::min(rest.find(' '), rest.size());
     set_value(chat, rest.substr(0, split), rest.substr(std::min(split + 1, rest.size())));
@@ -150,13 +160,15 @@ Next command(ChatSession& chat, std::string_view line, Stats& stats) {
   return Next::kGoOn;
 }
 
-/// One message: a line, or what stands between two lines of """. nullopt at the end of input.
-std::optional<std::string> read_message(LineEditor& editor) {
-  std::optional<std::string> line = editor.read(">>> ");
-  if (!line || *line != "\"\"\"") return line;
-  std::string text;
-  while ((line = editor.read("... ")) && *line != "\"\"\"") text += *line + "\n";
-  return text;
+/// One message; nullopt at the end of input. An empty one where it was given up with Ctrl-C.
+std::optional<MessageLines> read_message(LineEditor& editor) {
+  MessageLines message;
+  for (const char* prompt = ">>> ";; prompt = "... ") {
+    const std::optional<std::string> line = editor.read(prompt);
+    if (!line) return std::nullopt;
+    if (editor.interrupted()) return MessageLines();
+    if (message.add(*line)) return message;
+  }
 }
 
 void answer(ChatSession& chat, const std::string& text, double load_s, Stats stats) {
@@ -167,6 +179,10 @@ void answer(ChatSession& chat, const std::string& text, double load_s, Stats sta
       [] { return !interrupted.load(); });
   style.end();
   fmt::print("\n");
+  if (result.times.generated_tokens == 0) {
+    fmt::print(stderr, "stopped before the answer began: what you wrote is forgotten\n");
+    return;
+  }
   print_stats(result, load_s, stats);
 }
 
@@ -190,16 +206,17 @@ void ThoughtStyle::end() {
 
 void print_stats(const Answer& answer, double load_s, Stats stats) {
   const GenerationTimes& t = answer.times;
-  const double decode = t.decode_s > 0 ? (t.generated_tokens - 1) / t.decode_s : 0;
-  const double prompt = t.prompt_s > 0 ? t.prompt_tokens / t.prompt_s : 0;
   if (stats == Stats::kAll) {
-    fmt::print(stderr,
-               "load {:.2f} s; prompt {} tokens, {:.1f} tok/s, first token after {:.3f} s; ",
-               load_s, t.prompt_tokens, prompt, t.prompt_s);
+    fmt::print(
+        stderr,
+        "load {:.2f} s; prompt {} tokens, {} of them cached, {:.1f} tok/s, first token after "
+        "{:.3f} s; no drafts; ",
+        load_s, t.prompt_tokens, t.cached_tokens, t.prompt_rate(), t.prompt_s);
   }
   if (stats != Stats::kOff) {
-    const char* cut = answer.finish_reason == "length" ? ", cut off at --max-tokens" : "";
-    fmt::print(stderr, "{} tokens, {:.1f} tok/s{}", t.generated_tokens, decode, cut);
+    const char* cut =
+        answer.finish_reason == "length" ? ", cut off by --max-tokens or --context" : "";
+    fmt::print(stderr, "{} tokens, {:.1f} tok/s{}", t.generated_tokens, t.decode_rate(), cut);
     if (stats == Stats::kAll) {
       fmt::print(stderr, "; peak memory {}", human_bytes(peak_resident_bytes()));
     }
@@ -210,13 +227,15 @@ void print_stats(const Answer& answer, double load_s, Stats stats) {
 void terminal_chat(ChatSession& chat, double load_s, Stats stats) {
   fmt::print(stderr, "/help lists keys and commands, Ctrl-D leaves.\n");
   LineEditor editor;
-  while (const std::optional<std::string> text = read_message(editor)) {
-    if (text->empty()) continue;
+  StatsSwitch shown{stats};
+  while (const std::optional<MessageLines> message = read_message(editor)) {
+    const std::string& text = message->text();
+    if (text.empty()) continue;
     try {
-      if (text->front() == '/') {
-        if (command(chat, *text, stats) == Next::kLeave) return;
+      if (message->is_command()) {
+        if (command(chat, text, shown) == Next::kLeave) return;
       } else {
-        answer(chat, *text, load_s, stats);
+        answer(chat, text, load_s, shown.now());
       }
     } catch (const Error& error) {
       fmt::print(stderr, "{}\n", error.what());

@@ -15,7 +15,30 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+/// Gives a step up when it is told to, at the next layer.
+class Interrupt final : public StepObserver {
+ public:
+  explicit Interrupt(const std::function<bool()>& keep_going) : keep_going_(keep_going) {}
+
+  bool goes_on(int32_t /*layer*/) override { return !stopped_ && !(stopped_ = !keep_going_()); }
+  bool stopped() const { return stopped_; }
+
+ private:
+  const std::function<bool()>& keep_going_;
+  bool stopped_ = false;
+};
+
+double per_second(int32_t tokens, double seconds) {
+  return tokens > 0 && seconds > 0 ? tokens / seconds : 0.0;
+}
+
 }  // namespace
+
+double GenerationTimes::prompt_rate() const {
+  return per_second(prompt_tokens - cached_tokens, prompt_s);
+}
+
+double GenerationTimes::decode_rate() const { return per_second(generated_tokens - 1, decode_s); }
 
 Generation::Generation(Stepper& stepper, int32_t prefill_chunk, int64_t max_positions)
     : stepper_(stepper),
@@ -24,6 +47,17 @@ Generation::Generation(Stepper& stepper, int32_t prefill_chunk, int64_t max_posi
       slot_(stepper.cache().open()) {}
 
 Generation::~Generation() { stepper_.cache().close(slot_); }
+
+void Generation::rewind_to_common(std::span<const int32_t> prompt) {
+  const auto [parted, ignored] =
+      std::mismatch(cached_.begin(), cached_.end(), prompt.begin(), prompt.end());
+  // The last id is always read: its logits are what the answer begins with.
+  const auto common = std::min(parted - cached_.begin(), std::ssize(prompt) - 1);
+  KvCache& cache = stepper_.cache();
+  const int32_t length = cache.rewindable(slot_, static_cast<int32_t>(common));
+  cache.rewind(slot_, length);
+  cached_.resize(static_cast<size_t>(length));
+}
 
 bool Generation::feed(std::span<const int32_t> ids, const GenerationParams& params) {
   for (size_t at = 0; at < ids.size(); at += static_cast<size_t>(chunk_)) {
@@ -35,7 +69,10 @@ bool Generation::feed(std::span<const int32_t> ids, const GenerationParams& para
     }
     const bool last = at + part.size() == ids.size();
     const SequenceStep step = {slot_, part, last ? LogitRows::kLast : LogitRows::kNone};
-    const TensorView logits = stepper_.run({&step, 1});
+    Interrupt interrupt(params.keep_going);
+    const bool is_long = params.keep_going && part.size() > 1;
+    const TensorView logits = stepper_.run({&step, 1}, is_long ? &interrupt : nullptr);
+    if (interrupt.stopped()) return false;
     cached_.insert(cached_.end(), part.begin(), part.end());
     if (last) {
       const std::span<const float> row = logits.as<float>();
@@ -48,21 +85,21 @@ bool Generation::feed(std::span<const int32_t> ids, const GenerationParams& para
 GenerationResult Generation::run(std::span<const int32_t> prompt,
                                  const GenerationParams& params,
                                  const OnToken& on_token) {
-  const int64_t held = std::ssize(cached_) + std::ssize(prompt);
   if (prompt.empty()) throw Error(ErrorCode::kBadInput, "the prompt is empty");
-  if (held >= max_positions_) {
-    throw Error(ErrorCode::kBadInput,
-                fmt::format("the prompt has {} tokens with what came before, there is room for {}",
-                            held, max_positions_));
+  if (std::ssize(prompt) >= max_positions_) {
+    throw Error(ErrorCode::kBadInput, fmt::format("the prompt has {} tokens, there is room for {}",
+                                                  prompt.size(), max_positions_));
   }
   Sampler sampler(params.sampling, params.never_ids);
-  sampler.see_prompt(cached_);
   sampler.see_prompt(prompt);
   GenerationResult result;
   result.times.prompt_tokens = static_cast<int32_t>(prompt.size());
   const auto start = Clock::now();
   auto first_token = start;
-  bool going = feed(prompt, params);
+  rewind_to_common(prompt);
+  stepper_.cache().keep(slot_, std::min(params.lasting_ids, result.times.prompt_tokens));
+  result.times.cached_tokens = static_cast<int32_t>(cached_.size());
+  bool going = feed(prompt.subspan(cached_.size()), params);
   if (!going) result.cause = GenerationEnd::kStopped;
   while (going && result.times.generated_tokens < params.max_tokens) {
     const int32_t id = sampler.sample(logits_, std::ssize(cached_), {});

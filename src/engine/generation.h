@@ -19,17 +19,27 @@ enum class GenerationEnd {
 
 struct GenerationParams {
   SamplingParams sampling;
-  int32_t max_tokens = 256;          ///< > 0
-  std::vector<int32_t> end_ids;      ///< empty: nothing ends it but the length
-  std::vector<int32_t> never_ids;    ///< never sampled
-  std::function<bool()> keep_going;  ///< asked before each step; false ends it. May be empty
+  int32_t max_tokens = 256;        ///< > 0
+  std::vector<int32_t> end_ids;    ///< empty: nothing ends it but the length
+  std::vector<int32_t> never_ids;  ///< never sampled
+  /// Ids at the start of the prompt that the next prompt will begin with too: so many can be taken
+  /// from the cache then, however long the answer gets. 0: whatever is still there.
+  int32_t lasting_ids = 0;
+  /// Asked before each step and before each layer of a long one; false ends it. May be empty.
+  std::function<bool()> keep_going;
 };
 
 struct GenerationTimes {
   double prompt_s = 0;  ///< until the first token was chosen
   double decode_s = 0;  ///< from then to the end
   int32_t prompt_tokens = 0;
+  int32_t cached_tokens = 0;     ///< of the prompt: taken from the cache, not computed
   int32_t generated_tokens = 0;  ///< end token included
+
+  /// Prompt tokens computed per second, and tokens after the first per second; 0 if there were
+  /// none.
+  double prompt_rate() const;
+  double decode_rate() const;
 };
 
 struct GenerationResult {
@@ -41,8 +51,8 @@ struct GenerationResult {
 /// Called with each token; false ends the generation.
 using OnToken = std::function<bool(int32_t id)>;
 
-/// One sequence that grows: feed ids, generate, feed more. Holds its keys and values in the cache
-/// until it goes. One thread.
+/// One sequence and its answers: each prompt is computed from where it parts from what the cache
+/// holds. Holds its keys and values in the cache until it goes. One thread.
 class Generation {
  public:
   /// The sequence may grow to `max_positions`, for which the cache must have room.
@@ -51,16 +61,20 @@ class Generation {
   Generation(const Generation&) = delete;
   Generation& operator=(const Generation&) = delete;
 
-  /// Runs `prompt` (chunk by chunk) after what the sequence holds and generates from there. Throws
-  /// Error{kBadInput} if prompt and cached tokens leave no position for an answer.
+  /// Generates from `prompt`, the whole text so far, chunk by chunk. The longest common beginning
+  /// with what is cached is not computed again, as far as the sliding layers still hold it; what
+  /// comes out is the same, bit for bit. Throws Error{kBadInput} if the prompt leaves no position
+  /// for an answer.
   GenerationResult run(std::span<const int32_t> prompt,
                        const GenerationParams& params,
                        const OnToken& on_token);
 
-  /// Ids whose keys and values the cache holds: prompts and answers so far.
+  /// Ids whose keys and values the cache holds: the last prompt and answer.
   const std::vector<int32_t>& cached() const { return cached_; }
 
  private:
+  /// Goes back to the largest part of the common beginning that the cache still holds.
+  void rewind_to_common(std::span<const int32_t> prompt);
   /// false if keep_going said so; then some of `ids` have not been read.
   bool feed(std::span<const int32_t> ids, const GenerationParams& params);
 

@@ -13,6 +13,7 @@ namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 constexpr float kGreedyBelow = 1e-5F;  // server-api 5.7, step 4
+constexpr float kNeverBias = -100.0F;  // 5.1: a bias of -100 means never
 
 void require(bool ok, const char* field, double found, const char* wanted) {
   if (!ok)
@@ -46,13 +47,12 @@ float keyed_uniform(uint64_t seed, int32_t choice, int64_t position) {
 }
 
 void SamplingParams::validate() const {
-  constexpr float kMost = std::numeric_limits<float>::max();
-  require(temperature >= 0 && temperature <= 100, "temperature", temperature, "0 to 100");
-  require(top_k >= 0, "top_k", top_k, "0 (all) or more");
+  require(temperature >= 0 && temperature <= 10, "temperature", temperature, "0 to 10");
+  require(top_k >= -1, "top_k", top_k, "1 or more, or 0 or -1 for all");
   require(top_p > 0 && top_p <= 1, "top_p", top_p, "above 0, at most 1");
   require(min_p >= 0 && min_p <= 1, "min_p", min_p, "0 to 1");
-  require(repetition_penalty > 0 && repetition_penalty <= kMost, "repetition_penalty",
-          repetition_penalty, "a finite number above 0");
+  require(repetition_penalty > 0 && repetition_penalty <= 2, "repetition_penalty",
+          repetition_penalty, "above 0, at most 2");
   require(presence_penalty >= -2 && presence_penalty <= 2, "presence_penalty", presence_penalty,
           "-2 to 2");
   require(frequency_penalty >= -2 && frequency_penalty <= 2, "frequency_penalty", frequency_penalty,
@@ -77,7 +77,9 @@ void Sampler::see_output(int32_t id) {
 void Sampler::adjust(std::span<float> logits, std::span<const int32_t> banned) const {
   const auto inside = [&](int32_t id) { return id >= 0 && id < std::ssize(logits); };
   for (const auto& [id, bias] : params_.logit_bias) {
-    if (inside(id)) logits[static_cast<size_t>(id)] += bias;
+    if (!inside(id)) continue;
+    float& logit = logits[static_cast<size_t>(id)];
+    logit = bias <= kNeverBias ? kNever : logit + bias;
   }
   if (params_.repetition_penalty != 1.0F) {
     for (const auto& [id, unused] : seen_) {

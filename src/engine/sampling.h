@@ -13,16 +13,16 @@ namespace facet {
 /// How the next token is chosen (server-api 5.7). The defaults change nothing and draw from the
 /// whole distribution.
 struct SamplingParams {
-  float temperature = 1.0F;         ///< >= 0; below 1e-5 the largest logit is taken
-  int32_t top_k = 0;                ///< >= 0; 0: all
+  float temperature = 1.0F;         ///< 0 to 10; below 1e-5 the largest logit is taken
+  int32_t top_k = 0;                ///< -1 or 0: all
   float top_p = 1.0F;               ///< (0, 1]
   float min_p = 0.0F;               ///< [0, 1]
-  float repetition_penalty = 1.0F;  ///< > 0, on tokens of prompt and output
+  float repetition_penalty = 1.0F;  ///< (0, 2], on tokens of prompt and output
   float presence_penalty = 0.0F;    ///< on tokens of the output
   float frequency_penalty = 0.0F;   ///< on tokens of the output, times their count
   uint64_t seed = 0;
   int32_t choice = 0;  ///< which of several answers to one prompt this is
-  std::vector<std::pair<int32_t, float>> logit_bias;
+  std::vector<std::pair<int32_t, float>> logit_bias;  ///< id, -100 (never) to 100
 
   /// Throws Error{kUsage} naming the first field out of range (NaN included), what was found and
   /// what was wanted.

@@ -66,6 +66,8 @@ TEST(Sampler, TopKThenTopPThenMinP) {
   const std::vector<float> logits = {std::log(4.0F), std::log(3.0F), std::log(2.0F),
                                      std::log(1.0F)};
   EXPECT_EQ(frequencies({.top_k = 2}, logits).size(), 2u);
+  EXPECT_EQ(frequencies({.top_k = -1}, logits).size(), 4u);
+  EXPECT_EQ(frequencies({.top_k = 99}, logits).size(), 4u);
   // Of the three that top_k leaves, 4/9 + 3/9 reach 0.7; of all four, 4/10 + 3/10 do.
   EXPECT_EQ(frequencies({.top_k = 3, .top_p = 0.7F}, logits).size(), 2u);
   EXPECT_EQ(frequencies({.top_p = 0.71F}, logits).size(), 3u);
@@ -98,6 +100,8 @@ TEST(Sampler, PenaltiesAndBias) {
 
   params = {.temperature = 0.0F, .logit_bias = {{2, 100.0F}}};
   EXPECT_EQ(sample_once(params, {3.0F, 2.0F, 1.0F}), 2);
+  params.logit_bias = {{0, -100.0F}};
+  EXPECT_EQ(sample_once(params, {1000.0F, 2.0F, 1.0F}), 1) << "-100 is never, however large";
 }
 
 TEST(Sampler, NeverAndBannedIdsAreLeftOut) {
@@ -127,11 +131,14 @@ TEST(SamplingParams, RefusesWhatIsOutOfRangeByName) {
   };
   EXPECT_TRUE(refused({.temperature = nan}, "temperature"));
   EXPECT_TRUE(refused({.temperature = -0.1F}, "temperature"));
-  EXPECT_TRUE(refused({.top_k = -1}, "top_k"));
+  EXPECT_TRUE(refused({.temperature = 10.5F}, "temperature"));
+  EXPECT_TRUE(refused({.top_k = -2}, "top_k"));
+  EXPECT_NO_THROW((SamplingParams{.temperature = 10.0F, .top_k = -1}.validate()));
   EXPECT_TRUE(refused({.top_p = 0.0F}, "top_p"));
   EXPECT_TRUE(refused({.top_p = nan}, "top_p"));
   EXPECT_TRUE(refused({.min_p = 1.5F}, "min_p"));
   EXPECT_TRUE(refused({.repetition_penalty = 0.0F}, "repetition_penalty"));
+  EXPECT_TRUE(refused({.repetition_penalty = 2.1F}, "repetition_penalty"));
   EXPECT_TRUE(refused({.presence_penalty = nan}, "presence_penalty"));
   EXPECT_TRUE(refused({.frequency_penalty = 3.0F}, "frequency_penalty"));
   EXPECT_NO_THROW(SamplingParams{}.validate());

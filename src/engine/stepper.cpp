@@ -1,5 +1,7 @@
 #include "engine/stepper.h"
 
+#include <optional>
+
 #include "base/check.h"
 
 namespace facet {
@@ -30,9 +32,10 @@ TensorView Stepper::run(std::span<const SequenceStep> sequences, StepObserver* o
   }
   const Batch batch = {positions_, sequence_of_row_, rows_};
   const std::vector<KvView> kv = cache_.views(slots_);
-  const TensorView logits = model_.forward({ids_, batch, kv, logit_rows_, observer});
+  const std::optional<TensorView> logits = model_.forward({ids_, batch, kv, logit_rows_, observer});
+  if (!logits) return {};
   for (size_t s = 0; s < sequences.size(); ++s) cache_.advance(slots_[s], rows_[s].rows);
-  return logits;
+  return *logits;
 }
 
 }  // namespace facet

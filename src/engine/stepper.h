@@ -28,7 +28,8 @@ class Stepper {
   /// One step over distinct sequences. Returns the logits [R, V] of the asked rows, sequence after
   /// sequence; they are valid until the next call. The cache must have room (KvCache::reserve has
   /// said yes for each sequence and its number of ids); the rows and logit rows must not exceed the
-  /// model's limits.
+  /// model's limits. An empty view if the observer gave the step up; then each sequence stands
+  /// where it stood.
   TensorView run(std::span<const SequenceStep> sequences, StepObserver* observer = nullptr);
 
   KvCache& cache() { return cache_; }

@@ -2,6 +2,18 @@
 
 namespace facet {
 
+KernelChoice Backend::linear_kernel(WeightFormat /*format*/) const {
+  return {std::string(describe()), "the only kernel of this backend"};
+}
+
+KernelChoice Backend::experts_kernel(WeightFormat format, const Activation& /*activation*/) const {
+  return linear_kernel(format);
+}
+
+KernelChoice Backend::attention_kernel(DType /*kv*/) const {
+  return {std::string(describe()), "the only kernel of this backend"};
+}
+
 void Backend::add_rms_norm(
     TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) {
   rms_norm(h, h, weight, eps);

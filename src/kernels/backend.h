@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "kernels/activation.h"
@@ -35,6 +36,12 @@ struct DevicePeaks {
   double flops_per_second = 0;       ///< float32 multiply-adds, two operations each
 };
 
+/// What runs a kind of op, and why: for `info` and the log.
+struct KernelChoice {
+  std::string kernel;
+  std::string why;
+};
+
 /// Every op the model may call. Activations are float32 tensors of the backend's device, row-major,
 /// contiguous. Sums are in float32 at least.
 ///
@@ -54,6 +61,12 @@ class Backend {
   /// Measures, on the threads that ops run on; takes seconds and a buffer of 1 GiB. nullopt where
   /// speed is not the point.
   virtual std::optional<DevicePeaks> measure_peaks() { return std::nullopt; }
+
+  /// Which kernels would run linear() and experts() over weights of a format, and attention() over
+  /// a cache of `kv` values. Here: a backend that has one kernel for everything.
+  virtual KernelChoice linear_kernel(WeightFormat format) const;
+  virtual KernelChoice experts_kernel(WeightFormat format, const Activation& activation) const;
+  virtual KernelChoice attention_kernel(DType kv) const;
 
   // ---- primitives ----
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -16,16 +17,19 @@ namespace facet {
 class StepObserver {
  public:
   virtual ~StepObserver() = default;
+  /// Asked before layer `layer`; false gives the step up there: a chunk of a long prompt may take
+  /// many seconds.
+  virtual bool goes_on(int32_t /*layer*/) { return true; }
   /// The residual stream before layer `layer`; layer == L is the stream after the final norm.  x
   /// [T, H].
-  virtual void hidden(int32_t layer, TensorView x) = 0;
+  virtual void hidden(int32_t /*layer*/, TensorView /*x*/) {}
   /// The residual stream between the attention and the feed-forward of a layer.  x [T, H].
   virtual void after_attention(int32_t /*layer*/, TensorView /*x*/) {}
   /// The residual stream after the last layer, before the final norm.  x [T, H].
   virtual void after_layers(TensorView /*x*/) {}
-  virtual void routing(int32_t layer, const Routing& routing) = 0;
+  virtual void routing(int32_t /*layer*/, const Routing& /*routing*/) {}
   /// Per-layer inputs after the 2^-0.5 factor.  [T, L, P].
-  virtual void per_layer_inputs(TensorView ple) = 0;
+  virtual void per_layer_inputs(TensorView /*ple*/) {}
 };
 
 /// One step: what goes in, and which rows need logits.
@@ -51,8 +55,9 @@ class Model {
   virtual std::vector<KvGroupSpec> kv_groups(int32_t page_size, DType dtype) const = 0;
 
   /// Writes the rows' keys and values to the cache and returns the logits [R, V] in float32 after
-  /// the final soft cap; they are valid until the next step.
-  virtual TensorView forward(const Step& step) = 0;
+  /// the final soft cap; they are valid until the next step. nullopt if the observer gave the step
+  /// up: what it wrote to the cache is not whole.
+  virtual std::optional<TensorView> forward(const Step& step) = 0;
 };
 
 }  // namespace facet

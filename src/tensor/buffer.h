@@ -49,6 +49,7 @@ class Arena {
   /// What a view of this dtype and shape takes from an arena, padding included.
   static int64_t bytes_for(DType dtype, const Shape& shape);
   TensorView take(DType dtype, const Shape& shape);
+  int64_t bytes() const { return buffer_.bytes(); }
 
  private:
   Buffer buffer_;

@@ -61,7 +61,7 @@ int32_t byte_of_piece(std::string_view piece) {
   return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-EntryTable::EntryTable(const std::vector<std::string_view>& pieces) {
+EntryTable::EntryTable(std::span<const std::string_view> pieces) {
   size_t total = 0;
   for (const std::string_view piece : pieces) total += piece.size();
   pieces_.reserve(total);
@@ -95,7 +95,7 @@ uint64_t PieceIndex::hash(std::string_view piece) {
 
 PieceIndex::PieceIndex(const EntryTable& entries)
     : pool_(entries.pool()),
-      slots_(std::bit_ceil(static_cast<size_t>(entries.size()) * 2 + 1)),
+      slots_(std::bit_ceil(static_cast<size_t>(entries.size()) * 3 / 2 + 1)),
       mask_(slots_.size() - 1) {
   std::array<uint64_t, kGroup> hashes{};
   for (int32_t begin = 0; begin < entries.size(); begin += kGroup) {

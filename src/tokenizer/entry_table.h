@@ -1,9 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "base/large_vector.h"
 
 namespace facet {
 
@@ -11,7 +14,7 @@ namespace facet {
 class EntryTable {
  public:
   /// `pieces[id]` is the spelling. Entries named `<0xNN>` decode to that byte, U+2581 to a space.
-  explicit EntryTable(const std::vector<std::string_view>& pieces);
+  explicit EntryTable(std::span<const std::string_view> pieces);
 
   int32_t size() const { return static_cast<int32_t>(piece_ends_.size()) - 1; }
   /// Piece 0; the others follow it.
@@ -63,7 +66,7 @@ class PieceIndex {
   bool holds(const Slot& slot, std::string_view piece, uint64_t hash) const;
 
   const char* pool_;
-  std::vector<Slot> slots_;  // linear probing; kUnknown ends a search
+  LargeVector<Slot> slots_;  // linear probing; kUnknown ends a search
   uint64_t mask_;
 };
 

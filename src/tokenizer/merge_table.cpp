@@ -66,10 +66,21 @@ struct Resolved {
   int32_t result;
 };
 
-void resolve(std::span<const TextMerge> merges,
-             const EntryTable& entries,
-             const PieceIndex& index,
-             std::span<Resolved> out) {
+bool is_good(const Resolved& ids, const std::vector<bool>& refused) {
+  for (const int32_t id : {ids.left, ids.right, ids.result}) {
+    if (id == PieceIndex::kUnknown || refused[static_cast<size_t>(id)]) return false;
+  }
+  return true;
+}
+
+/// Puts the ids of merges into `out`. Returns the index of the first that may not be, or their
+/// number.
+size_t resolve(std::span<const TextMerge> merges,
+               const EntryTable& entries,
+               const PieceIndex& index,
+               const std::vector<bool>& refused,
+               std::span<Resolved> out) {
+  size_t first_bad = merges.size();
   ResultFinder results(entries, index);
   std::array<std::pair<uint64_t, uint64_t>, kGroup> hashes{};
   for (size_t begin = 0; begin < merges.size(); begin += kGroup) {
@@ -88,14 +99,17 @@ void resolve(std::span<const TextMerge> merges,
       const auto& [left, right] = merges[begin + i];
       out[begin + i] = {index.find(left, hashes[i].first), index.find(right, hashes[i].second),
                         results.find(left, right)};
+      if (!is_good(out[begin + i], refused)) first_bad = std::min(first_bad, begin + i);
     }
   }
+  return first_bad;
 }
 
-void check(const TextMerge& merge,
-           const Resolved& ids,
-           size_t rank,
-           const std::vector<bool>& refused) {
+/// Says what is wrong with a merge that is not good.
+[[noreturn]] void refuse(const TextMerge& merge,
+                         const Resolved& ids,
+                         size_t rank,
+                         const std::vector<bool>& refused) {
   const auto refuse_unknown = [rank](std::string_view role, std::string_view piece) {
     fail(rank, fmt::format("{} {}, which is not in the vocabulary", role, printable(piece, 80)));
   };
@@ -103,15 +117,15 @@ void check(const TextMerge& merge,
   if (ids.left == PieceIndex::kUnknown) refuse_unknown("takes", left);
   if (ids.right == PieceIndex::kUnknown) refuse_unknown("takes", right);
   if (ids.result == PieceIndex::kUnknown) refuse_unknown("makes", std::string(left).append(right));
-  for (const int32_t id : {ids.left, ids.right, ids.result}) {
-    if (!refused[static_cast<size_t>(id)]) continue;
-    fail(rank, fmt::format("takes or makes id {}, a control or byte token", id));
-  }
+  const std::array all = {ids.left, ids.right, ids.result};
+  const auto* bad = std::find_if(all.begin(), all.end(),
+                                 [&](int32_t id) { return refused[static_cast<size_t>(id)]; });
+  fail(rank, fmt::format("takes or makes id {}, a control or byte token", *bad));
 }
 
 }  // namespace
 
-MergeTable::MergeTable(const std::vector<TextMerge>& merges,
+MergeTable::MergeTable(std::span<const TextMerge> merges,
                        const EntryTable& entries,
                        const PieceIndex& index,
                        const std::vector<bool>& refused) {
@@ -120,16 +134,22 @@ MergeTable::MergeTable(const std::vector<TextMerge>& merges,
                                                        merges.size(), kMaxMerges));
   }
   // Half the merges are resolved beside the other half: this is what a start waits for.
-  std::vector<Resolved> ids(merges.size());
-  const std::span<const TextMerge> all(merges);
+  LargeVector<Resolved> ids(merges.size());
   const size_t middle = merges.size() / 2;
+  size_t bad_in_first = 0;
+  size_t bad_in_second = 0;
   {
-    const std::jthread first_half(
-        [&] { resolve(all.first(middle), entries, index, std::span(ids).first(middle)); });
+    const std::jthread first_half([&] {
+      bad_in_first =
+          resolve(merges.first(middle), entries, index, refused, std::span(ids).first(middle));
+    });
     slots_.assign(std::bit_ceil(merges.size() * 2 + 2), kEmptySlot);
     results_.resize(merges.size());
-    resolve(all.subspan(middle), entries, index, std::span(ids).subspan(middle));
+    bad_in_second =
+        resolve(merges.subspan(middle), entries, index, refused, std::span(ids).subspan(middle));
   }
+  const size_t bad = bad_in_first < middle ? bad_in_first : middle + bad_in_second;
+  if (bad < merges.size()) refuse(merges[bad], ids[bad], bad, refused);
   shift_ = 64 - static_cast<uint32_t>(std::countr_zero(slots_.size()));
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     if (rank + kGroup < merges.size()) {
@@ -137,7 +157,6 @@ MergeTable::MergeTable(const std::vector<TextMerge>& merges,
       const uint64_t key = pair_key(TokenId{ahead.left}, TokenId{ahead.right});
       __builtin_prefetch(&slots_[pair_hash(key) >> shift_], 1);
     }
-    check(merges[rank], ids[rank], rank, refused);
     results_[rank] = TokenId{ids[rank].result};
     insert(static_cast<int32_t>(rank), TokenId{ids[rank].left}, TokenId{ids[rank].right});
   }

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "base/ids.h"
+#include "base/large_vector.h"
 
 namespace facet {
 
@@ -25,7 +27,7 @@ class MergeTable {
   /// Rank of a merge is its index in `merges`. Throws Error{kBadCheckpoint} for halves or results
   /// that are not in the vocabulary, for a merge that is listed twice, and for one that takes or
   /// makes an entry for which `refused[id]` holds.
-  MergeTable(const std::vector<TextMerge>& merges,
+  MergeTable(std::span<const TextMerge> merges,
              const EntryTable& entries,
              const PieceIndex& index,
              const std::vector<bool>& refused);
@@ -40,8 +42,8 @@ class MergeTable {
  private:
   void insert(int32_t rank, TokenId left, TokenId right);
 
-  std::vector<TokenId> results_;  // by rank
-  std::vector<uint64_t> slots_;   // left 21 bits, right 21 bits, rank 22 bits; linear probing
+  LargeVector<TokenId> results_;  // by rank
+  LargeVector<uint64_t> slots_;   // left 21 bits, right 21 bits, rank 22 bits; linear probing
   uint32_t shift_;                // the hash's top bits choose the slot
 };
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "base/large_vector.h"
 
 namespace facet {
 
@@ -49,7 +50,7 @@ class PieceCache {
     int32_t count = 0;  // 0: empty, for no word encodes to nothing
   };
 
-  std::vector<Slot> slots_;
+  LargeVector<Slot> slots_;
 };
 
 }  // namespace facet

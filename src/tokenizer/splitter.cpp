@@ -48,7 +48,7 @@ bool ends_with(std::string_view text, std::string_view wanted) {
 
 }  // namespace
 
-Splitter::Splitter(const std::vector<std::pair<std::string_view, std::string_view>>& merges) {
+Splitter::Splitter(std::span<const std::pair<std::string_view, std::string_view>> merges) {
   size_t newlines = 0;
   size_t spaces = 0;
   for (const auto& [left, right] : merges) {

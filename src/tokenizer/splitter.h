@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,7 +17,7 @@ namespace facet {
 /// is no cut.
 class Splitter {
  public:
-  explicit Splitter(const std::vector<std::pair<std::string_view, std::string_view>>& merges);
+  explicit Splitter(std::span<const std::pair<std::string_view, std::string_view>> merges);
 
   /// The end of the part of `text` that starts at `begin` < text.size(). A space is the same as
   /// U+2581.

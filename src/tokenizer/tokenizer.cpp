@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/lfs_pointer.h"
 #include "base/mapped_file.h"
 #include "base/text.h"
 #include "tokenizer/bpe.h"
@@ -81,7 +82,9 @@ Tokenizer Tokenizer::load(const std::string& tokenizer_json_path) {
   const MappedFile file(tokenizer_json_path);
   const auto bytes = file.bytes();
   return in_place(printable(tokenizer_json_path), [bytes] {
-    return parse({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    const std::string_view json(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    refuse_lfs_pointer(json);
+    return parse(json);
   });
 }
 

@@ -1,11 +1,11 @@
 #include "tokenizer/tokenizer_json.h"
 
-#include <boost/json/basic_parser_impl.hpp>
 #include <fmt/core.h>
 #include <functional>
 
 #include "base/error.h"
 #include "base/text.h"
+#include "json/json_sax.h"
 
 namespace facet {
 namespace {
@@ -13,35 +13,18 @@ namespace {
 /// Where in the document the parser is.
 enum class Place { kSettings, kVocab, kMerges, kMergePair, kAddedTokens, kAddedToken };
 
-constexpr size_t kMaxDepth = 32;
 /// Longer paths and values are no setting that is looked at.
 constexpr size_t kMaxSetting = 200;
 
-class TokenizerHandler {
+class TokenizerHandler : public JsonSax {
  public:
-  using Code = boost::json::error_code;
-  using Text = boost::json::string_view;
-
-  // NOLINTBEGIN(readability-identifier-naming): Boost.JSON looks these up by name.
-  static constexpr size_t max_object_size = SIZE_MAX;
-  static constexpr size_t max_array_size = SIZE_MAX;
-  static constexpr size_t max_key_size = SIZE_MAX;
-  static constexpr size_t max_string_size = SIZE_MAX;
-  // NOLINTEND(readability-identifier-naming)
-
   explicit TokenizerHandler(std::string_view json) : json_(json) {
     // What a compact file of this size holds; one allocation instead of twenty.
     result_.vocab.reserve(json.size() / 48);
     result_.merges.reserve(json.size() / 24);
   }
 
-  const std::string& refusal() const { return refusal_; }
   TokenizerJson release() { return std::move(result_); }
-
-  bool on_document_begin(Code& /*code*/) { return true; }
-  bool on_document_end(Code& /*code*/) { return true; }
-  bool on_comment_part(Text /*text*/, Code& /*code*/) { return true; }
-  bool on_comment(Text /*text*/, Code& /*code*/) { return true; }
 
   bool on_object_begin(Code& code) {
     if (place_ == Place::kAddedTokens) {
@@ -181,12 +164,6 @@ class TokenizerHandler {
  private:
   bool at(std::string_view path) const { return arrays_ == 0 && path_ == path; }
 
-  bool refuse(Code& code, std::string why) {
-    refusal_ = std::move(why);
-    code = boost::json::error::syntax;
-    return false;
-  }
-
   bool first_time(Code& code) { return add_setting("present", code); }
 
   bool add_setting(std::string value, Code& code) {
@@ -252,7 +229,6 @@ class TokenizerHandler {
 
   std::string_view json_;
   TokenizerJson result_;
-  std::string refusal_;
 
   Place place_ = Place::kSettings;
   std::string parts_;  // of the key or string being read
@@ -275,15 +251,7 @@ class TokenizerHandler {
 }  // namespace
 
 TokenizerJson read_tokenizer_json(std::string_view json) {
-  boost::json::parse_options options;
-  options.max_depth = kMaxDepth;
-  boost::json::basic_parser<TokenizerHandler> parser(options, json);
-  boost::json::error_code code;
-  const size_t used = parser.write_some(false, json.data(), json.size(), code);
-  if (!parser.handler().refusal().empty()) fail(parser.handler().refusal());
-  if (code) fail(fmt::format("not JSON at byte {}: {}", used, code.message()));
-  if (used < json.size()) fail(fmt::format("not JSON at byte {}: text behind the document", used));
-  TokenizerJson result = parser.handler().release();
+  TokenizerJson result = run_json_parser<TokenizerHandler>(json, ErrorCode::kBadCheckpoint, json);
   for (const char* bulk : {"model.vocab", "model.merges", "added_tokens"}) {
     const auto found = result.settings.find(bulk);
     if (found == result.settings.end()) fail(fmt::format("{} is missing", bulk));

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/large_vector.h"
+
 namespace facet {
 
 /// One element of `added_tokens`: a control token.
@@ -22,8 +24,8 @@ struct AddedToken {
 /// A tokenizer.json as it is written, not yet judged. Texts point into the JSON text or into
 /// `unescaped`, and live as long as both.
 struct TokenizerJson {
-  std::vector<std::pair<std::string_view, int64_t>> vocab;
-  std::vector<std::pair<std::string_view, std::string_view>> merges;
+  LargeVector<std::pair<std::string_view, int64_t>> vocab;
+  LargeVector<std::pair<std::string_view, std::string_view>> merges;
   std::vector<AddedToken> added_tokens;
   /// All other scalars outside arrays by path ("model.type"), as JSON writes them: `"BPE"`,
   /// `true`, `null`.

@@ -52,7 +52,7 @@ void check_settings(const TokenizerJson& json) {
 }
 
 /// The spelling of every id.
-std::vector<std::string_view> pieces_by_id(const TokenizerJson& json) {
+LargeVector<std::string_view> pieces_by_id(const TokenizerJson& json) {
   int64_t last = -1;
   for (const auto& [piece, id] : json.vocab) last = std::max(last, id);
   for (const AddedToken& token : json.added_tokens) last = std::max(last, token.id);
@@ -63,7 +63,7 @@ std::vector<std::string_view> pieces_by_id(const TokenizerJson& json) {
   if (last >= entries) {
     fail(fmt::format("the last id is {}, but there are at most {} entries", last, entries));
   }
-  std::vector<std::string_view> pieces(static_cast<size_t>(last + 1));
+  LargeVector<std::string_view> pieces(static_cast<size_t>(last + 1));
   for (const auto& [piece, id] : json.vocab) {
     if (id < 0) fail(fmt::format("model.vocab: {} has id {}", printable(piece, 80), id));
     if (piece.empty()) fail(fmt::format("model.vocab: id {} is an empty text", id));

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <set>
 #include <sstream>
 
 #include "checkpoint/safetensors.h"
@@ -187,7 +188,37 @@ TEST(Cli, InfoSaysWhatWouldRun) {
   const boost::json::value info = boost::json::parse(run.out);
   EXPECT_EQ(info.at("modules").at("experts").at("format"), "NVFP4");
   EXPECT_EQ(info.at("experts"), 32);
-  EXPECT_THAT(run_facet({"info", "fable", "--backend", "ref"}).out, HasSubstr("ref"));
+  std::set<std::string> kinds;
+  for (const boost::json::value& kernel : info.at("kernels").as_array()) {
+    kinds.emplace(kernel.at("kind").as_string());
+    EXPECT_FALSE(kernel.at("why").as_string().empty());
+  }
+  EXPECT_EQ(kinds, (std::set<std::string>{"experts", "attention", "linears"}));
+  EXPECT_THAT(run_facet({"info", "fable", "--backend", "ref"}).out, HasSubstr("only kernel"));
+  EXPECT_THAT(run_facet({"info", "fable", "--cpu-isa", "baseline"}).out,
+              HasSubstr("was asked for"));
+}
+
+TEST(Cli, InfoPlansMemoryForTheGivenFlags) {
+  const auto memory = [](std::vector<std::string> options) {
+    options.insert(options.begin(), {"info", "fable", "--json"});
+    return boost::json::parse(run_facet(options).out).as_object();
+  };
+  const boost::json::object small = memory({"--context", "1024"});
+  const boost::json::object large = memory({"--context", "2048"});
+  const boost::json::object wide = memory({"--context", "1024", "--kv-dtype", "f32"});
+  const boost::json::object chunk = memory({"--context", "1024", "--prefill-chunk", "512"});
+  const auto bytes = [](const boost::json::object& info, const char* name) {
+    return info.at("memory").at(name).as_int64();
+  };
+  // Beyond the window only the full layers grow: one position of theirs for each of the context.
+  const int64_t full = small.at("kv_bytes_per_position").at("full").as_int64();
+  EXPECT_EQ(bytes(large, "kv_cache_bytes") - bytes(small, "kv_cache_bytes"), 1024 * full);
+  EXPECT_EQ(bytes(wide, "kv_cache_bytes"), 2 * bytes(small, "kv_cache_bytes"));
+  EXPECT_GT(bytes(chunk, "activation_bytes"), bytes(small, "activation_bytes"));
+  EXPECT_EQ(bytes(small, "weights_mapped_bytes"), bytes(large, "weights_mapped_bytes"));
+  const int64_t sliding = small.at("kv_bytes_per_position").at("sliding").as_int64();
+  EXPECT_EQ(small.at("kv_bytes_per_decoded_token").as_int64(), 1024 * full + 256 * sliding);
 }
 
 TEST(Cli, QuantizeWritesWhatItCanRead) {
@@ -318,7 +349,19 @@ TEST(CliBadInput, DamagedCheckpointsAreRefusedByName) {
   const Changed shard("dense-int4-g32", [](auto&) {});
   std::filesystem::remove(shard.folder() + "/model.safetensors");
   refuse(shard, {"model.safetensors"});
+  const Changed infinite("dense-int4-g32", [](auto& e) {
+    std::string& bytes = e.tensor("model.language_model.embed_tokens.weight").bytes;
+    bytes[100] = '\x80';
+    bytes[101] = '\x7f';
+  });
+  refuse(infinite, {"embed_tokens.weight", "value 50 is not a finite number"});
   const Changed text("dense-int4-g32", [](auto&) {});
+  const char* const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+  for (const char* file : {"config.json", "model.safetensors", "tokenizer.json"}) {
+    const Changed unfetched("dense-int4-g32", [](auto&) {});
+    std::ofstream(unfetched.folder() + "/" + file) << pointer;
+    refuse(unfetched, {file, "Git LFS pointer"});
+  }
   std::ofstream(text.folder() + "/config.json") << "{\"text_config\": ";
   refuse(text, {"config.json"});
   std::ofstream(text.folder() + "/tokenizer.json") << "[]";

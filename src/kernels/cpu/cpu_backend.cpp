@@ -23,7 +23,8 @@ void check_same(const TensorView& a, const TensorView& b) {
 
 }  // namespace
 
-CpuBackend::CpuBackend(Isa isa, int32_t threads) : kernels_(kernel_table(isa)), pool_(threads) {
+CpuBackend::CpuBackend(Isa isa, int32_t threads)
+    : isa_(isa), kernels_(kernel_table(isa)), pool_(threads) {
   description_ = fmt::format("cpu ({}, {} thread{})", to_string(isa), pool_.threads(),
                              pool_.threads() == 1 ? "" : "s");
 }

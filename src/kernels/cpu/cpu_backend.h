@@ -32,6 +32,9 @@ class CpuBackend final : public Backend {
   std::string_view describe() const override { return description_; }
   const Buffer::Allocator& allocator() const override { return host_allocator(); }
   std::optional<DevicePeaks> measure_peaks() override;
+  KernelChoice linear_kernel(WeightFormat format) const override;
+  KernelChoice experts_kernel(WeightFormat format, const Activation& activation) const override;
+  KernelChoice attention_kernel(DType kv) const override;
 
   void embed(TensorView out,
              const WeightMatrix& table,
@@ -164,6 +167,7 @@ class CpuBackend final : public Backend {
   void expert_combine(const ExpertCall& call);
 
   // Constant after construction.
+  const Isa isa_;
   KernelTable kernels_;
   std::string description_;
 

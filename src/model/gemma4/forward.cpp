@@ -21,7 +21,7 @@ float inverse_sqrt(int32_t n) { return static_cast<float>(std::pow(static_cast<d
 
 }  // namespace
 
-TensorView Gemma4Model::forward(const Step& step) {
+std::optional<TensorView> Gemma4Model::forward(const Step& step) {
   const auto rows = static_cast<int64_t>(step.ids.size());
   const auto logit_rows = static_cast<int64_t>(step.logit_rows.size());
   CHECK(rows > 0 && rows <= limits_.max_rows && rows == step.batch.rows(), "{} rows", rows);
@@ -37,7 +37,10 @@ TensorView Gemma4Model::forward(const Step& step) {
   be.embed(a.x, weights_.embed_tokens, ids_, bf16_sqrt(config_.hidden_size));  // [T, H]
   if (has_ple()) per_layer_inputs(step, a);                                    // [T, L*P]
   for (int32_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
-    if (step.observer != nullptr) step.observer->hidden(layer, a.x);
+    if (step.observer != nullptr) {
+      if (!step.observer->goes_on(layer)) return std::nullopt;
+      step.observer->hidden(layer, a.x);
+    }
     decoder_layer(layer, step, a);
   }
   if (step.observer != nullptr) step.observer->after_layers(a.x);

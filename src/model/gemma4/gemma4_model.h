@@ -36,12 +36,14 @@ class Gemma4Model final : public Model {
   int32_t max_rows() const override { return limits_.max_rows; }
   int32_t max_logit_rows() const override { return limits_.max_logit_rows; }
   std::vector<KvGroupSpec> kv_groups(int32_t page_size, DType dtype) const override;
-  TensorView forward(const Step& step) override;
+  std::optional<TensorView> forward(const Step& step) override;
 
   /// The cache that layer `index` reads, its own or its donor's, among those of a step (Step::kv),
   /// with the checkpoint's scales.
   KvView kv_of(int32_t index, std::span<const KvView> kv) const;
 
+  /// Bytes of activations, for a step of the largest size.
+  int64_t scratch_bytes() const { return arena_.bytes(); }
   const Gemma4Config& config() const { return config_; }
   const Weights& weights() const { return weights_; }
 

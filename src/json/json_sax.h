@@ -7,11 +7,13 @@
 #include <string_view>
 #include <utility>
 
+#include "base/error.h"
+
 namespace facet {
 
 constexpr size_t kMaxJsonDepth = 64;
 
-/// What the handlers of boost::json::basic_parser share: no limits on sizes (files are bounded
+/// What the handlers of boost::json::basic_parser share: no limits on sizes (texts are bounded
 /// before they are parsed), and a refusal that keeps its own words.
 class JsonSax {
  public:
@@ -44,22 +46,27 @@ class JsonSax {
   std::string refusal_;
 };
 
-/// Throws Error{kBadCheckpoint} for a text that `parser` left at byte `at`: the handler's refusal
-/// if there is one, ill-formed UTF-8 if that is the cause, else what `code` says.
-[[noreturn]] void throw_json_error(std::string_view text,
+/// Throws Error{error} for a text that a parser left at byte `at`: the handler's refusal if there
+/// is one, ill-formed UTF-8 if that is the cause, else what `code` says. The message ends in the
+/// byte.
+[[noreturn]] void throw_json_error(ErrorCode error,
+                                   std::string_view text,
                                    size_t at,
                                    const std::string& refusal,
                                    const boost::json::error_code& code);
 
-/// Feeds one whole JSON document to a `Handler` and returns what its release() gives.
-template <typename Handler>
-auto run_json_parser(std::string_view text) {
+/// Feeds one whole JSON document to a `Handler` made of `arguments` and returns what its release()
+/// gives: strict UTF-8, depth at most kMaxJsonDepth, nothing after the end. Throws Error{error} as
+/// throw_json_error does.
+template <typename Handler, typename... Arguments>
+auto run_json_parser(std::string_view text, ErrorCode error, const Arguments&... arguments) {
   boost::json::parse_options options;
   options.max_depth = kMaxJsonDepth;
-  boost::json::basic_parser<Handler> parser(options);
+  boost::json::basic_parser<Handler> parser(options, arguments...);
   boost::json::error_code code;
   const size_t used = parser.write_some(false, text.data(), text.size(), code);
-  if (code || used < text.size()) throw_json_error(text, used, parser.handler().refusal(), code);
+  if (code || used < text.size())
+    throw_json_error(error, text, used, parser.handler().refusal(), code);
   return parser.handler().release();
 }
 
