@@ -35,7 +35,7 @@ std::optional<CpuWeightsPlan> plan_cpu_weights(gemma4::Weights& weights,
                                                const ModelOptions& options);
 
 /// Lossy copies of a model's plain matrices, which take less memory to read. Owns their bytes: in
-/// memory, or mapped from --cpu-weights-cache.
+/// memory, made at load or read from --cpu-weights-cache.
 class CpuWeights {
  public:
   /// Nothing is replaced.
@@ -52,7 +52,6 @@ class CpuWeights {
 
  private:
   Buffer memory_;
-  std::optional<SafetensorsFile> file_;
   std::vector<const std::byte*> originals_;  // sorted
 };
 

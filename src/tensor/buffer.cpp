@@ -17,6 +17,10 @@ void* host_allocate(int64_t bytes) {
     throw Error(ErrorCode::kOutOfMemory,
                 fmt::format("the system has no {} of memory left", human_bytes(bytes)));
   }
+  // Large pages where there are any: long reads need a translation for each page. A refusal costs
+  // nothing.
+  constexpr int64_t kWorthLargePages = 8 << 20;
+  if (bytes >= kWorthLargePages) madvise(data, static_cast<size_t>(bytes), MADV_HUGEPAGE);
   return data;
 }
 

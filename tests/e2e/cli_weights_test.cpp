@@ -82,7 +82,7 @@ TEST_F(CliWeights, TheCacheGivesTheSameBits) {
     EXPECT_EQ(logits(model, flags), wanted);
     EXPECT_THAT(last_.err, HasSubstr("more memory"));
     EXPECT_EQ(logits(model, flags), wanted);
-    EXPECT_THAT(last_.err, HasSubstr("mapped from the cache"));
+    EXPECT_THAT(last_.err, HasSubstr("read from the cache"));
   }
 }
 
@@ -96,7 +96,7 @@ TEST_F(CliWeights, AStaleOrDamagedCacheIsMadeAnew) {
     EXPECT_THAT(last_.err, HasSubstr(why));
     EXPECT_THAT(last_.err, HasSubstr("making it anew"));
     EXPECT_EQ(logits(model, flags), wanted) << why;
-    EXPECT_THAT(last_.err, HasSubstr("mapped from the cache")) << why;
+    EXPECT_THAT(last_.err, HasSubstr("read from the cache")) << why;
   };
   const auto size = static_cast<int64_t>(std::filesystem::file_size(cache));
   for (const int64_t at : {size / 2, size - 1}) {

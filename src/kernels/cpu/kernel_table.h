@@ -12,6 +12,9 @@
 
 namespace facet::cpu {
 
+/// Columns under one scale of the INT8 matrices that have a fast product.
+inline constexpr int32_t kInt8Columns = 64;
+
 /// How a product wants x: plain codes in the order of the columns; 4-bit codes (but for INT4 groups
 /// of other than multiples of 16 columns) in the order in which they leave a register.
 enum class XOrder { kColumns, kNibbles };

@@ -26,6 +26,8 @@ HWY_BEFORE_NAMESPACE();
 namespace facet::cpu::HWY_NAMESPACE {
 namespace {
 
+static_assert(Int8Format::kGroupCols == kInt8Columns);
+
 constexpr int64_t kDirectTokens = 4;
 constexpr int64_t kPanelRows = 16;
 constexpr int32_t kTileRows = 4;

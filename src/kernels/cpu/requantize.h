@@ -10,9 +10,6 @@
 
 namespace facet::cpu {
 
-/// Columns under one scale of a requantised INT8 matrix.
-inline constexpr int32_t kInt8Columns = 64;
-
 /// Makes lossy copies of plain matrices, which take less memory to read. One caller at a time.
 class Requantizer {
  public:
