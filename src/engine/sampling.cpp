@@ -21,7 +21,8 @@ void require(bool ok, const char* field, double found, const char* wanted) {
 }
 
 /// Larger logits first, lower ids first among equals: the order of every border (5.7).
-constexpr auto before = [](const std::pair<float, int32_t>& a, const std::pair<float, int32_t>& b) {
+constexpr auto kBefore = [](const std::pair<float, int32_t>& a,
+                            const std::pair<float, int32_t>& b) {
   return a.first != b.first ? a.first > b.first : a.second < b.second;
 };
 
@@ -126,13 +127,13 @@ void Sampler::take_candidates(std::span<const float> logits) {
     if (params_.top_k <= 0 || candidates_.size() < most) {
       candidates_.push_back(next);
       if (params_.top_k > 0 && candidates_.size() == most) {
-        std::make_heap(candidates_.begin(), candidates_.end(), before);  // the last one on top
+        std::make_heap(candidates_.begin(), candidates_.end(), kBefore);  // the last one on top
       }
     } else if (next.first > candidates_.front().first) {
       // Ids ascend, so an equal one comes after all that are kept.
-      std::pop_heap(candidates_.begin(), candidates_.end(), before);
+      std::pop_heap(candidates_.begin(), candidates_.end(), kBefore);
       candidates_.back() = next;
-      std::push_heap(candidates_.begin(), candidates_.end(), before);
+      std::push_heap(candidates_.begin(), candidates_.end(), kBefore);
     }
   }
 }
@@ -140,8 +141,8 @@ void Sampler::take_candidates(std::span<const float> logits) {
 void Sampler::sort_from(size_t begin, size_t end) {
   const auto first = candidates_.begin() + static_cast<std::ptrdiff_t>(begin);
   const auto last = candidates_.begin() + static_cast<std::ptrdiff_t>(end);
-  if (last != candidates_.end()) std::nth_element(first, last, candidates_.end(), before);
-  std::sort(first, last, before);
+  if (last != candidates_.end()) std::nth_element(first, last, candidates_.end(), kBefore);
+  std::sort(first, last, kBefore);
 }
 
 size_t Sampler::keep(double sum) {
