@@ -49,10 +49,28 @@ int64_t element_of(const AttendArgs& args, int64_t position) {
   return page * page_elements(layout) + slot * layout.head_dim;
 }
 
-V load_stored(const uint8_t* p, DType dtype, V scale) {
-  if (dtype == DType::kF8E4M3) return hn::Mul(load_fp8(p), scale);
-  if (dtype == DType::kBF16) return hn::Mul(load_bf16(p), scale);
-  return hn::Mul(hn::BitCast(D(), hn::LoadU(DU8(), p)), scale);
+/// out[0 .. n) = the stored values times `factor`; n a multiple of kLanes.
+template <DType T>
+void decode_vectors(const uint8_t* p, V factor, int64_t n, float* out) {
+  int64_t d = 0;
+  if constexpr (T == DType::kF8E4M3) {
+    for (; d + kChunk <= n; d += kChunk) {
+      const Chunk chunk = load_fp8_chunk(p + d);
+#pragma GCC unroll 4
+      for (int64_t i = 0; i < 4; ++i) store(hn::Mul(chunk.v[i], factor), out + d + i * kLanes);
+    }
+    for (; d < n; d += kLanes) store(hn::Mul(load_fp8(p + d), factor), out + d);
+  } else if constexpr (T == DType::kBF16) {
+    for (; d < n; d += kLanes) store(hn::Mul(load_bf16(p + 2 * d), factor), out + d);
+  } else {
+    for (; d < n; d += kLanes) store(hn::Mul(load_f32(p + 4 * d), factor), out + d);
+  }
+}
+
+void decode_vectors(DType dtype, const uint8_t* p, V factor, int64_t n, float* out) {
+  if (dtype == DType::kF8E4M3) return decode_vectors<DType::kF8E4M3>(p, factor, n, out);
+  if (dtype == DType::kBF16) return decode_vectors<DType::kBF16>(p, factor, n, out);
+  decode_vectors<DType::kF32>(p, factor, n, out);
 }
 
 /// out[0 .. stride) = the stored values times scale, and zeros.
@@ -61,15 +79,13 @@ void decode_position(
   const KvLayout& layout = args.kv->layout;
   const int64_t size = bits_of(layout.dtype) / 8;
   const uint8_t* p = bytes_of(base) + element_of(args, position) * size;
-  const float factor = layout.dtype == DType::kF8E4M3 ? scale * kFp8Factor : scale;
+  const V factor = set(layout.dtype == DType::kF8E4M3 ? scale * kFp8Factor : scale);
   const int64_t whole = layout.head_dim / kLanes * kLanes;
-  int64_t d = 0;
-  for (; d < whole; d += kLanes)
-    store(load_stored(p + d * size, layout.dtype, set(factor)), out + d);
-  if (d == layout.head_dim) return;
+  decode_vectors(layout.dtype, p, factor, whole, out);
+  if (whole == layout.head_dim) return;
   HWY_ALIGN uint8_t rest[kLanes * 4] = {};
-  std::memcpy(rest, p + d * size, static_cast<size_t>((layout.head_dim - d) * size));
-  store(load_stored(rest, layout.dtype, set(factor)), out + d);
+  std::memcpy(rest, p + whole * size, static_cast<size_t>((layout.head_dim - whole) * size));
+  decode_vectors(layout.dtype, rest, factor, kLanes, out + whole);
 }
 
 /// scores[n][k] = q[n] · tile[k], n < N, k < kTileKeys. q, tile: rows of `stride`.

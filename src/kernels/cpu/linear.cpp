@@ -154,40 +154,59 @@ HWY_INLINE void add_block(const Operands<Format, R, T>& in, int64_t count, V (&a
   }
 }
 
+/// acc[r][t] += the products of columns [begin, begin + count), at most a block.
+template <class Format, int R, int T>
+HWY_INLINE void add_columns(const WeightMatrix& w,
+                            const LinearArgs& args,
+                            int64_t row,
+                            int64_t begin,
+                            int64_t count,
+                            V (&acc)[R][T]) {
+  Operands<Format, R, T> in;
+  LastCodes<Format> last[R];
+  const bool pad = needs_padding<Format>(count);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    in.scales[r].prepare(w, row + r, begin, count);
+    const uint8_t* codes = codes_of<Format>(w, row + r, begin);
+    in.codes[r] = pad ? last[r].fill(w, row + r, begin) : codes;
+    if constexpr (R > 1) {
+      // Rows that are read side by side are too short for the processor's own prefetching.
+      for (int64_t i = 0; i < Format::offset(kBlockCols); i += 64) {
+        __builtin_prefetch(codes + R * Format::offset(w.cols) + i, 0, 2);
+      }
+      __builtin_prefetch(Format::Scales::at(w, row + r + R, begin), 0, 2);
+    }
+  }
+#pragma GCC unroll 8
+  for (int t = 0; t < T; ++t) in.x[t] = args.x[static_cast<size_t>(t)] + begin;
+  add_block(in, count, acc);
+}
+
 /// out[token][row + r] for all T tokens, r < R.
 template <class Format, int R, int T>
 void direct_tile(const LinearArgs& args, int64_t row) {
-  const WeightMatrix& w = *args.w;
+  const WeightMatrix w = *args.w;  // a copy of ours: its fields stay in registers
   V acc[R][T];
   clear(acc);
-  Operands<Format, R, T> in;
-  LastCodes<Format> last[R];
-  for (int64_t begin = 0; begin < w.cols; begin += kBlockCols) {
-    const int64_t count = std::min(kBlockCols, w.cols - begin);
-    const bool pad = needs_padding<Format>(count);
+  int64_t begin = 0;
+  for (; begin + kBlockCols <= w.cols; begin += kBlockCols) {
+    add_columns<Format>(w, args, row, begin, kBlockCols, acc);
+  }
+  if (begin < w.cols) add_columns<Format>(w, args, row, begin, w.cols - begin, acc);
+  float factors[R];
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      in.scales[r].prepare(w, row + r, begin, count);
-      const uint8_t* codes = codes_of<Format>(w, row + r, begin);
-      in.codes[r] = pad ? last[r].fill(w, row + r, begin) : codes;
-      if constexpr (R > 1) {
-        // Rows that are read side by side are too short for the processor's own prefetching.
-        for (int64_t i = 0; i < Format::offset(kBlockCols); i += 64) {
-          __builtin_prefetch(codes + R * Format::offset(w.cols) + i, 0, 2);
-        }
-        __builtin_prefetch(Format::Scales::at(w, row + r + R, begin), 0, 2);
-      }
-    }
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) in.x[t] = args.x[static_cast<size_t>(t)] + begin;
-    add_block(in, count, acc);
+  for (int r = 0; r < R; ++r) factors[r] = Format::factor(w, row + r);
+  if constexpr (R == 4 && T == 1) {
+    const V sums[4] = {acc[0][0], acc[1][0], acc[2][0], acc[3][0]};
+    sums_of(sums, factors, args.out[0] + row);
+    return;
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    const float factor = Format::factor(w, row + r);
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
-      args.out[static_cast<size_t>(t)][row + r] = sum_of(acc[r][t]) * factor;
+      args.out[static_cast<size_t>(t)][row + r] = sum_of(acc[r][t]) * factors[r];
     }
   }
 }
@@ -330,6 +349,8 @@ void panel_rows(const LinearArgs& args, int64_t row, int64_t rows) {
   std::fill(panel.w[0] + rows * kBlockCols, panel.w[0] + kPanelRows * kBlockCols, 0.0F);
   for (int64_t r = rows; r < kPanelRows; ++r)
     std::fill(std::begin(panel.s[r]), std::end(panel.s[r]), 0.0F);
+  float factors[kPanelRows];
+  for (int64_t r = 0; r < rows; ++r) factors[r] = Format::factor(w, row + r);
   HWY_ALIGN float acc[kTokenChunk * kPanelRows * kLanes];
   const auto all = static_cast<int64_t>(args.x.size());
   for (int64_t first = 0; first < all; first += kTokenChunk) {
@@ -343,9 +364,15 @@ void panel_rows(const LinearArgs& args, int64_t row, int64_t rows) {
     }
     for (int64_t t = 0; t < tokens; ++t) {
       float* out = args.out[static_cast<size_t>(first + t)] + row;
-      for (int64_t r = 0; r < rows; ++r) {
-        out[r] =
-            sum_of(hn::Load(D(), acc + (t * kPanelRows + r) * kLanes)) * Format::factor(w, row + r);
+      int64_t r = 0;
+      for (; r + 4 <= rows; r += 4) {
+        const float* sums = acc + (t * kPanelRows + r) * kLanes;
+        const V four[4] = {hn::Load(D(), sums), hn::Load(D(), sums + kLanes),
+                           hn::Load(D(), sums + 2 * kLanes), hn::Load(D(), sums + 3 * kLanes)};
+        sums_of(four, factors + r, out + r);
+      }
+      for (; r < rows; ++r) {
+        out[r] = sum_of(hn::Load(D(), acc + (t * kPanelRows + r) * kLanes)) * factors[r];
       }
     }
   }

@@ -28,6 +28,7 @@ HWY_BEFORE_NAMESPACE();
 namespace facet::cpu::HWY_NAMESPACE {
 
 inline constexpr int64_t kScaleCols = 16;  // columns under one scale
+static_assert(kScaleCols == 1 << 4);
 
 /// The values of the 16 codes.
 struct NibbleTable {
@@ -179,7 +180,7 @@ struct NibbleFormat {
   static constexpr int64_t kChunkVectors = kNibbleVectors;
   static constexpr int64_t kGroupVectors = kNibbleGroupVectors;
   static constexpr bool kScaled = true;
-  static constexpr int64_t offset(int64_t column) { return column / 2; }
+  static constexpr int64_t offset(int64_t column) { return column >> 1; }
   static float factor(const WeightMatrix& /*w*/, int64_t /*row*/) { return 1.0F; }
   // Several rows at a time hide the latency of a group's sum, while their sums fit the registers.
   static constexpr int direct_rows(int tokens) {
@@ -203,13 +204,17 @@ struct Nvfp4Format : NibbleFormat {
 
   struct Scales : NibbleScales {
     static const uint8_t* at(const WeightMatrix& w, int64_t row, int64_t begin) {
-      return bytes_of(w.scales) + (row * w.cols + begin) / kScaleCols;
+      return bytes_of(w.scales) + ((row * w.cols + begin) >> 4);
     }
     HWY_INLINE void prepare(const WeightMatrix& w, int64_t row, int64_t begin, int64_t count) {
       const uint8_t* p = at(w, row, begin);
 #if HWY_TARGET == HWY_AVX3
-      const uint32_t mask = (1u << (count / kScaleCols)) - 1;
-      lanes = fp8_to_float({_mm_maskz_loadu_epi8(static_cast<__mmask16>(mask), p)});
+      if (count == kBlockCols) {
+        lanes = load_fp8(p);
+      } else {
+        const uint32_t mask = (1u << (count / kScaleCols)) - 1;
+        lanes = fp8_to_float({_mm_maskz_loadu_epi8(static_cast<__mmask16>(mask), p)});
+      }
 #else
       uint8_t padded[kBlockCols / kScaleCols];
       if (count < kBlockCols) {
