@@ -1,6 +1,6 @@
 #pragma once
 
-// What most tests include, for builds with FACET_TEST_PCH. Not to be included by name.
+// What most tests include, for builds with FACET_LIGHT_TESTS. Not to be included by name.
 
 #include <algorithm>
 #include <boost/json/serialize.hpp>
