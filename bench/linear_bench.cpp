@@ -20,6 +20,7 @@ namespace {
 
 constexpr int64_t kRows = 4096;
 constexpr int64_t kCols = 2816;
+constexpr int64_t kBytes = int64_t{256} << 20;  // of weights, far more than caches hold
 
 struct Format {
   const char* name;
@@ -39,41 +40,22 @@ constexpr Format kFormats[] = {
     {"INT8 g64", WeightFormat::kInt8Group, DType::kBF16, 64},
 };
 
+/// Seconds of one call: the median of several.
 template <typename Body>
-double seconds(const Body& body) {
-  const auto start = std::chrono::steady_clock::now();
-  body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+double median_of(int32_t calls, const Body& body) {
+  std::vector<double> seconds;
+  for (int32_t i = 0; i < calls; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    body();
+    seconds.push_back(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return seconds[seconds.size() / 2];
 }
 
-/// Seconds of the best of several calls.
-template <typename Body>
-double best_of(int32_t calls, const Body& body) {
-  double best = seconds(body);
-  for (int32_t i = 1; i < calls; ++i) best = std::min(best, seconds(body));
-  return best;
-}
-
-/// Bytes per second of all threads that only read and add.
-double read_rate(WorkerPool& pool, const std::vector<uint64_t>& memory) {
-  std::atomic<uint64_t> total{0};
-  const auto words = static_cast<int64_t>(memory.size());
-  const double best = best_of(5, [&] {
-    pool.parallel_for(words, 1 << 15, [&](int64_t begin, int64_t end) {
-      uint64_t sums[8] = {};
-      for (int64_t i = begin; i + 8 <= end; i += 8) {
-        for (int64_t j = 0; j < 8; ++j) sums[j] += memory[static_cast<size_t>(i + j)];
-      }
-      for (const uint64_t sum : sums) total += sum;
-    });
-  });
-  return static_cast<double>(words) * 8.0 / best + static_cast<double>(total & 1u) * 1e-30;
-}
-
-/// `copies` matrices one after another, so that none is in a cache when its turn comes.
-std::vector<WeightMatrix> matrices(const Format& format,
-                                   int64_t copies,
-                                   std::vector<std::byte>& memory) {
+/// Matrices one after another, so that none is in a cache when its turn comes.
+std::vector<WeightMatrix> matrices(const Format& format, Buffer& memory) {
   WeightMatrix w;
   w.format = format.format;
   w.rows = kRows;
@@ -83,10 +65,13 @@ std::vector<WeightMatrix> matrices(const Format& format,
   w.scale_rows = format.format == WeightFormat::kFp8Block ? kRows / 128 : kRows;
   const int64_t codes = kRows * row_bytes(w);
   const int64_t scales = scale_cols(w) == 0 ? 0 : scale_bytes(w);
-  memory.resize(static_cast<size_t>(copies * (codes + scales)));
+  const int64_t copies = kBytes / (codes + scales);
+  memory = Buffer(copies * (codes + scales));
   std::mt19937 random(1);
   // 0x35 to 0x3e in each upper byte: moderate numbers in every format.
-  for (std::byte& b : memory) b = std::byte{static_cast<uint8_t>(0x35 + random() % 10)};
+  for (int64_t i = 0; i < memory.bytes(); ++i) {
+    memory.data()[i] = std::byte{static_cast<uint8_t>(0x35 + random() % 10)};
+  }
   std::vector<WeightMatrix> result;
   for (int64_t i = 0; i < copies; ++i) {
     w.data = memory.data() + i * (codes + scales);
@@ -98,27 +83,23 @@ std::vector<WeightMatrix> matrices(const Format& format,
 
 void run(int32_t threads) {
   const auto backend = cpu::make_cpu_backend({.threads = threads});
-  double rate = 0.0;
-  {
-    WorkerPool pool(threads);
-    const std::vector<uint64_t> memory(32 << 20, 1);
-    rate = read_rate(pool, memory);
-  }
+  const DevicePeaks peaks = backend->measure_peaks().value();
+  const double rate = peaks.read_bytes_per_second;
   fmt::print("{}, plain reads {:.1f} GB/s\n", backend->describe(), rate * 1e-9);
   fmt::print("{:10} {:>12} {:>8} {:>12} {:>12} {:>12}\n", "format", "T=1 GB/s", "share", "T=4 GF/s",
              "T=64 GF/s", "T=512 GF/s");
   for (const Format& format : kFormats) {
-    std::vector<std::byte> memory;
-    const std::vector<WeightMatrix> all = matrices(format, 8, memory);
+    Buffer memory;
+    const std::vector<WeightMatrix> all = matrices(format, memory);
     const auto pass = [&](int64_t tokens, size_t count) {
       std::vector<float> x(static_cast<size_t>(tokens * kCols), 0.5F);
       std::vector<float> out(static_cast<size_t>(tokens * kRows));
       const TensorView x_view(x.data(), DType::kF32, {tokens, kCols});
       const TensorView out_view(out.data(), DType::kF32, {tokens, kRows});
-      const double best = best_of(3, [&] {
+      const double time = median_of(5, [&] {
         for (size_t i = 0; i < count; ++i) backend->linear(out_view, x_view, all[i]);
       });
-      return best / static_cast<double>(count);
+      return time / static_cast<double>(count);
     };
     const auto flops = [&](int64_t tokens, size_t count) {
       return 2.0 * static_cast<double>(tokens * kRows * kCols) / pass(tokens, count) * 1e-9;

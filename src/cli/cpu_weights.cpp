@@ -47,6 +47,7 @@ Layout lay_out(gemma4::Weights& weights, WeightFormat format) {
   layout.plan.format = format;
   for (const gemma4::Requantizable& target : gemma4::requantizable(weights)) {
     const std::optional<WeightMatrix> plan = cpu::Requantizer::plan(*target.matrix, format);
+    if (!plan && format == WeightFormat::kBF16) continue;
     if (!plan) {
       layout.plan.exact += cpu::Requantizer::plan(*target.matrix, WeightFormat::kInt8Group) ? 1 : 0;
       continue;
@@ -109,26 +110,26 @@ void encode_all(const Layout& layout,
 WeightMatrix view_of(const Place& place, const std::byte* memory) {
   WeightMatrix matrix = place.to;
   matrix.data = memory + place.codes();
-  matrix.scales = memory + place.scales();
+  matrix.scales = scale_bytes(matrix) > 0 ? memory + place.scales() : nullptr;
   std::memcpy(&matrix.global_scale, memory + place.at, sizeof(float));
   return matrix;
 }
 
 }  // namespace
 
-std::optional<WeightFormat> lossy_format(const ModelOptions& options) {
-  if (options.cpu_weights == "exact") {
-    if (!options.cpu_weights_cache.empty()) {
-      throw Error(ErrorCode::kUsage, "--cpu-weights-cache goes with --cpu-weights nvfp4 or int8");
-    }
-    return std::nullopt;
+std::optional<WeightFormat> copy_format(const ModelOptions& options) {
+  const bool lossy = options.cpu_weights == "nvfp4" || options.cpu_weights == "int8";
+  if (!lossy && !options.cpu_weights_cache.empty()) {
+    throw Error(ErrorCode::kUsage, "--cpu-weights-cache goes with --cpu-weights nvfp4 or int8");
   }
+  if (options.cpu_weights == "exact") return std::nullopt;
   if (options.backend != "auto" && options.backend != "cpu") {
     throw Error(ErrorCode::kUsage,
                 fmt::format("--cpu-weights {} goes with --backend cpu: {} computes with the "
                             "checkpoint's own weights",
                             options.cpu_weights, options.backend));
   }
+  if (options.cpu_weights == "copied") return WeightFormat::kBF16;
   return options.cpu_weights == "nvfp4" ? WeightFormat::kNvfp4 : WeightFormat::kInt8Group;
 }
 
@@ -139,7 +140,7 @@ std::string CpuWeightsPlan::describe() const {
 
 std::optional<CpuWeightsPlan> plan_cpu_weights(gemma4::Weights& weights,
                                                const ModelOptions& options) {
-  const std::optional<WeightFormat> format = lossy_format(options);
+  const std::optional<WeightFormat> format = copy_format(options);
   if (!format) return std::nullopt;
   return lay_out(weights, *format).plan;
 }
@@ -147,7 +148,7 @@ std::optional<CpuWeightsPlan> plan_cpu_weights(gemma4::Weights& weights,
 CpuWeights::CpuWeights(gemma4::Weights& weights,
                        const Checkpoint& checkpoint,
                        const ModelOptions& options) {
-  const std::optional<WeightFormat> format = lossy_format(options);
+  const std::optional<WeightFormat> format = copy_format(options);
   if (!format) return;
   const auto start = std::chrono::steady_clock::now();
   const Layout layout = lay_out(weights, *format);

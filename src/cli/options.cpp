@@ -90,10 +90,11 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
       ->capture_default_str();
   command
       .add_option("--cpu-weights", options.cpu_weights,
-                  "Weights of the cpu backend. exact: as stored. nvfp4, int8: BF16, F16 and F32 "
-                  "matrices are copied into 4 or 8 bits at load; faster, and lossy "
-                  "(docs/quality.md)")
-      ->check(CLI::IsMember({"exact", "nvfp4", "int8"}))
+                  "Weights of the cpu backend. exact: as stored, in the mapped files. copied: BF16 "
+                  "matrices are copied into large pages of memory at load; as exact, faster, and "
+                  "that much more memory. nvfp4, int8: BF16, F16 and F32 matrices are copied into "
+                  "4 or 8 bits; faster still, and lossy (docs/quality.md)")
+      ->check(CLI::IsMember({"exact", "copied", "nvfp4", "int8"}))
       ->capture_default_str();
   command.add_option("--cpu-weights-cache", options.cpu_weights_cache,
                      "A file that keeps those copies for the next start; made if it is not there");

@@ -72,6 +72,14 @@ TEST_F(CliWeights, LossGrowsAsBitsShrink) {
   }
 }
 
+TEST_F(CliWeights, CopiesAreExact) {
+  for (const char* name : {"moe-bf16-fused", "moe-nvfp4-modelopt"}) {
+    const std::vector<float> exact = logits(golden(name), {});
+    EXPECT_EQ(logits(golden(name), {"--cpu-weights", "copied"}), exact) << name;
+    EXPECT_THAT(last_.err, HasSubstr("as BF16")) << name;
+  }
+}
+
 TEST_F(CliWeights, TheCacheGivesTheSameBits) {
   const std::string model = golden("moe-bf16-fused");
   const std::string cache = dir_.path("weights");
@@ -161,6 +169,8 @@ TEST_F(CliWeights, WrongUseIsRefusedWithOneLine) {
   EXPECT_THAT(refusal({"--cpu-weights", "int8", "--backend", "ref"}), HasSubstr("--backend cpu"));
   EXPECT_THAT(refusal({"--cpu-weights", "int2"}), HasSubstr("--cpu-weights"));
   EXPECT_THAT(refusal({"--cpu-weights-cache", dir_.path("x")}), HasSubstr("--cpu-weights-cache"));
+  EXPECT_THAT(refusal({"--cpu-weights", "copied", "--cpu-weights-cache", dir_.path("x")}),
+              HasSubstr("--cpu-weights-cache"));
 }
 
 TEST_F(CliWeights, AWeightThatIsNoNumberIsNamed) {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "base/check.h"
@@ -34,6 +35,9 @@ std::optional<WeightMatrix> Requantizer::plan(const WeightMatrix& from, WeightFo
   const bool plain = from.format == WeightFormat::kBF16 || from.format == WeightFormat::kF16 ||
                      from.format == WeightFormat::kF32;
   if (from.empty() || !plain) return std::nullopt;
+  if (format == WeightFormat::kBF16) {
+    return from.format == format ? std::optional(from) : std::nullopt;
+  }
   WeightMatrix to;
   to.format = format;
   to.rows = from.rows;
@@ -74,6 +78,14 @@ std::optional<float> Requantizer::encode(const WeightMatrix& from,
                                          const WeightMatrix& to,
                                          std::byte* codes,
                                          std::byte* scales) {
+  if (to.format == from.format) {
+    const int64_t bytes = row_bytes(from);
+    pool_.parallel_for(from.rows, rows_per_piece(from), [&](int64_t begin, int64_t end) {
+      std::memcpy(codes + begin * bytes, from.data + begin * bytes,
+                  static_cast<size_t>((end - begin) * bytes));
+    });
+    return 1.0F;
+  }
   const float largest = amax(from);
   if (!std::isfinite(largest)) return std::nullopt;
   const bool nvfp4 = to.format == WeightFormat::kNvfp4;

@@ -10,19 +10,20 @@
 
 namespace facet::cpu {
 
-/// Makes lossy copies of plain matrices, which take less memory to read. One caller at a time.
+/// Makes copies of plain matrices: lossy ones, which take less memory to read, or exact ones, for
+/// memory that reads faster. One caller at a time.
 class Requantizer {
  public:
   /// Throws as make_cpu_backend does.
   explicit Requantizer(const CpuOptions& options);
 
-  /// What `from` becomes in `format` (kNvfp4 or kInt8Group): everything but the bytes and
-  /// global_scale. nullopt where it has to stay: it is not plain, or its columns are no multiple of
-  /// 16 as NVFP4 wants them.
+  /// What `from` becomes in `format` (kNvfp4, kInt8Group, or kBF16 for an exact copy): everything
+  /// but the bytes and global_scale. nullopt where it has to stay: it is not plain (BF16, for a
+  /// copy), or its columns are no multiple of 16 as NVFP4 wants them.
   static std::optional<WeightMatrix> plan(const WeightMatrix& from, WeightFormat format);
 
   /// Fills the codes and scales of `to`, a plan of `from`, whose memory they get. Returns the
-  /// global_scale (1 for INT8); nullopt if a weight is not finite.
+  /// global_scale (1 for INT8 and copies); nullopt if a weight is not finite (copies do not look).
   std::optional<float> encode(const WeightMatrix& from,
                               const WeightMatrix& to,
                               std::byte* codes,
