@@ -41,6 +41,7 @@ std::vector<std::string> backend_names() {
 
 std::unique_ptr<Backend> make_backend(const std::string& name) {
   if (name == "ref") return ref::make_ref_backend();
+  if (name == "cpu") return cpu::make_cpu_backend({});
   const std::vector<cpu::Isa> isas = cpu::supported_isas();
   const auto isa = std::ranges::find(isas, name, name_of);
   CHECK(isa != isas.end(), "backend {}", name);

@@ -15,7 +15,7 @@
 namespace facet::test {
 
 /// "ref", and the CPU backend on each instruction set that this machine has: "cpu_SSE4",
-/// "cpu_AVX2".
+/// "cpu_AVX2". make_backend also knows "cpu", the best of them.
 std::vector<std::string> backend_names();
 std::unique_ptr<Backend> make_backend(const std::string& name);
 
