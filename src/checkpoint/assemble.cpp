@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/text.h"
+#include "checkpoint/block_scales.h"
 #include "checkpoint/linear_dialect.h"
 #include "quant/float_formats.h"
 #include "quant/fp8.h"
@@ -33,25 +34,6 @@ std::string join(const std::vector<Shape>& shapes) {
     text += to_string(shape);
   }
   return text;
-}
-
-/// E4M3 codes that no block scale may be: NaN (0x7f, 0xff) and what is below zero.
-bool is_bad_scale(std::byte code) { return code >= std::byte{0x7f} && code != std::byte{0x80}; }
-
-/// Index of the first bad block scale, or -1. Looks at whole chunks without a branch, which
-/// compilers turn into vector code: large checkpoints hold a gigabyte of block scales.
-int64_t find_bad_scale(std::span<const std::byte> codes) {
-  constexpr size_t kChunk = 4096;
-  for (size_t begin = 0; begin < codes.size(); begin += kChunk) {
-    const auto chunk = codes.subspan(begin, std::min(kChunk, codes.size() - begin));
-    uint8_t any = 0;
-    for (const std::byte code : chunk) any |= static_cast<uint8_t>(is_bad_scale(code));
-    if (any != 0) {
-      const auto at = std::find_if(chunk.begin(), chunk.end(), is_bad_scale);
-      return static_cast<int64_t>(begin) + (at - chunk.begin());
-    }
-  }
-  return -1;
 }
 
 bool usable_scale(float value) { return std::isfinite(value) && value > 0.0F; }

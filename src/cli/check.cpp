@@ -19,18 +19,22 @@ struct Options {
   std::string model;
   std::string write_manifest;
   std::string manifest;
+  bool values = false;
 };
+
+void look_at_values(const std::string& folder, const Checkpoint& checkpoint) {
+  int64_t bytes = 0;
+  for (const StoredTensor* tensor : checkpoint.tensors())
+    bytes += static_cast<int64_t>(tensor->bytes.size());
+  Progress progress("values", bytes, Progress::Unit::kBytes);
+  in_place(folder, [&] { check_values(checkpoint, [&](int64_t done) { progress.update(done); }); });
+  progress.finish();
+}
 
 void check(const Options& options) {
   const std::string folder = find_model(options.model);
   const OpenModel open(folder);
-  int64_t bytes = 0;
-  for (const StoredTensor* tensor : open.checkpoint.tensors())
-    bytes += static_cast<int64_t>(tensor->bytes.size());
-  Progress progress("values", bytes, Progress::Unit::kBytes);
-  in_place(folder,
-           [&] { check_values(open.checkpoint, [&](int64_t done) { progress.update(done); }); });
-  progress.finish();
+  if (options.values) look_at_values(folder, open.checkpoint);
   const std::string tokenizer = folder + "/tokenizer.json";
   if (std::filesystem::exists(tokenizer)) {
     Tokenizer::load(tokenizer).check_fits(open.config.vocab_size);
@@ -46,9 +50,11 @@ void check(const Options& options) {
 
 void add_check(CLI::App& app, Chosen& chosen) {
   auto options = std::make_shared<Options>();  // shared with the callback, which outlives this call
-  CLI::App* command = app.add_subcommand(
-      "check", "Every check of loading a model, and a look at every value, without running it");
+  CLI::App* command =
+      app.add_subcommand("check", "Every check of loading a model, without running it");
   add_model_argument(*command, options->model);
+  command->add_flag("--values", options->values,
+                    "Read the whole files as well and look for NaN and infinity");
   command->add_option("--write-manifest", options->write_manifest,
                       "Write size and SHA-256 of each file as JSON");
   command
