@@ -3,7 +3,8 @@
 // The sum of one (weight row, token) pair is one vector accumulator that takes the groups of a row
 // in order (decode-inl.h), and the lanes are added at the end. Both shapes below keep to that, so
 // they give the same bits:
-//   direct  up to kDirectTokens tokens: codes become floats in registers. Bound by memory.
+//   direct  up to kDirectTokens tokens: codes become floats in registers. Bound by memory up to
+//           kTileX tokens.
 //   panel   more tokens: kPanelRows x kBlockCols codes become floats in a small array that all
 //           tokens are multiplied with. Bound by multiply-adds.
 //
@@ -28,7 +29,8 @@ namespace {
 
 static_assert(Int8Format::kGroupCols == kInt8Columns);
 
-constexpr int64_t kDirectTokens = 4;
+constexpr size_t kTileX = 4;          // rows of x that a direct tile takes
+constexpr size_t kDirectTokens = 12;  // above, a panel is worth its making
 
 /// What the products of one call work on: R weight rows and T tokens, from the block's first column
 /// on.
@@ -172,6 +174,38 @@ void direct(const LinearArgs& args) {
   for (; row < args.row_end; ++row) direct_tile<Format, 1, T>(args, row);
 }
 
+/// The same with more rows of x than a tile takes: the weights come from the caches again.
+template <class Format, int R>
+void direct_tiles(const LinearArgs& args, int64_t row) {
+  for (size_t first = 0; first < args.x.size(); first += kTileX) {
+    const size_t count = std::min(kTileX, args.x.size() - first);
+    const LinearArgs some = {args.w, args.row_begin, args.row_end, args.x.subspan(first, count),
+                             args.out.subspan(first, count)};
+    switch (count) {
+      case 1:
+        direct_tile<Format, R, 1>(some, row);
+        break;
+      case 2:
+        direct_tile<Format, R, 2>(some, row);
+        break;
+      case 3:
+        direct_tile<Format, R, 3>(some, row);
+        break;
+      default:
+        direct_tile<Format, R, kTileX>(some, row);
+        break;
+    }
+  }
+}
+
+template <class Format>
+void direct_many(const LinearArgs& args) {
+  constexpr int R = Format::direct_rows(kTileX);
+  int64_t row = args.row_begin;
+  for (; row + R <= args.row_end; row += R) direct_tiles<Format, R>(args, row);
+  for (; row < args.row_end; ++row) direct_tiles<Format, 1>(args, row);
+}
+
 template <class Format>
 void linear_as(const LinearArgs& args) {
   if constexpr (!std::is_same_v<Format, AnyFormat>) {
@@ -182,9 +216,10 @@ void linear_as(const LinearArgs& args) {
         return direct<Format, 2>(args);
       case 3:
         return direct<Format, 3>(args);
-      case kDirectTokens:
-        return direct<Format, 4>(args);
+      case kTileX:
+        return direct<Format, kTileX>(args);
       default:
+        if (args.x.size() <= kDirectTokens) return direct_many<Format>(args);
         break;
     }
   }
