@@ -231,7 +231,7 @@ check_neon() {
   done
   [[ -e /usr/src/googletest/CMakeLists.txt ]] || { echo "no sources in /usr/src/googletest"; return 77; }
   in_preset neon unit "$fast" facet_{base,tensor,quant,kernels,kernels_cpu}_test ops_test \
-            facet_{chat,tokenizer,cache,engine,model_gemma4}
+            facet_{chat,tokenizer,cache,engine,model_gemma4,verify}
 }
 
 # check_tidy FOLDER [clang-tidy argument…]: FOLDER under build/ keeps the stamps of what was found clean.

@@ -47,6 +47,11 @@ int64_t find_not_finite(const StoredTensor& tensor) {
       return find_not_finite<uint16_t>(tensor.bytes, 0x7f80);
     case DType::kF16:
       return find_not_finite<uint16_t>(tensor.bytes, 0x7c00);
+    case DType::kF8E4M3: {
+      const auto nan = [](std::byte code) { return (code & std::byte{0x7f}) == std::byte{0x7f}; };
+      const auto at = std::find_if(tensor.bytes.begin(), tensor.bytes.end(), nan);
+      return at == tensor.bytes.end() ? -1 : at - tensor.bytes.begin();
+    }
     default:
       return -1;
   }

@@ -189,10 +189,12 @@ void bench_model(Options options) {
   }
   std::erase(options.decode, 0);
   std::erase(options.prefill, 0);
-  std::ofstream json;
-  if (!options.json.empty()) {
-    json.open(options.json, std::ios::binary);
-    if (!json) throw Error(ErrorCode::kIo, "cannot be written", options.json);
+  if (options.decode.empty() && options.prefill.empty()) {
+    throw Error(ErrorCode::kUsage, "--decode 0 --prefill 0: nothing is left to time");
+  }
+  // Known now, not after minutes; what the file holds stays until there is something better.
+  if (!options.json.empty() && !std::ofstream(options.json, std::ios::app)) {
+    throw Error(ErrorCode::kIo, "cannot be written", options.json);
   }
   const int32_t sequences = std::max(1, largest(options.decode));
   options.model.prefill_chunk = std::max(options.model.prefill_chunk, sequences);
@@ -221,6 +223,7 @@ void bench_model(Options options) {
   }
   fmt::print("{}", bench_table(session.backend().describe(), *peaks, rows, peak_bytes));
   if (!options.json.empty()) {
+    std::ofstream json(options.json, std::ios::binary);
     json << bench_json(session.backend().describe(), *peaks, rows) << '\n';
     json.close();
     if (!json) throw Error(ErrorCode::kIo, "cannot be written", options.json);

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <filesystem>
 #include <fmt/core.h>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/checksum.h"
 #include "base/error.h"
@@ -60,10 +63,23 @@ Layout lay_out(gemma4::Weights& weights, WeightFormat format) {
   return layout;
 }
 
-/// Which checkpoint this is, without reading all of it: shapes, formats and samples of the values
-/// of every matrix. Training or merging changes nearly all values, so samples tell.
-uint64_t identity_of(const Layout& layout) {
+/// Which checkpoint this is, without reading all of it: size and time of its files, shapes, formats
+/// and samples of the values of every matrix.
+uint64_t identity_of(const Layout& layout, const std::string& folder) {
   uint64_t hash = 0;
+  std::vector<std::pair<std::string, std::filesystem::path>> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() != ".safetensors") continue;
+    files.emplace_back(entry.path().filename().string(), entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  for (const auto& [name, path] : files) {
+    const int64_t facts[] = {
+        static_cast<int64_t>(std::filesystem::file_size(path)),
+        static_cast<int64_t>(std::filesystem::last_write_time(path).time_since_epoch().count())};
+    hash = checksum(std::as_bytes(std::span(name)), hash);
+    hash = checksum(std::as_bytes(std::span(facts)), hash);
+  }
   for (const Place& place : layout.places) {
     const WeightMatrix& m = place.from;
     const int64_t facts[] = {m.rows, m.cols, static_cast<int64_t>(m.format)};
@@ -155,7 +171,8 @@ CpuWeights::CpuWeights(gemma4::Weights& weights,
   WeightsIdentity identity;
   std::optional<SafetensorsFile> cached;
   if (!options.cpu_weights_cache.empty()) {
-    identity = {std::string(to_string(*format)), identity_of(layout), layout.plan.bytes};
+    identity = {std::string(to_string(*format)), identity_of(layout, checkpoint.folder()),
+                layout.plan.bytes};
     cached = open_weights_cache(options.cpu_weights_cache, identity);
   }
   memory_ = Buffer(layout.plan.bytes);
@@ -166,7 +183,12 @@ CpuWeights::CpuWeights(gemma4::Weights& weights,
     encode_all(layout, checkpoint, cpu_options(options), memory_.data());
     if (!options.cpu_weights_cache.empty()) {
       const auto size = static_cast<size_t>(layout.plan.bytes);
-      write_weights_cache(options.cpu_weights_cache, identity, {memory_.data(), size});
+      try {
+        write_weights_cache(options.cpu_weights_cache, identity, {memory_.data(), size});
+      } catch (const Error& error) {
+        // The copies are made; the next start will make them again.
+        log_warning("load", "--cpu-weights-cache is not written: {}", error.what());
+      }
     }
   }
   for (const Place& place : layout.places) {

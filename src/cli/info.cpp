@@ -70,7 +70,7 @@ void print_json(const OpenModel& open,
                 const Inventory& inventory,
                 const Backend& backend,
                 const MemoryPlan& plan,
-                const std::optional<CpuWeightsPlan>& lossy) {
+                const std::optional<CpuWeightsPlan>& copies) {
   boost::json::object kinds;
   for (const auto& [name, kind] : inventory.kinds()) {
     kinds[name] = {{"format", joined(kind.formats)},
@@ -104,16 +104,16 @@ void print_json(const OpenModel& open,
       {"backend", backend.describe()},
       {"kernels", kernels_json(chosen_kernels(open, inventory, backend, plan.kv_dtype))},
   };
-  if (lossy) {
-    all["cpu_weights"] = {{"format", to_string(lossy->format)},
-                          {"matrices", lossy->matrices},
-                          {"bytes_before", lossy->from_bytes},
-                          {"bytes", lossy->bytes}};
+  if (copies) {
+    all["cpu_weights"] = {{"format", to_string(copies->format)},
+                          {"matrices", copies->matrices},
+                          {"bytes_before", copies->from_bytes},
+                          {"bytes", copies->bytes}};
   }
   fmt::print("{}\n", boost::json::serialize(all));
 }
 
-void print_plan(const Inventory& inventory, const MemoryPlan& plan) {
+void print_plan(const Inventory& inventory, const MemoryPlan& plan, int64_t copies) {
   fmt::print("decoded token     reads {} of weights, and {} of KV cache at position {}\n",
              human_bytes(inventory.token_bytes()), human_bytes(plan.token_cache_bytes),
              plan.positions);
@@ -128,7 +128,7 @@ void print_plan(const Inventory& inventory, const MemoryPlan& plan) {
   fmt::print("  {:<22}{:>10}  of which {} let a chat go back to its last prompt\n", "KV cache",
              human_bytes(plan.cache), human_bytes(plan.kept));
   fmt::print("  {:<22}{:>10}  --prefill-chunk decides\n", "activations", human_bytes(plan.scratch));
-  const bool fits = plan.weights + plan.allocated() <= plan.machine;
+  const bool fits = plan.weights + plan.allocated() + copies <= plan.machine;
   fmt::print("  {:<22}{:>10}  {}\n", "this machine has", human_bytes(plan.machine),
              fits ? "all of it fits" : "weights are read from disk again and again: slow");
 }
@@ -137,7 +137,7 @@ void print_text(const OpenModel& open,
                 const Inventory& inventory,
                 const Backend& backend,
                 const MemoryPlan& plan,
-                const std::optional<CpuWeightsPlan>& lossy) {
+                const std::optional<CpuWeightsPlan>& copies) {
   const gemma4::Gemma4Config& c = open.config;
   fmt::print("architecture      {}, {} layers, hidden {}, vocabulary {}\n",
              printable(c.architecture), c.num_hidden_layers, c.hidden_size, c.vocab_size);
@@ -155,8 +155,8 @@ void print_text(const OpenModel& open,
   fmt::print("files             {}, {} text tensors of {}\n",
              human_bytes(open.checkpoint.file_bytes()), open.weights.text_tensors,
              human_bytes(open.weights.text_bytes));
-  print_plan(inventory, plan);
-  if (lossy) fmt::print("cpu weights       {} more memory\n", lossy->describe());
+  print_plan(inventory, plan, copies ? copies->bytes : 0);
+  if (copies) fmt::print("cpu weights       {} more memory\n", copies->describe());
   fmt::print("kernels           {}\n", backend.describe());
   for (const KernelRow& each : chosen_kernels(open, inventory, backend, plan.kv_dtype)) {
     fmt::print("  {:<22}{}\n  {:<22}because {}\n", each.kind, each.choice.kernel, "",
@@ -171,11 +171,11 @@ void info(const Options& options) {
   const std::unique_ptr<Backend> backend = make_backend(options.model);
   const Inventory inventory(open);
   const MemoryPlan plan = plan_memory(open, *backend, options.model, options.context);
-  const std::optional<CpuWeightsPlan> lossy = plan_cpu_weights(open.weights, options.model);
+  const std::optional<CpuWeightsPlan> copies = plan_cpu_weights(open.weights, options.model);
   if (options.json) {
-    print_json(open, inventory, *backend, plan, lossy);
+    print_json(open, inventory, *backend, plan, copies);
   } else {
-    print_text(open, inventory, *backend, plan, lossy);
+    print_text(open, inventory, *backend, plan, copies);
   }
 }
 

@@ -96,8 +96,10 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
                   "4 or 8 bits; faster still, and lossy (docs/quality.md)")
       ->check(CLI::IsMember({"exact", "copied", "nvfp4", "int8"}))
       ->capture_default_str();
-  command.add_option("--cpu-weights-cache", options.cpu_weights_cache,
-                     "A file that keeps those copies for the next start; made if it is not there");
+  command.add_option(
+      "--cpu-weights-cache", options.cpu_weights_cache,
+      "A file that keeps the nvfp4 or int8 copies for the next start; made if it is not "
+      "there");
   command.add_option("--prefill-chunk", options.prefill_chunk, "Prompt tokens per step")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();

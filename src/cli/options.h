@@ -19,7 +19,7 @@ struct ModelOptions {
   std::string kv_dtype = "auto";      ///< auto, f32, bf16, fp8
   int32_t threads = 0;                ///< 0: one per core
   std::string cpu_isa = "auto";       ///< auto, or a name that `info` lists
-  std::string cpu_weights = "exact";  ///< exact, nvfp4, int8: lossy copies made at load
+  std::string cpu_weights = "exact";  ///< exact, copied, nvfp4, int8: lossy copies made at load
   std::string cpu_weights_cache;      ///< file that keeps them; empty: none
   int32_t prefill_chunk = 256;        ///< rows per prefill step
 };

@@ -178,6 +178,7 @@ void synth(const Options& options) {
     write_tokenizer(options, config.vocab_size, out.file("tokenizer.json"));
   }
   if (const std::string beside = generation_config_beside(options.config); fs::exists(beside)) {
+    read_json_object(beside, kMostConfigBytes);  // a fault is named now, not after all weights
     write_text(out.file("generation_config.json"), read_file(beside, kMostConfigBytes));
   }
   if (!options.hf_quant_config.empty()) {

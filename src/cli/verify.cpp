@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/cpu_weights.h"
 #include "cli/ids.h"
 #include "cli/progress.h"
 #include "cli/session.h"
@@ -44,6 +45,8 @@ struct Options {
   ModelOptions model;
   std::string ids;
   std::string text;
+  bool ids_given = false;  // an empty list is given too, and refused
+  bool text_given = false;
   int32_t tokens = 8;
   std::optional<int32_t> context;
   std::string plant;
@@ -64,12 +67,12 @@ std::vector<int32_t> spread_ids(const gemma4::Gemma4Config& config, int32_t coun
 std::vector<int32_t> prompt_of(const Options& options,
                                const std::string& folder,
                                const gemma4::Gemma4Config& config) {
-  if (!options.ids.empty()) {
+  if (options.ids_given) {
     std::vector<int32_t> ids = parse_ids(options.ids);
     check_ids(ids, config.vocab_size);
     return ids;
   }
-  if (options.text.empty()) return spread_ids(config, options.tokens);
+  if (!options.text_given) return spread_ids(config, options.tokens);
   const Tokenizer tokenizer = Tokenizer::load(folder + "/tokenizer.json");
   tokenizer.check_fits(config.vocab_size);
   std::vector<int32_t> ids = {bos_id(config)};
@@ -137,6 +140,13 @@ void verify(const Options& options) {
         ErrorCode::kUsage,
         "--backend ref: the reference cannot be held against itself, wanted auto, cpu or cuda");
   }
+  if (options.model.cpu_weights != "exact") {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("--cpu-weights {}: verify holds the checkpoint's own weights against "
+                            "the reference, wanted exact",
+                            options.model.cpu_weights));
+  }
+  copy_format(options.model);  // refuses flags that contradict
   const std::string folder = find_model(options.model.model);
   std::unique_ptr<Backend> fast = make_backend(options.model);
   Sides sides(folder);
@@ -200,7 +210,11 @@ void add_verify(CLI::App& app, Chosen& chosen) {
       ->check(CLI::IsMember(plant_names()));
   command->add_flag("--json", options->json, "Print one JSON object");
   command->footer(kFooter);
-  command->callback([options, &chosen] { chosen = [options] { verify(*options); }; });
+  command->callback([options, ids, text, &chosen] {
+    options->ids_given = ids->count() > 0;
+    options->text_given = text->count() > 0;
+    chosen = [options] { verify(*options); };
+  });
 }
 
 }  // namespace facet::cli

@@ -4,10 +4,10 @@
 
 namespace facet {
 
-/// Computes as `inner` does, for a wrapper that watches or changes single ops by overriding them.
-/// Every op is passed on except experts(), which is composed here of linear() and activate(), so
-/// that an override of these meets the matrices of experts too: slow, one expert after another.
-/// `inner` must outlive it, and its memory must be the host's.
+/// Computes as `inner` does (experts() to the last bits), for a wrapper that watches or changes
+/// single ops by overriding them. Every op is passed on except experts(), which is composed here of
+/// linear() and activate(), so that an override of these meets the matrices of experts too: slow,
+/// one expert after another. `inner` must outlive it, and its memory must be the host's.
 class WrappedBackend : public Backend {
  public:
   explicit WrappedBackend(Backend& inner);

@@ -36,7 +36,7 @@ void encode_int8_row(std::span<const float> w,
     for (size_t c = g * size; c < end; ++c) amax = std::max(amax, std::fabs(w[c]));
     scales[g] = float_to_bf16(amax / 127.0F);
     const float scale = bf16_to_float(scales[g]);
-    const float inverse = scale == 0.0F ? 0.0F : 1.0F / scale;
+    const float inverse = scale < kSmallestScale ? 0.0F : 1.0F / scale;
     for (size_t c = g * size; c < end; ++c) {
       const float code = std::nearbyint(w[c] * inverse);
       codes[c] = static_cast<int8_t>(std::clamp(code, -127.0F, 127.0F));

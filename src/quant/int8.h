@@ -16,6 +16,9 @@ void decode_int8_row(const std::byte* codes,
                      int32_t group_size,
                      std::span<float> out);
 
+/// Scales below count as 0 where they divide: their inverse is no number.
+inline constexpr float kSmallestScale = 0x1p-126F;
+
 /// Quantises one row: scale = BF16 of amax(|group|) / 127, code = nearest integer of w / scale,
 /// held within -127 … 127; a group of zeros has scale 0 and codes 0. w: [cols], finite; codes:
 /// [cols]; scales: BF16 [ceil(cols / group_size)].

@@ -37,7 +37,8 @@ class Buffer {
   Allocator allocator_{};
 };
 
-/// Anonymous zeroed pages: untouched parts of a large buffer cost no memory.
+/// Anonymous zeroed pages, large ones where the system has them: pages of a large buffer that
+/// nobody touches cost no memory.
 const Buffer::Allocator& host_allocator();
 
 /// Hands out views of one Buffer, in order; nothing is given back before the arena goes.

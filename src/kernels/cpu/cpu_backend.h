@@ -195,7 +195,7 @@ class CpuBackend final : public Backend {
   std::vector<float> down_floats_;        // [pairs, H]
   std::vector<const float*> inner_rows_;  // of the activated values
   std::vector<const float*> token_rows_;
-  std::array<std::vector<const float*>, kXOrders> pair_rows_;  // arranged; empty: not wanted
+  std::array<std::vector<const float*>, kXOrders> pair_rows_;  // arranged; stale if not wanted
   std::vector<float*> up_rows_;
   std::vector<float*> gate_rows_;
   std::vector<float*> down_rows_;

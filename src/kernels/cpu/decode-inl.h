@@ -147,7 +147,7 @@ inline float read_scale(const WeightMatrix& w, int64_t index) {
 //                  the vector of group g's; at(w, row, begin) is where they lie
 //   offset         of a column in a row's codes, in bytes
 //   factor         of a row
-//   kDirectRows    rows that a product with so many rows of x as few takes at a time
+//   direct_rows    (tokens) weight rows that the direct form takes at a time
 
 /// A format without scales, or with one for the row.
 struct Unscaled {
@@ -229,8 +229,10 @@ struct Fp8BlockFormat : Fp8Format {
       }
     }
     HWY_INLINE V group(int64_t g) const { return set(s[g]); }
-    static const uint8_t* at(const WeightMatrix& w, int64_t /*row*/, int64_t /*begin*/) {
-      return bytes_of(w.scales);
+    static const uint8_t* at(const WeightMatrix& w, int64_t row, int64_t begin) {
+      const int64_t per_row = (w.cols + kFp8Block - 1) / kFp8Block;
+      const int64_t index = row / kFp8Block * per_row + begin / kFp8Block;
+      return bytes_of(w.scales) + index * bits_of(w.scale_dtype) / 8;
     }
     float s[kBlockCols / kFp8Block];
   };
@@ -263,8 +265,10 @@ struct Int8Format : Unscaled {
       }
     }
     HWY_INLINE V group(int64_t g) const { return set(s[g]); }
-    static const uint8_t* at(const WeightMatrix& w, int64_t /*row*/, int64_t /*begin*/) {
-      return bytes_of(w.scales);
+    static const uint8_t* at(const WeightMatrix& w, int64_t row, int64_t begin) {
+      const int64_t per_row = (w.cols + kGroupCols - 1) / kGroupCols;
+      const int64_t index = row * per_row + begin / kGroupCols;
+      return bytes_of(w.scales) + index * bits_of(w.scale_dtype) / 8;
     }
     float s[kBlockCols / kGroupCols];
   };

@@ -14,6 +14,7 @@
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/vector-inl.h"
 #include "quant/float_formats.h"
+#include "quant/int8.h"
 #include "quant/nvfp4.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -143,7 +144,7 @@ void encode_int8(const float* w, int64_t cols, int32_t group, int8_t* codes, uin
     const uint16_t bits = float_to_bf16(largest / 127.0F);
     const float scale = facet::bf16_to_float(bits);
     *scales++ = bits;
-    const V inverse = set(scale == 0.0F ? 0.0F : 1.0F / scale);
+    const V inverse = set(scale < kSmallestScale ? 0.0F : 1.0F / scale);
     for (int64_t c = begin; c < whole; c += kLanes) {
       store_int8(load(w + c), inverse, codes + c, kLanes);
     }

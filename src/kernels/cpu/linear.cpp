@@ -1,8 +1,8 @@
 // out = x · wᵀ for every weight format and instruction set; x as `arrange` gives it.
 //
 // The sum of one (weight row, token) pair is one vector accumulator that takes the groups of a row
-// in order (decode-inl.h), and the lanes are added at the end. Both shapes below keep to that, so
-// they give the same bits:
+// in order (decode-inl.h), and the lanes are added at the end. Both forms keep to that, so they
+// give the same bits:
 //   direct  up to kDirectTokens tokens: codes become floats in registers. Bound by memory up to
 //           kTileX tokens.
 //   panel   more tokens: kPanelRows x kBlockCols codes become floats in a small array that all

@@ -1,5 +1,5 @@
-// Products with many rows of x, for the instruction set being compiled. Re-included for each (see
-// foreach_target.h). linear.cpp says how a sum is made.
+// Products with many rows of x, and what they share with those of few, for the instruction set
+// being compiled. Re-included for each (see foreach_target.h). linear.cpp says how a sum is made.
 
 #include <algorithm>
 #include <cstdint>

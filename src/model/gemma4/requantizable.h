@@ -6,7 +6,7 @@
 
 namespace facet::gemma4 {
 
-/// A matrix that may be replaced by a lossy copy, and where else it is viewed.
+/// A matrix that may be replaced by a copy, and where else it is viewed.
 struct Requantizable {
   WeightMatrix* matrix = nullptr;
   WeightMatrix* twin = nullptr;  ///< v_proj where it is k_proj; or null
