@@ -328,7 +328,7 @@ TEST(CliBadInput, IdsOutOfRangeAreNamed) {
 
 TEST(CliBadInput, DamagedCheckpointsAreRefusedByName) {
   const auto refuse = [](const Changed& model, const std::vector<std::string>& words) {
-    expect_refusal(run_facet({"check", model.folder()}), kBadCheckpoint, words);
+    expect_refusal(run_facet({"check", model.folder(), "--values"}), kBadCheckpoint, words);
   };
   refuse(Changed(
              "moe-nvfp4-modelopt",
