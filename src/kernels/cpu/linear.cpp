@@ -36,8 +36,8 @@ constexpr size_t kDirectTokens = 12;  // above, a panel is worth its making
 /// on.
 template <class Format, int R, int T>
 struct Operands {
+  typename Format::Scales scales[R];  // first, since it may be aligned to a vector
   const uint8_t* codes[R];
-  typename Format::Scales scales[R];
   const float* x[T];
 };
 
