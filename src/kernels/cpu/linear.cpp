@@ -36,8 +36,8 @@ constexpr size_t kDirectTokens = 12;  // above, a panel is worth its making
 /// on.
 template <class Format, int R, int T>
 struct Operands {
+  typename Format::Scales scales[R];  // first, since it may be aligned to a vector
   const uint8_t* codes[R];
-  typename Format::Scales scales[R];
   const float* x[T];
 };
 
@@ -88,13 +88,13 @@ HWY_INLINE void add_block(const Operands<Format, R, T>& in, int64_t count, V (&a
   typename Format::Codes codes[R];
   V sum[R][T];
   for (int64_t v = 0; v < vectors; v += std::max(kVectors, kGroup)) {
+    if constexpr (kGroup > kVectors) clear(sum);
     for (int64_t c = v; c < std::min(v + std::max(kVectors, kGroup), vectors); c += kVectors) {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         codes[r].load(in.codes[r] + Format::offset(c * kLanes), count - c * kLanes);
       }
       if constexpr (kGroup > kVectors) {
-        if (c == v) clear(sum);
         add_vectors(codes, in, c, 0, kVectors, sum);
       } else {
 #pragma GCC unroll 8
@@ -168,9 +168,9 @@ void direct_tile(const LinearArgs& args, int64_t row) {
 
 template <class Format, int T>
 void direct(const LinearArgs& args) {
-  constexpr int R = Format::direct_rows(T);
+  constexpr int kRows = Format::direct_rows(T);
   int64_t row = args.row_begin;
-  for (; row + R <= args.row_end; row += R) direct_tile<Format, R, T>(args, row);
+  for (; row + kRows <= args.row_end; row += kRows) direct_tile<Format, kRows, T>(args, row);
   for (; row < args.row_end; ++row) direct_tile<Format, 1, T>(args, row);
 }
 
@@ -200,9 +200,9 @@ void direct_tiles(const LinearArgs& args, int64_t row) {
 
 template <class Format>
 void direct_many(const LinearArgs& args) {
-  constexpr int R = Format::direct_rows(kTileX);
+  constexpr int kRows = Format::direct_rows(kTileX);
   int64_t row = args.row_begin;
-  for (; row + R <= args.row_end; row += R) direct_tiles<Format, R>(args, row);
+  for (; row + kRows <= args.row_end; row += kRows) direct_tiles<Format, kRows>(args, row);
   for (; row < args.row_end; ++row) direct_tiles<Format, 1>(args, row);
 }
 

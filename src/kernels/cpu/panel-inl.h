@@ -23,16 +23,17 @@ HWY_BEFORE_NAMESPACE();
 namespace facet::cpu::HWY_NAMESPACE {
 namespace {
 
-constexpr int64_t kPanelRows = 16;
-constexpr int32_t kTileRows = 4;
+inline constexpr int64_t kPanelRows = 16;
+inline constexpr int32_t kTileRows = 4;
 // Sums, x and one weight vector must fit the registers: 16 of them, or 32.
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
-constexpr int32_t kTileTokens = 6;
+inline constexpr int32_t kTileTokens = 6;
 #else
-constexpr int32_t kTileTokens = 3;
+inline constexpr int32_t kTileTokens = 3;
 #endif
 /// Tokens whose accumulators are kept at a time: 64 kB of them.
-constexpr int64_t kTokenChunk = 65536 / (kPanelRows * kLanes * 4) / kTileTokens * kTileTokens;
+inline constexpr int64_t kTokenChunk =
+    65536 / (kPanelRows * kLanes * 4) / kTileTokens * kTileTokens;
 
 template <class Format>
 const uint8_t* codes_of(const WeightMatrix& w, int64_t row, int64_t column) {
@@ -120,7 +121,7 @@ void Panel<Format>::decode(
 }
 
 template <>
-void Panel<AnyFormat>::decode(
+inline void Panel<AnyFormat>::decode(
     const WeightMatrix& matrix, int64_t row, int64_t rows, int64_t begin, int64_t count) {
   for (int64_t r = 0; r < rows; ++r) {
     std::fill(w[r] + count, w[r] + kBlockCols, 0.0F);
