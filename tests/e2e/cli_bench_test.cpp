@@ -11,12 +11,10 @@ namespace facet {
 namespace {
 
 using test::Finished;
+using test::golden;
+using test::kUsage;
 using test::run_facet;
 using testing::HasSubstr;
-
-constexpr int kUsage = 64;
-
-std::string golden(const char* name) { return test::data_path(std::string("goldens/") + name); }
 
 TEST(CliBench, ModelRowsAreConsistentWithTheirOwnRoof) {
   const test::TempDir dir;

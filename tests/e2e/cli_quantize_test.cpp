@@ -15,13 +15,11 @@ namespace facet {
 namespace {
 
 using test::Finished;
+using test::golden;
+using test::kBadCheckpoint;
+using test::kUsage;
 using test::run_facet;
 using testing::HasSubstr;
-
-constexpr int kUsage = 64;
-constexpr int kBadCheckpoint = 65;
-
-std::string golden(const char* name) { return test::data_path(std::string("goldens/") + name); }
 
 TEST(CliQuantize, Fp8DynamicIsThePublishedLayout) {
   const test::TempDir dir;

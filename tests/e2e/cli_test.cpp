@@ -24,14 +24,12 @@ namespace facet {
 namespace {
 
 using test::Finished;
+using test::golden;
+using test::kBadCheckpoint;
+using test::kDevice;
+using test::kUsage;
 using test::run_facet;
 using testing::HasSubstr;
-
-constexpr int kUsage = 64;
-constexpr int kBadCheckpoint = 65;
-constexpr int kDevice = 69;
-
-std::string golden(const char* name) { return test::data_path(std::string("goldens/") + name); }
 
 std::string expected_ids(const std::string& folder, const char* name) {
   const boost::json::value all = boost::json::parse(test::read_text(folder + "/expected.json"));

@@ -9,6 +9,8 @@
 
 namespace facet::test {
 
+std::string golden(const std::string& name) { return data_path("goldens/" + name); }
+
 Finished run_facet(const std::vector<std::string>& arguments, const std::string& input) {
   // Files instead of pipes: nothing can block, however much the program writes.
   const TempDir dir;

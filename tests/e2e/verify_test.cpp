@@ -19,15 +19,14 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::Finished;
+using test::golden;
+using test::kUsage;
 using test::run_facet;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
 constexpr int kDiffers = 70;
-constexpr int kUsage = 64;
-
-std::string golden(const char* name) { return test::data_path(std::string("goldens/") + name); }
 
 std::vector<std::string> fault_places(const boost::json::value& answer) {
   std::vector<std::string> places;
