@@ -61,6 +61,9 @@ std::optional<std::string> LineEditor::read(const std::string& prompt) {
   struct sigaction before {};
   ignore.sa_handler = [](int) {};
   sigaction(SIGINT, &ignore, &before);
+  // Before the prompt, not after it: a key typed in answer to the prompt must never meet the
+  // system's own line discipline, which swallows Ctrl-D.
+  el_set(impl_->editor, EL_PREP_TERM, 1);
   errno = 0;
   const char* line = el_gets(impl_->editor, &length);
   impl_->interrupted = line == nullptr && errno == EINTR;

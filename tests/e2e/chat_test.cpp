@@ -72,8 +72,7 @@ TEST(Chat, LinesBetweenMarksAreTextEvenIfTheyLookLikeACommand) {
   terminal.read_until("wanted 0 to 10");
   terminal.type("/image cat.png\r");
   terminal.read_until("not supported");
-  terminal.read_until(
-      ">>> ");            // before the prompt the key would go to the system's own line editor
+  terminal.read_until(">>> ");
   terminal.type("\x04");  // Ctrl-D
   EXPECT_EQ(terminal.wait(), 0);
 }
