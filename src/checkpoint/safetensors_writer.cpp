@@ -3,26 +3,17 @@
 #include <algorithm>
 #include <array>
 #include <boost/json/serialize.hpp>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <fcntl.h>
-#include <filesystem>
 #include <fmt/format.h>
 #include <optional>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <utility>
 
 #include "base/error.h"
+#include "base/partial_file.h"
 #include "base/text.h"
 #include "checkpoint/safetensors_header.h"
 
 namespace facet {
 namespace {
-
-constexpr size_t kPending = size_t{1} << 20;      // bytes gathered before a system call
-constexpr int64_t kWriteback = int64_t{1} << 26;  // bytes after which the disk is told to begin
 
 // The reference's dtypes from the narrowest alignment to the widest; its order within one width is
 // arbitrary but part of the layout.
@@ -34,89 +25,6 @@ constexpr std::array kOrder = {
     DType::kI64,        DType::kU64};
 
 auto rank_of(DType dtype) { return std::find(kOrder.begin(), kOrder.end(), dtype); }
-
-/// A file under a temporary name until commit(); removed if that never comes.
-class PartialFile {
- public:
-  explicit PartialFile(const std::string& path)
-      : path_(path), partial_(fmt::format("{}.{}.partial", path, getpid())) {
-    fd_ = open(partial_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd_ < 0) fail("cannot be created");
-    pending_.reserve(kPending);
-  }
-  PartialFile(const PartialFile&) = delete;
-  PartialFile& operator=(const PartialFile&) = delete;
-  ~PartialFile() {
-    if (fd_ >= 0) close(fd_);
-    if (!committed_) unlink(partial_.c_str());
-  }
-
-  void append(std::span<const std::byte> bytes) {
-    if (pending_.size() + bytes.size() > kPending) flush();
-    if (bytes.size() >= kPending) {
-      write_all(bytes);
-    } else {
-      pending_.insert(pending_.end(), bytes.begin(), bytes.end());
-    }
-  }
-
-  void commit() {
-    flush();
-    if (fsync(fd_) != 0) fail("cannot be written");
-    if (close(std::exchange(fd_, -1)) != 0) fail("cannot be written");
-    if (rename(partial_.c_str(), path_.c_str()) != 0) fail("cannot be renamed into place");
-    committed_ = true;
-    sync_folder();
-  }
-
- private:
-  [[noreturn]] void fail(const char* what) const {
-    throw Error(ErrorCode::kIo, fmt::format("{}: {}", what, std::strerror(errno)), path_);
-  }
-
-  void flush() {
-    write_all(pending_);
-    pending_.clear();
-  }
-
-  void write_all(std::span<const std::byte> bytes) {
-    while (!bytes.empty()) {
-      const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) fail("cannot be written");
-      bytes = bytes.subspan(static_cast<size_t>(written));
-      start_writeback(written);
-    }
-  }
-
-  /// Lets the disk work while the next bytes are made: else gigabytes of dirty pages pile up in
-  /// memory until commit(). Only advice, so a failure is no error.
-  void start_writeback(int64_t written) {
-    unsynced_ += written;
-    if (unsynced_ < kWriteback) return;
-    sync_file_range(fd_, synced_, unsynced_, SYNC_FILE_RANGE_WRITE);
-    synced_ += std::exchange(unsynced_, 0);
-  }
-
-  /// Makes the new name last through a power cut. Some file systems cannot sync a folder; the file
-  /// is whole there all the same, so a failure is no error.
-  void sync_folder() const {
-    std::string folder = std::filesystem::path(path_).parent_path().string();
-    if (folder.empty()) folder = ".";
-    const int fd = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return;
-    fsync(fd);
-    close(fd);
-  }
-
-  std::string path_;
-  std::string partial_;
-  int fd_ = -1;
-  bool committed_ = false;
-  std::vector<std::byte> pending_;
-  int64_t synced_ = 0;    // bytes whose way to the disk has begun
-  int64_t unsynced_ = 0;  // bytes written after them
-};
 
 std::string quoted(const std::string& text) {
   return boost::json::serialize(boost::json::string_view(text));

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/partial_file.h"
 #include "base/process.h"
 #include "cli/bench_report.h"
 #include "cli/session.h"
@@ -223,10 +224,7 @@ void bench_model(Options options) {
   }
   fmt::print("{}", bench_table(session.backend().describe(), *peaks, rows, peak_bytes));
   if (!options.json.empty()) {
-    std::ofstream json(options.json, std::ios::binary);
-    json << bench_json(session.backend().describe(), *peaks, rows) << '\n';
-    json.close();
-    if (!json) throw Error(ErrorCode::kIo, "cannot be written", options.json);
+    write_file(options.json, bench_json(session.backend().describe(), *peaks, rows) + '\n');
   }
 }
 

@@ -158,7 +158,13 @@ std::optional<CpuWeightsPlan> plan_cpu_weights(gemma4::Weights& weights,
                                                const ModelOptions& options) {
   const std::optional<WeightFormat> format = copy_format(options);
   if (!format) return std::nullopt;
-  return lay_out(weights, *format).plan;
+  const Layout layout = lay_out(weights, *format);
+  for (const Place& place : layout.places) {
+    WeightMatrix planned = place.to;
+    planned.data = place.from.data;  // which matrices are one and the same still shows
+    place.target.replace(planned);
+  }
+  return layout.plan;
 }
 
 CpuWeights::CpuWeights(gemma4::Weights& weights,

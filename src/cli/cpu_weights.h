@@ -30,7 +30,9 @@ struct CpuWeightsPlan {
   std::string describe() const;
 };
 
-/// nullopt for exact weights. Throws as copy_format does.
+/// nullopt for exact weights. Gives the matrices in `weights` the formats of their copies, for an
+/// Inventory of what would be read; they can no longer be computed with. Throws as copy_format
+/// does.
 std::optional<CpuWeightsPlan> plan_cpu_weights(gemma4::Weights& weights,
                                                const ModelOptions& options);
 

@@ -66,13 +66,19 @@ boost::json::array kernels_json(const std::vector<KernelRow>& kernels) {
   return list;
 }
 
+/// What lies in the files, and what would be read: they differ with --cpu-weights.
+struct Inventories {
+  Inventory stored;
+  Inventory read;
+};
+
 void print_json(const OpenModel& open,
-                const Inventory& inventory,
+                const Inventories& inventories,
                 const Backend& backend,
                 const MemoryPlan& plan,
                 const std::optional<CpuWeightsPlan>& copies) {
   boost::json::object kinds;
-  for (const auto& [name, kind] : inventory.kinds()) {
+  for (const auto& [name, kind] : inventories.stored.kinds()) {
     kinds[name] = {{"format", joined(kind.formats)},
                    {"bytes", kind.bytes},
                    {"bytes_per_token", kind.token_bytes}};
@@ -89,7 +95,7 @@ void print_json(const OpenModel& open,
       {"file_bytes", open.checkpoint.file_bytes()},
       {"text_bytes", open.weights.text_bytes},
       {"text_tensors", open.weights.text_tensors},
-      {"bytes_per_decoded_token", inventory.token_bytes()},
+      {"bytes_per_decoded_token", inventories.read.token_bytes()},
       {"kv_bytes_per_decoded_token", plan.token_cache_bytes},
       {"kv_dtype", to_string(plan.kv_dtype)},
       {"kv_bytes_per_position", {{"sliding", plan.sliding_position}, {"full", plan.full_position}}},
@@ -102,7 +108,7 @@ void print_json(const OpenModel& open,
         {"machine_bytes", plan.machine}}},
       {"modules", kinds},
       {"backend", backend.describe()},
-      {"kernels", kernels_json(chosen_kernels(open, inventory, backend, plan.kv_dtype))},
+      {"kernels", kernels_json(chosen_kernels(open, inventories.read, backend, plan.kv_dtype))},
   };
   if (copies) {
     all["cpu_weights"] = {{"format", to_string(copies->format)},
@@ -134,7 +140,7 @@ void print_plan(const Inventory& inventory, const MemoryPlan& plan, int64_t copi
 }
 
 void print_text(const OpenModel& open,
-                const Inventory& inventory,
+                const Inventories& inventories,
                 const Backend& backend,
                 const MemoryPlan& plan,
                 const std::optional<CpuWeightsPlan>& copies) {
@@ -148,17 +154,17 @@ void print_text(const OpenModel& open,
   fmt::print("context           {} positions, sliding window {}\n", c.max_position_embeddings,
              c.sliding_window);
   fmt::print("quantisation      {}\n", open.quant.describe());
-  for (const auto& [name, kind] : inventory.kinds()) {
+  for (const auto& [name, kind] : inventories.stored.kinds()) {
     fmt::print("  {:<22}{:<12}{:>10} on disk {:>10} per token\n", name, joined(kind.formats),
                human_bytes(kind.bytes), human_bytes(kind.token_bytes));
   }
   fmt::print("files             {}, {} text tensors of {}\n",
              human_bytes(open.checkpoint.file_bytes()), open.weights.text_tensors,
              human_bytes(open.weights.text_bytes));
-  print_plan(inventory, plan, copies ? copies->bytes : 0);
+  print_plan(inventories.read, plan, copies ? copies->bytes : 0);
   if (copies) fmt::print("cpu weights       {} more memory\n", copies->describe());
   fmt::print("kernels           {}\n", backend.describe());
-  for (const KernelRow& each : chosen_kernels(open, inventory, backend, plan.kv_dtype)) {
+  for (const KernelRow& each : chosen_kernels(open, inventories.read, backend, plan.kv_dtype)) {
     fmt::print("  {:<22}{}\n  {:<22}because {}\n", each.kind, each.choice.kernel, "",
                each.choice.why);
   }
@@ -169,13 +175,14 @@ void print_text(const OpenModel& open,
 void info(const Options& options) {
   OpenModel open(find_model(options.model.model));
   const std::unique_ptr<Backend> backend = make_backend(options.model);
-  const Inventory inventory(open);
   const MemoryPlan plan = plan_memory(open, *backend, options.model, options.context);
+  const Inventory stored(open);
   const std::optional<CpuWeightsPlan> copies = plan_cpu_weights(open.weights, options.model);
+  const Inventories inventories = {stored, Inventory(open)};
   if (options.json) {
-    print_json(open, inventory, *backend, plan, copies);
+    print_json(open, inventories, *backend, plan, copies);
   } else {
-    print_text(open, inventory, *backend, plan, copies);
+    print_text(open, inventories, *backend, plan, copies);
   }
 }
 

@@ -13,6 +13,10 @@ int64_t machine_memory() {
   return sysinfo(&memory) == 0 ? static_cast<int64_t>(memory.totalram) * memory.mem_unit : 0;
 }
 
+bool same_matrix(const WeightMatrix& a, const WeightMatrix& b) {
+  return a.data == b.data && a.format == b.format;
+}
+
 }  // namespace
 
 Inventory::Inventory(const OpenModel& open) {
@@ -20,7 +24,7 @@ Inventory::Inventory(const OpenModel& open) {
   for (const gemma4::LayerWeights& layer : w.layers) {
     const gemma4::AttentionWeights& a = layer.self_attn;
     for (const WeightMatrix* m : {&a.q_proj, &a.k_proj, &a.o_proj}) add("attention", *m, 1.0);
-    if (a.v_proj.data != a.k_proj.data) add("attention", a.v_proj, 1.0);
+    if (!same_matrix(a.v_proj, a.k_proj)) add("attention", a.v_proj, 1.0);
     for (const WeightMatrix* m : {&layer.mlp.gate_proj, &layer.mlp.up_proj, &layer.mlp.down_proj}) {
       add("dense mlp", *m, 1.0);
     }
@@ -40,7 +44,7 @@ Inventory::Inventory(const OpenModel& open) {
     add("per-layer embeddings", w.embed_tokens_per_layer,
         1.0 / static_cast<double>(w.embed_tokens_per_layer.rows));
   }
-  const bool tied = w.lm_head.data == w.embed_tokens.data;
+  const bool tied = same_matrix(w.lm_head, w.embed_tokens);
   // The head is read whole for each token; the embedding is one row, unless it is the head.
   add("embedding", w.embed_tokens, tied ? 1.0 : 1.0 / static_cast<double>(w.embed_tokens.rows));
   if (!tied) add("head", w.lm_head, 1.0);

@@ -5,13 +5,13 @@
 #include <boost/json/serialize.hpp>
 #include <filesystem>
 #include <fmt/core.h>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <openssl/evp.h>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "base/partial_file.h"
 #include "base/text.h"
 #include "checkpoint/json.h"
 #include "cli/progress.h"
@@ -86,10 +86,7 @@ void write_manifest(const std::string& folder, const std::string& path) {
     list.push_back(
         boost::json::object{{"name", name}, {"bytes", file.bytes}, {"sha256", file.sha256}});
   }
-  std::ofstream out(path, std::ios::binary);
-  out << boost::json::serialize(boost::json::object{{"files", std::move(list)}}) << '\n';
-  out.close();
-  if (!out) throw Error(ErrorCode::kIo, "cannot be written", path);
+  write_file(path, boost::json::serialize(boost::json::object{{"files", std::move(list)}}) + '\n');
 }
 
 void check_manifest(const std::string& folder, const std::string& path) {

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mapped_file.h"
+#include "base/partial_file.h"
 #include "cli/commands.h"
 #include "cli/model_text.h"
 #include "cli/progress.h"
@@ -80,8 +81,7 @@ void copy_other_files(const fs::path& in, const fs::path& out) {
     const bool describes_model =
         name.ends_with(".json") || name.ends_with(".jinja") || name.ends_with(".model");
     if (entry.is_regular_file() && describes_model && !rewritten) {
-      fs::copy_file(entry.path(), out / name, fs::copy_options::overwrite_existing);
-      fs::permissions(out / name, fs::perms::owner_write, fs::perm_options::add);
+      write_file(out / name, read_file(entry.path(), kMostTextBytes));
     }
   }
 }
@@ -125,13 +125,14 @@ void quantize(const Options& options) {
   std::error_code fault;
   fs::create_directories(options.out, fault);
   if (fault) throw Error(ErrorCode::kIo, fault.message(), options.out);
-  if (fs::exists(fs::path(options.out) / "config.json", fault) ||
-      fs::exists(fs::path(options.out) / "model.safetensors.index.json", fault)) {
-    throw Error(ErrorCode::kUsage, "OUT holds a model already, wanted an empty folder",
+  if (!fs::is_empty(options.out, fault) || fault) {
+    throw Error(ErrorCode::kUsage,
+                fault ? fault.message() : "OUT holds files already, wanted an empty folder",
                 options.out);
   }
-  write_quantized(open, options);
+  // config.json comes last: until then the folder is no model that anything would load.
   copy_other_files(in, options.out);
+  write_quantized(open, options);
   const OpenModel written(options.out);  // what was written must load
   fmt::print("{}: {}, {} text tensors\n", options.out, written.quant.describe(),
              written.weights.text_tensors);

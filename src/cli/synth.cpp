@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <fmt/core.h>
 #include <fmt/format.h>
-#include <fstream>
 #include <limits>
 #include <memory>
 #include <spawn.h>
@@ -16,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "base/partial_file.h"
 #include "base/text.h"
 #include "checkpoint/json.h"
 #include "cli/commands.h"
@@ -106,13 +106,6 @@ class OutFolder {
   bool kept_ = false;
 };
 
-void write_text(const std::string& path, const std::string& text) {
-  std::ofstream out(path, std::ios::binary);
-  out << text;
-  out.close();
-  if (!out) throw Error(ErrorCode::kIo, "cannot be written", path);
-}
-
 /// Runs `xz -dc` with its output in `to`.
 void unpack_xz(const std::string& from, const std::string& to) {
   posix_spawn_file_actions_t actions;
@@ -145,7 +138,7 @@ void write_tokenizer(const Options& options, int32_t vocab_size, const std::stri
   if (content.starts_with(kXz)) {
     unpack_xz(options.tokenizer, to);
   } else {
-    write_text(to, content);
+    write_file(to, content);
   }
   in_place(options.tokenizer, [&] { Tokenizer::load(to).check_fits(vocab_size); });
 }
@@ -179,15 +172,15 @@ void synth(const Options& options) {
   }
   if (const std::string beside = generation_config_beside(options.config); fs::exists(beside)) {
     read_json_object(beside, kMostConfigBytes);  // a fault is named now, not after all weights
-    write_text(out.file("generation_config.json"), read_file(beside, kMostConfigBytes));
+    write_file(out.file("generation_config.json"), read_file(beside, kMostConfigBytes));
   }
   if (!options.hf_quant_config.empty()) {
-    write_text(out.file("hf_quant_config.json"),
+    write_file(out.file("hf_quant_config.json"),
                read_file(options.hf_quant_config, kMostConfigBytes));
   }
   write_weights(options, planned, out);
   // Last: without it no program takes the folder for a model.
-  write_text(out.file("config.json"), read_file(options.config, kMostConfigBytes));
+  write_file(out.file("config.json"), read_file(options.config, kMostConfigBytes));
   const OpenModel written(options.out);  // what was written must load
   fmt::print("{}: {}, {} text tensors of {}\n", options.out, written.quant.describe(),
              written.weights.text_tensors, human_bytes(written.weights.text_bytes));

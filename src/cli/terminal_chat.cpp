@@ -5,12 +5,12 @@
 #include <csignal>
 #include <cstdio>
 #include <fmt/core.h>
-#include <fstream>
 #include <optional>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "base/partial_file.h"
 #include "base/process.h"
 #include "base/text.h"
 #include "cli/line_editor.h"
@@ -113,10 +113,7 @@ bool on_or_off(std::string_view text) {
 }
 
 void save(const ChatSession& chat, const std::string& path) {
-  std::ofstream out(path, std::ios::binary);
-  out << chat.to_json() << '\n';
-  out.close();
-  if (!out) throw Error(ErrorCode::kIo, "cannot be written", path);
+  write_file(path, chat.to_json() + '\n');
 }
 
 enum class Next { kGoOn, kLeave };

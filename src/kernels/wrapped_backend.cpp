@@ -27,12 +27,13 @@ Block run_expert(Backend& backend,
   const auto count = static_cast<int64_t>(rows.size());
   const Block input(count, x.shape()[1]);
   const Block up(count, expert.up.rows);
-  const Block gate(expert.gate.empty() ? 0 : count, expert.up.rows);
+  const bool gated = activation.gating == Gating::kGated;
+  const Block gate(gated ? count : 0, expert.up.rows);
   Block output(count, x.shape()[1]);
   backend.gather_rows(input.view, x, rows);
-  if (!expert.gate.empty()) backend.linear(gate.view, input.view, expert.gate);
+  if (gated) backend.linear(gate.view, input.view, expert.gate);
   backend.linear(up.view, input.view, expert.up);
-  backend.activate(up.view, expert.gate.empty() ? TensorView() : gate.view, up.view, activation);
+  backend.activate(up.view, gated ? gate.view : TensorView(), up.view, activation);
   backend.linear(output.view, up.view, expert.down);
   return output;
 }
@@ -46,6 +47,19 @@ WrappedBackend::WrappedBackend(Backend& inner) : inner_(inner) {
 std::string_view WrappedBackend::describe() const { return inner_.describe(); }
 
 const Buffer::Allocator& WrappedBackend::allocator() const { return inner_.allocator(); }
+
+KernelChoice WrappedBackend::linear_kernel(WeightFormat format) const {
+  return inner_.linear_kernel(format);
+}
+
+KernelChoice WrappedBackend::experts_kernel(WeightFormat format,
+                                            const Activation& activation) const {
+  return inner_.experts_kernel(format, activation);
+}
+
+KernelChoice WrappedBackend::attention_kernel(DType kv) const {
+  return inner_.attention_kernel(kv);
+}
 
 void WrappedBackend::embed(TensorView out,
                            const WeightMatrix& table,

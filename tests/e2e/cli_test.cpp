@@ -292,7 +292,7 @@ TEST(CliBadInput, GenerationConfigIsBlamedByName) {
   }
   expect_refusal(
       run_facet({"quantize", golden("moe-bf16-fused"), dir.path("m"), "--format", "nvfp4"}), kUsage,
-      {"holds a model"});
+      {"OUT holds files already", "wanted an empty folder"});
 }
 
 TEST(CliBadInput, SamplingOutOfRangeIsNamed) {

@@ -3,10 +3,10 @@
 #include <boost/json/serialize.hpp>
 #include <cmath>
 #include <fmt/core.h>
-#include <fstream>
 #include <optional>
 
 #include "base/error.h"
+#include "base/partial_file.h"
 #include "model/gemma4/names.h"
 
 namespace facet::gemma4 {
@@ -109,10 +109,7 @@ void CheckpointQuantizer::write(const std::string& out, const OnBytes& on_bytes)
 }
 
 void CheckpointQuantizer::write_json(const std::string& path, const boost::json::object& object) {
-  std::ofstream out(path, std::ios::binary);
-  out << boost::json::serialize(object) << '\n';
-  out.close();
-  if (!out) throw Error(ErrorCode::kIo, "cannot be written", path);
+  write_file(path, boost::json::serialize(object) + '\n');
 }
 
 }  // namespace facet::gemma4

@@ -154,8 +154,8 @@ class Nvfp4Quantizer final : public CheckpointQuantizer {
   }
 
   void write_configs(const std::string& out) const override {
-    write_json(out + "/config.json", new_config());
     write_json(out + "/hf_quant_config.json", hf_quant_config());
+    write_json(out + "/config.json", new_config());
   }
 
   std::map<std::string, float> scales_;  // by module

@@ -6,12 +6,12 @@
 #include <cstring>
 #include <filesystem>
 #include <fmt/core.h>
-#include <fstream>
 #include <map>
 #include <span>
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/partial_file.h"
 #include "base/text.h"
 #include "checkpoint/safetensors_writer.h"
 
@@ -110,10 +110,7 @@ void write_index(const std::string& path, const SynthPlan& plan, const std::vect
       {"metadata", boost::json::object{{"total_size", plan.bytes}}},
       {"weight_map", std::move(map)},
   };
-  std::ofstream out(path, std::ios::binary);
-  out << boost::json::serialize(index) << '\n';
-  out.close();
-  if (!out) throw Error(ErrorCode::kIo, "cannot be written", path);
+  write_file(path, boost::json::serialize(index) + '\n');
 }
 
 void write_shard(const std::string& path,
