@@ -4,15 +4,12 @@
 #include <boost/json/value_to.hpp>
 #include <utility>
 
+#include "chat/json_member.h"
+
 namespace facet {
 namespace {
 
 namespace json = boost::json;
-
-const json::value* member(const json::value* value, std::string_view key) {
-  const json::object* object = value != nullptr ? value->if_object() : nullptr;
-  return object != nullptr ? object->if_contains(key) : nullptr;
-}
 
 void add_type(const json::value& type, std::vector<std::string>& types) {
   const json::string* text = type.if_string();
@@ -26,7 +23,7 @@ void add_type(const json::value& type, std::vector<std::string>& types) {
 
 DeclaredParameter read_parameter(std::string_view name, const json::value& schema) {
   DeclaredParameter parameter{std::string(name), {}};
-  const json::value* type = member(&schema, "type");
+  const json::value* type = json_member(&schema, "type");
   if (type == nullptr) return parameter;
   if (const json::array* list = type->if_array()) {
     for (const json::value& one : *list) add_type(one, parameter.types);
@@ -54,11 +51,11 @@ std::vector<DeclaredTool> declared_tools(const json::value& tools) {
   const json::array* list = tools.if_array();
   if (list == nullptr) return result;
   for (const json::value& entry : *list) {
-    const json::value* function = member(&entry, "function");
-    const json::value* name = member(function, "name");
+    const json::value* function = json_member(&entry, "function");
+    const json::value* name = json_member(function, "name");
     if (name == nullptr || !name->is_string()) continue;
     DeclaredTool tool{json::value_to<std::string>(*name), {}};
-    const json::value* properties = member(member(function, "parameters"), "properties");
+    const json::value* properties = json_member(json_member(function, "parameters"), "properties");
     if (properties != nullptr && properties->is_object()) {
       for (const auto& [key, schema] : properties->get_object()) {
         tool.parameters.push_back(read_parameter(key, schema));
