@@ -1,7 +1,6 @@
 #include "cli/terminal_chat.h"
 
 #include <atomic>
-#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <fmt/core.h>
@@ -56,47 +55,7 @@ constexpr const char* kHelp =
     "  /stats on|off      print the rate after each answer\n"
     "  /help, /bye\n";
 
-template <typename Number>
-Number parse_number(std::string_view text) {
-  Number value{};
-  const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (fault != std::errc() || end != text.data() + text.size()) {
-    throw Error(ErrorCode::kUsage, fmt::format("'{}' is no number", printable(text, 40)));
-  }
-  return value;
-}
-
-void set_value(ChatSession& chat, std::string_view name, std::string_view value) {
-  SamplingParams params = chat.sampling();
-  if (name == "temperature") {
-    params.temperature = parse_number<float>(value);
-  } else if (name == "top_k") {
-    params.top_k = parse_number<int32_t>(value);
-  } else if (name == "top_p") {
-    params.top_p = parse_number<float>(value);
-  } else if (name == "min_p") {
-    params.min_p = parse_number<float>(value);
-  } else if (name == "repetition_penalty") {
-    params.repetition_penalty = parse_number<float>(value);
-  } else if (name == "presence_penalty") {
-    params.presence_penalty = parse_number<float>(value);
-  } else if (name == "frequency_penalty") {
-    params.frequency_penalty = parse_number<float>(value);
-  } else if (name == "seed") {
-    params.seed = static_cast<uint64_t>(parse_number<int64_t>(value));
-  } else if (name == "max_tokens") {
-    const auto tokens = parse_number<int32_t>(value);
-    if (tokens < 1)
-      throw Error(ErrorCode::kUsage, fmt::format("max_tokens: found {}, wanted 1 or more", tokens));
-    chat.max_tokens() = tokens;
-  } else {
-    throw Error(ErrorCode::kUsage, fmt::format("no setting '{}': see /help", printable(name, 40)));
-  }
-  params.validate();
-  chat.sampling() = params;
-}
-
-void show(ChatSession& chat) {
+void show(Conversation& chat) {
   const SamplingParams& p = chat.sampling();
   fmt::print(
       "temperature {}  top_k {}  top_p {}  min_p {}  repetition_penalty {}  presence_penalty {}  "
@@ -112,7 +71,7 @@ bool on_or_off(std::string_view text) {
   return text == "on";
 }
 
-void save(const ChatSession& chat, const std::string& path) {
+void save(const Conversation& chat, const std::string& path) {
   write_file(path, chat.to_json() + '\n');
 }
 
@@ -125,7 +84,7 @@ struct StatsSwitch {
   Stats now() const { return on ? chosen : Stats::kOff; }
 };
 
-Next command(ChatSession& chat, std::string_view line, StatsSwitch& stats) {
+Next command(Conversation& chat, std::string_view line, StatsSwitch& stats) {
   const size_t blank = std::min(line.find(' '), line.size());
   const std::string_view name = line.substr(0, blank);
   const std::string_view rest = line.substr(std::min(blank + 1, line.size()));
@@ -142,7 +101,7 @@ Next command(ChatSession& chat, std::string_view line, StatsSwitch& stats) {
     stats.on = on_or_off(rest);
   } else if (name == "/set") {
     const size_t split = std::min(rest.find(' '), rest.size());
-    set_value(chat, rest.substr(0, split), rest.substr(std::min(split + 1, rest.size())));
+    chat.set(rest.substr(0, split), rest.substr(std::min(split + 1, rest.size())));
   } else if (name == "/show") {
     show(chat);
   } else if (name == "/save") {
@@ -168,7 +127,7 @@ std::optional<MessageLines> read_message(LineEditor& editor) {
   }
 }
 
-void answer(ChatSession& chat, const std::string& text, double load_s, Stats stats) {
+void answer(Conversation& chat, const std::string& text, double load_s, Stats stats) {
   const InterruptGuard guard;
   ThoughtStyle style(isatty(STDOUT_FILENO) == 1);
   const Answer result = chat.ask(
@@ -221,7 +180,7 @@ void print_stats(const Answer& answer, double load_s, Stats stats) {
   }
 }
 
-void terminal_chat(ChatSession& chat, double load_s, Stats stats) {
+void terminal_chat(Conversation& chat, double load_s, Stats stats) {
   fmt::print(stderr, "/help lists keys and commands, Ctrl-D leaves.\n");
   LineEditor editor;
   StatsSwitch shown{stats};

@@ -2,7 +2,7 @@
 
 #include <string_view>
 
-#include "cli/chat_session.h"
+#include "cli/conversation.h"
 
 namespace facet::cli {
 
@@ -28,6 +28,6 @@ class ThoughtStyle {
 };
 
 /// The chat at the terminal, until Ctrl-D or /bye (keys and commands: server-api 17).
-void terminal_chat(ChatSession& chat, double load_s, Stats stats);
+void terminal_chat(Conversation& chat, double load_s, Stats stats);
 
 }  // namespace facet::cli
