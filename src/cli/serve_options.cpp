@@ -157,7 +157,7 @@ KeyRing check_serve_options(ServeOptions& o) {
   if (o.listen.tls_certificate.empty() != o.listen.tls_key.empty())
     throw Error(ErrorCode::kUsage, "--tls-cert and --tls-key go together");
   KeyRing keys = o.key_file.empty() ? KeyRing() : KeyRing::load(o.key_file);
-  const bool local = !o.listen.unix_socket.empty() || is_loopback(o.listen.host);
+  const bool local = !o.listen.unix_socket.empty() || http::is_loopback(o.listen.host);
   if (!local && keys.empty()) {
     throw Error(ErrorCode::kUnsafeSettings,
                 fmt::format("--host {} is open to other machines: --api-key-file is needed",

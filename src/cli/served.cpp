@@ -78,7 +78,7 @@ int64_t kv_bytes_of(const ServeOptions& options, const LoadedModel& loaded) {
 
 ServedModel served_model(const ServeOptions& options, const LoadedModel& loaded) {
   const std::string folder = loaded.checkpoint().folder();
-  ServedModel model{.tokenizer = load_tokenizer(options.model.model)};
+  ServedModel model(load_tokenizer(options.model.model));
   model.tokenizer.check_fits(loaded.config().vocab_size);
   model.render = render_options(folder, options.chat_template);
   model.render.template_exact = options.template_exact;

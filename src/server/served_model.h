@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "chat/prompt_renderer.h"
@@ -13,6 +14,8 @@ namespace facet {
 
 /// What the routes must know of the model that is served. Constant once it is there.
 struct ServedModel {
+  explicit ServedModel(Tokenizer tokenizer_in) : tokenizer(std::move(tokenizer_in)) {}
+
   Tokenizer tokenizer;
   RenderOptions render;            ///< enable_thinking: the server's default
   SamplingParams sampling;         ///< of generation_config.json, or neutral
