@@ -1,6 +1,5 @@
 #include "chat/call_arguments.h"
 
-#include <boost/json/parse.hpp>
 #include <gtest/gtest.h>
 
 #include "chat/argument_values.h"
@@ -36,7 +35,7 @@ std::string convert(std::string_view shown,
 }
 
 DeclaredTool weather() {
-  return declared_tools(boost::json::parse(R"([{"type":"function","function":{"name":"w",
+  return declared_tools(parse_value(R"([{"type":"function","function":{"name":"w",
     "parameters":{"type":"object","properties":{
       "city":{"type":"string"},"days":{"type":"integer"},"metric":{"type":"BOOLEAN"},
       "rate":{"type":"number"},"maybe":{"type":["integer","null"]},
@@ -185,7 +184,7 @@ TEST(CallArguments, ManyNestedBracketsAreNoProblem) {
 }
 
 TEST(DeclaredTools, LeavesOutWhatHasAnotherShape) {
-  const auto tools = declared_tools(boost::json::parse(
+  const auto tools = declared_tools(parse_value(
       R"([1,{"function":3},{"function":{"name":7}},{"function":{"name":"f","parameters":[]}},
           {"function":{"name":"g","parameters":{"properties":{"a":1,"b":{"type":[1,"X"]}}}}}])"));
   ASSERT_EQ(tools.size(), 2U);
@@ -195,7 +194,7 @@ TEST(DeclaredTools, LeavesOutWhatHasAnotherShape) {
   EXPECT_TRUE(tools[1].parameter("a")->types.empty());
   EXPECT_EQ(tools[1].parameter("b")->types, (std::vector<std::string>{"x"}));
   EXPECT_EQ(tools[1].parameter("c"), nullptr);
-  EXPECT_TRUE(declared_tools(boost::json::value(3)).empty());
+  EXPECT_TRUE(declared_tools(parse_value("3")).empty());
 }
 
 }  // namespace

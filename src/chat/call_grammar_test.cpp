@@ -28,7 +28,7 @@ const char* const kTools = R"([
    "parameters":{"type":"object","properties":{}}}}])";
 
 std::vector<CallTool> tools() {
-  return call_tools(boost::json::parse(kTools), ArgumentRule::kFree);
+  return call_tools(parse_value(kTools), ArgumentRule::kFree);
 }
 
 /// Reads a call in which <|"|> is shown as its text. -1: all taken; else the first piece that is
@@ -152,7 +152,7 @@ TEST(CallGuide, RandomAnswersAreCallsAsDeclared) {
     if (ids.back() != control::kToolResponseOpen) continue;
     ++whole;
     OutputOptions output;
-    output.tools = declared_tools(boost::json::parse(kTools));
+    output.tools = declared_tools(parse_value(kTools));
     OutputReader reader(tokenizer, output);
     OutputParser::Events events;
     for (const TokenId id : ids) reader.push(id, events);

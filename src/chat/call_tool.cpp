@@ -2,39 +2,39 @@
 
 #include <algorithm>
 #include <array>
-#include <boost/json/serialize.hpp>
-#include <boost/json/value_to.hpp>
 
 #include "chat/declared_tools.h"
-#include "chat/json_member.h"
 
 namespace facet {
 namespace {
 
-namespace json = boost::json;
-
-bool holds_text(const json::value* list, std::string_view text) {
+bool holds_text(const Value* list, std::string_view text) {
   if (list == nullptr || !list->is_array()) return false;
-  const json::array& all = list->get_array();
-  return std::any_of(all.begin(), all.end(), [&](const json::value& each) {
-    return each.is_string() && std::string_view(each.get_string()) == text;
+  return std::any_of(list->array().begin(), list->array().end(), [&](const Value& each) {
+    return each.is_string() && each.string() == text;
   });
 }
 
+/// A scalar that is no text, as JSON and calls spell it.
+std::string spelling_of(const Value& value) {
+  if (value.kind() == Value::Kind::kNumber) return value.number().text;
+  if (value.kind() == Value::Kind::kBool) return value.boolean() ? "true" : "false";
+  return "null";
+}
+
 /// Empty, so no constraint, if one of the values is a list or an object.
-std::vector<CallChoice> choices_of(const json::value& schema) {
-  json::array values;
-  if (const json::value* list = json_member(&schema, "enum"); list != nullptr && list->is_array()) {
-    values = list->get_array();
-  } else if (const json::value* only = json_member(&schema, "const")) {
+std::vector<CallChoice> choices_of(const Value& schema) {
+  Value::Array values;
+  if (const Value* list = schema.find("enum"); list != nullptr && list->is_array()) {
+    values = list->array();
+  } else if (const Value* only = schema.find("const")) {
     values.push_back(*only);
   }
   std::vector<CallChoice> choices;
-  for (const json::value& value : values) {
-    if (value.is_structured()) return {};
+  for (const Value& value : values) {
+    if (value.is_array() || value.is_object()) return {};
     const bool is_text = value.is_string();
-    choices.push_back(
-        {is_text, is_text ? json::value_to<std::string>(value) : json::serialize(value)});
+    choices.push_back({is_text, is_text ? value.string() : spelling_of(value)});
   }
   return choices;
 }
@@ -52,16 +52,16 @@ std::vector<std::string> types_of(const DeclaredParameter& declared) {
 
 /// nullopt if the schema does not list properties.
 std::optional<std::vector<CallParameter>> parameters_of(const DeclaredTool& tool,
-                                                        const json::value* schema) {
-  const json::value* properties = json_member(schema, "properties");
+                                                        const Value* schema) {
+  const Value* properties = find_in(schema, "properties");
   if (properties == nullptr || !properties->is_object()) return std::nullopt;
   std::vector<CallParameter> all;
   for (const DeclaredParameter& declared : tool.parameters) {
     const bool spelt = !declared.name.empty() &&
                        std::all_of(declared.name.begin(), declared.name.end(), is_key_byte);
-    const json::value* own = json_member(properties, declared.name);
+    const Value* own = find_in(properties, declared.name);
     if (!spelt || own == nullptr) continue;
-    all.push_back({declared.name, holds_text(json_member(schema, "required"), declared.name),
+    all.push_back({declared.name, holds_text(find_in(schema, "required"), declared.name),
                    types_of(declared), choices_of(*own)});
   }
   return all;
@@ -78,18 +78,18 @@ bool is_key_byte(char byte) {
   return kNot.find(byte) == std::string_view::npos;
 }
 
-std::vector<CallTool> call_tools(const json::value& tools, ArgumentRule rule) {
+std::vector<CallTool> call_tools(const Value& tools, ArgumentRule rule) {
   std::vector<CallTool> all;
   for (const DeclaredTool& declared : declared_tools(tools)) {
     CallTool tool{declared.name, std::nullopt};
-    for (const json::value& each : tools.get_array()) {
-      const json::value* function = json_member(&each, "function");
-      const json::value* name = json_member(function, "name");
-      if (name == nullptr || !name->is_string() || name->get_string() != declared.name) continue;
-      const json::value* strict = json_member(function, "strict");
+    for (const Value& each : tools.array()) {
+      const Value* function = each.find("function");
+      const Value* name = find_in(function, "name");
+      if (name == nullptr || !name->is_string() || name->string() != declared.name) continue;
+      const Value* strict = find_in(function, "strict");
       const bool follows = rule == ArgumentRule::kDeclared ||
-                           (strict != nullptr && strict->is_bool() && strict->get_bool());
-      const json::value* schema = json_member(function, "parameters");
+                           (strict != nullptr && strict->kind() == Value::Kind::kBool && strict->boolean());
+      const Value* schema = find_in(function, "parameters");
       if (follows) tool.parameters = parameters_of(declared, schema);
     }
     all.push_back(std::move(tool));

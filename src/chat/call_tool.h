@@ -1,9 +1,10 @@
 #pragma once
 
-#include <boost/json/value.hpp>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "chat/value.h"
 
 namespace facet {
 
@@ -38,7 +39,7 @@ struct CallTool {
 
 /// Reads a request's `tools`, which have been checked. With kDeclared every tool with parameters
 /// follows them; with kFree those do that say "strict": true.
-std::vector<CallTool> call_tools(const boost::json::value& tools, ArgumentRule rule);
+std::vector<CallTool> call_tools(const Value& tools, ArgumentRule rule);
 
 /// May a key hold this byte? A key is bare text (server-api 14, the grammar for constrained calls).
 bool is_key_byte(char byte);

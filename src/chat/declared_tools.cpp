@@ -1,32 +1,26 @@
 #include "chat/declared_tools.h"
 
 #include <algorithm>
-#include <boost/json/value_to.hpp>
 #include <utility>
-
-#include "chat/json_member.h"
 
 namespace facet {
 namespace {
 
-namespace json = boost::json;
-
-void add_type(const json::value& type, std::vector<std::string>& types) {
-  const json::string* text = type.if_string();
-  if (text == nullptr) return;
-  std::string name(text->data(), text->size());
+void add_type(const Value& type, std::vector<std::string>& types) {
+  if (!type.is_string()) return;
+  std::string name = type.string();
   for (char& c : name) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
   }
   types.push_back(std::move(name));
 }
 
-DeclaredParameter read_parameter(std::string_view name, const json::value& schema) {
+DeclaredParameter read_parameter(std::string_view name, const Value& schema) {
   DeclaredParameter parameter{std::string(name), {}};
-  const json::value* type = json_member(&schema, "type");
+  const Value* type = schema.find("type");
   if (type == nullptr) return parameter;
-  if (const json::array* list = type->if_array()) {
-    for (const json::value& one : *list) add_type(one, parameter.types);
+  if (type->is_array()) {
+    for (const Value& one : type->array()) add_type(one, parameter.types);
   } else {
     add_type(*type, parameter.types);
   }
@@ -46,20 +40,18 @@ const DeclaredParameter* DeclaredTool::parameter(std::string_view wanted) const 
   return nullptr;
 }
 
-std::vector<DeclaredTool> declared_tools(const json::value& tools) {
+std::vector<DeclaredTool> declared_tools(const Value& tools) {
   std::vector<DeclaredTool> result;
-  const json::array* list = tools.if_array();
-  if (list == nullptr) return result;
-  for (const json::value& entry : *list) {
-    const json::value* function = json_member(&entry, "function");
-    const json::value* name = json_member(function, "name");
+  if (!tools.is_array()) return result;
+  for (const Value& entry : tools.array()) {
+    const Value* function = entry.find("function");
+    const Value* name = find_in(function, "name");
     if (name == nullptr || !name->is_string()) continue;
-    DeclaredTool tool{json::value_to<std::string>(*name), {}};
-    const json::value* properties = json_member(json_member(function, "parameters"), "properties");
+    DeclaredTool tool{name->string(), {}};
+    const Value* properties = find_in(find_in(function, "parameters"), "properties");
     if (properties != nullptr && properties->is_object()) {
-      for (const auto& [key, schema] : properties->get_object()) {
-        tool.parameters.push_back(read_parameter(key, schema));
-      }
+      for (const Member& property : properties->object())
+        tool.parameters.push_back(read_parameter(property.name, property.value));
     }
     result.push_back(std::move(tool));
   }

@@ -1,9 +1,10 @@
 #pragma once
 
-#include <boost/json/value.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "chat/value.h"
 
 namespace facet {
 
@@ -28,6 +29,6 @@ struct DeclaredTool {
 /// Reads a request's `tools`: a list of {"type":"function","function":{"name","parameters"}}. Makes
 /// no demands: what does not have that shape is left out, since checking the request is done where
 /// it comes in.
-std::vector<DeclaredTool> declared_tools(const boost::json::value& tools);
+std::vector<DeclaredTool> declared_tools(const Value& tools);
 
 }  // namespace facet

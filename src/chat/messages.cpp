@@ -10,13 +10,16 @@
 namespace facet {
 namespace {
 
-[[noreturn]] void fail(std::string_view field, std::string_view message) {
-  throw Error(ErrorCode::kBadInput, fmt::format("{}: {}", field, message));
+[[noreturn]] void fail(std::string field,
+                       std::string message,
+                       MessageFault fault = MessageFault::kValue) {
+  throw MessageError(fault, std::move(message), std::move(field));
 }
 
-[[noreturn]] void fail_kind(std::string_view field, const Value* found, std::string_view wanted) {
-  fail(field, fmt::format("found {}, wanted {}", found == nullptr ? "nothing" : kind_name(*found),
-                          wanted));
+[[noreturn]] void fail_kind(std::string field, const Value* found, std::string_view wanted) {
+  fail(std::move(field),
+       fmt::format("found {}, wanted {}", found == nullptr ? "nothing" : kind_name(*found), wanted),
+       found == nullptr ? MessageFault::kMissing : MessageFault::kType);
 }
 
 /// The string member `name`; nothing if absent or null.
@@ -103,13 +106,19 @@ void read_content(ChatMessage& out, const Value& message, const std::string& pla
 Value read_arguments(const Value* arguments, const std::string& place) {
   Value decoded;
   if (arguments != nullptr && arguments->is_string()) {
-    if (!arguments->string().empty())
-      decoded = in_place(place, [&] { return parse_value(arguments->string()); });
+    try {
+      if (!arguments->string().empty()) decoded = parse_value(arguments->string());
+    } catch (const Error& error) {
+      fail(place, error.message(), MessageFault::kArguments);
+    }
   } else if (arguments != nullptr) {
     decoded = *arguments;
   }
   if (decoded.is_null()) return Value(Value::Object{});
-  if (!decoded.is_object()) fail_kind(place, &decoded, "an object or JSON text of one");
+  if (!decoded.is_object()) {
+    fail(place, fmt::format("found {}, wanted an object or JSON text of one", kind_name(decoded)),
+         MessageFault::kArguments);
+  }
   return decoded;
 }
 

@@ -236,6 +236,12 @@ void OutputParser::leave_content(Events& events) {
   blanks_.clear();
 }
 
+size_t OutputParser::held_content() const {
+  const bool head_may_be_content =
+      state_ == State::kStart || state_ == State::kStartTurn || state_ == State::kHead;
+  return stop_.held() + blanks_.size() + (head_may_be_content ? held_.size() : 0);
+}
+
 // ---- Thoughts
 
 void OutputParser::open_name(Events& events) {

@@ -93,6 +93,10 @@ class OutputParser {
   /// Has an end token or a stop string ended the answer? Further input is then ignored.
   bool ended() const { return state_ == State::kEnded; }
   const OutputResult& result() const { return result_; }
+  /// Is what is being read part of a thought?
+  bool in_thought() const { return state_ == State::kThought; }
+  /// Bytes read that are held back and may still become content.
+  size_t held_content() const;
 
  private:
   enum class State {

@@ -18,6 +18,9 @@ class OutputReader {
 
   bool ended() const { return parser_.ended(); }
   const OutputResult& result() const { return parser_.result(); }
+  bool in_thought() const { return parser_.in_thought(); }
+  /// As OutputParser's; the bytes of an unfinished character count too.
+  size_t held_content() const { return decoder_.held() + parser_.held_content(); }
 
  private:
   const Tokenizer* tokenizer_;

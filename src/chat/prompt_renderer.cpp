@@ -291,7 +291,7 @@ void Renderer::generation_prompt() {
 
 void check_continuation(std::span<const ChatMessage> messages) {
   const auto fail = [](const std::string& message) {
-    throw Error(ErrorCode::kBadInput, "continue_final_message: " + message);
+    throw Error(ErrorCode::kBadInput, message, "continue_final_message");
   };
   if (messages.empty()) fail("there is no message");
   const std::string place = fmt::format("messages[{}]", messages.size() - 1);

@@ -24,6 +24,8 @@ class StopStrings {
   /// No more text will join what is held: returns it, or what remains of it before a match.
   std::string flush();
 
+  /// Bytes held back.
+  size_t held() const { return held_.size(); }
   /// The stop string found, if one was.
   const std::optional<std::string>& matched() const { return matched_; }
 

@@ -37,9 +37,10 @@ std::string upper(const Value* value) {
 }
 
 [[noreturn]] void fail(std::string_view field, const Value* found, std::string_view wanted) {
-  throw Error(ErrorCode::kBadInput,
-              fmt::format("{}: found {}, wanted {}", field,
-                          found == nullptr ? "nothing" : kind_name(*found), wanted));
+  throw Error(
+      ErrorCode::kBadInput,
+      fmt::format("found {}, wanted {}", found == nullptr ? "nothing" : kind_name(*found), wanted),
+      std::string(field));
 }
 
 /// Writes one declaration; the path of what is being written goes into messages.

@@ -40,44 +40,55 @@ bool magnitude_above_one(std::string_view text) {
 /// long integers, so numbers are kept as text.
 class ValueBuilder : public JsonSax {
  public:
+  explicit ValueBuilder(const JsonLimits& limits) : limits_(limits) {}
   Value release() { return std::move(result_); }
 
   bool on_object_begin(Code& /*code*/) {
     open_.emplace_back();
     return true;
   }
-  bool on_object_end(size_t /*members*/, Code& /*code*/) {
+  bool on_object_end(size_t /*members*/, Code& code) {
     Value::Object members = std::move(open_.back().members);
     open_.pop_back();
-    return put(Value(std::move(members)));
+    return put(Value(std::move(members)), code);
   }
   bool on_array_begin(Code& /*code*/) {
     open_.emplace_back();
     open_.back().is_array = true;
     return true;
   }
-  bool on_array_end(size_t /*elements*/, Code& /*code*/) {
+  bool on_array_end(size_t /*elements*/, Code& code) {
     Value::Array elements = std::move(open_.back().elements);
     open_.pop_back();
-    return put(Value(std::move(elements)));
+    return put(Value(std::move(elements)), code);
   }
   bool on_key_part(Text text, size_t /*total*/, Code& /*code*/) { return append(text); }
-  bool on_key(Text text, size_t /*total*/, Code& /*code*/) {
+  bool on_key(Text text, size_t /*total*/, Code& code) {
     append(text);
+    if (++keys_ > limits_.keys) {
+      return refuse(code, fmt::format("more than {} keys", limits_.keys), JsonFault::kTooLarge);
+    }
+    const bool refuses = limits_.duplicates == DuplicateKeys::kRefused;
+    if (refuses && text_.find('\0') != std::string::npos)
+      return refuse(code, "a key with a NUL character");
+    if (refuses && open_.back().index.contains(text_)) {
+      return refuse(code, fmt::format("the key \"{}\" appears twice", printable(text_, 60)),
+                    JsonFault::kDuplicateKey);
+    }
     open_.back().name = std::exchange(text_, {});
     return true;
   }
   bool on_string_part(Text text, size_t /*total*/, Code& /*code*/) { return append(text); }
-  bool on_string(Text text, size_t /*total*/, Code& /*code*/) {
+  bool on_string(Text text, size_t /*total*/, Code& code) {
     append(text);
-    return put(Value(std::exchange(text_, {})));
+    return put(Value(std::exchange(text_, {})), code);
   }
   bool on_number_part(Text text, Code& /*code*/) { return append(text); }
   bool on_int64(int64_t /*value*/, Text text, Code& code) { return put_number(text, code); }
   bool on_uint64(uint64_t /*value*/, Text text, Code& code) { return put_number(text, code); }
   bool on_double(double /*value*/, Text text, Code& code) { return put_number(text, code); }
-  bool on_bool(bool value, Code& /*code*/) { return put(Value(value)); }
-  bool on_null(Code& /*code*/) { return put(Value()); }
+  bool on_bool(bool value, Code& code) { return put(Value(value), code); }
+  bool on_null(Code& code) { return put(Value(), code); }
 
  private:
   /// An array or object whose end has not come yet.
@@ -101,16 +112,21 @@ class ValueBuilder : public JsonSax {
       return refuse(code,
                     fmt::format("number {} does not fit a double", printable(number.text, 40)));
     }
-    return put(Value(std::move(number)));
+    return put(Value(std::move(number)), code);
   }
 
-  bool put(Value value) {
+  bool put(Value value, Code& code) {
     if (open_.empty()) {
       result_ = std::move(value);
       return true;
     }
     Container& container = open_.back();
     if (container.is_array) {
+      const bool number = value.kind() == Value::Kind::kNumber;
+      int64_t& count = number ? numbers_ : elements_;
+      const int64_t most = number ? limits_.numbers : limits_.elements;
+      if (++count > most)
+        return refuse(code, fmt::format("more than {} elements", most), JsonFault::kTooLarge);
       container.elements.push_back(std::move(value));
       return true;
     }
@@ -123,6 +139,10 @@ class ValueBuilder : public JsonSax {
     return true;
   }
 
+  const JsonLimits limits_;
+  int64_t keys_ = 0;
+  int64_t elements_ = 0;
+  int64_t numbers_ = 0;
   std::vector<Container> open_;  // outermost first
   std::string text_;             // of the key, string or number that is being read
   Value result_;
@@ -188,8 +208,8 @@ bool Value::is_empty() const {
   return true;
 }
 
-Value parse_value(std::string_view json) {
-  return run_json_parser<ValueBuilder>(json, ErrorCode::kBadInput);
+Value parse_value(std::string_view json, const JsonLimits& limits) {
+  return run_json_parser<ValueBuilder>(json, ErrorCode::kBadInput, limits);
 }
 
 std::string_view kind_name(const Value& value) {

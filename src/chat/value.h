@@ -72,10 +72,25 @@ struct Member {
   Value value;
 };
 
-/// Parses one JSON document: strict UTF-8, depth at most 64, nothing after the end. Of several
-/// members with one name the last value counts, at the place of the first. Throws
-/// Error{kBadInput} that says what and at which byte.
-Value parse_value(std::string_view json);
+enum class DuplicateKeys { kLastCounts, kRefused };
+
+/// What a document may hold beyond being JSON. The defaults refuse nothing.
+struct JsonLimits {
+  DuplicateKeys duplicates = DuplicateKeys::kLastCounts;  ///< kRefused: no key with a NUL either
+  int64_t keys = INT64_MAX;                               ///< of all objects together
+  int64_t elements = INT64_MAX;                           ///< of all arrays together, numbers apart
+  int64_t numbers = INT64_MAX;                            ///< in all arrays together
+};
+
+/// Parses one JSON document: strict UTF-8, depth at most 64, nothing after the end. Where one name
+/// may stand for several members the last value counts, at the place of the first. Throws
+/// JsonError{kBadInput} (json/json_sax.h) that says what and at which byte.
+Value parse_value(std::string_view json, const JsonLimits& limits = {});
+
+/// As Value::find(); nullptr for no value, too.
+inline const Value* find_in(const Value* value, std::string_view name) {
+  return value == nullptr ? nullptr : value->find(name);
+}
 
 /// "null", "a string", "an object", …: for "found …, wanted …".
 std::string_view kind_name(const Value& value);

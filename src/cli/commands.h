@@ -12,6 +12,7 @@ namespace facet::cli {
 using Chosen = std::function<void()>;
 
 /// Each adds one command to `app`. When the command line names it, `chosen` becomes what to run.
+void add_serve(CLI::App& app, Chosen& chosen);
 void add_run(CLI::App& app, Chosen& chosen);
 void add_chat(CLI::App& app, Chosen& chosen);
 void add_generate(CLI::App& app, Chosen& chosen);

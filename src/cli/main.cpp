@@ -18,9 +18,9 @@ int run_program(int argc, char** argv) {
   CLI::App app("Facet serves Google's Gemma 4: chat, generate, inspect.", "facet");
   app.require_subcommand(1);
   Chosen chosen;
-  for (const auto add : {add_run, add_chat, add_generate, add_logits, add_perplexity, add_tokenize,
-                         add_detokenize, add_render, add_info, add_check, add_verify, add_quantize,
-                         add_synth, add_bench, add_version}) {
+  for (const auto add : {add_serve, add_chat, add_run, add_generate, add_logits, add_perplexity,
+                         add_tokenize, add_detokenize, add_render, add_info, add_check, add_verify,
+                         add_quantize, add_synth, add_bench, add_version}) {
     add(app, chosen);
   }
   const std::string first = argc > 1 ? argv[1] : "";

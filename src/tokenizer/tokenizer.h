@@ -108,6 +108,8 @@ class IncrementalDecoder {
   std::string push(TokenId id);
   /// Held bytes as U+FFFD: for the end, and where a channel changes.
   std::string flush();
+  /// How many bytes are held back.
+  size_t held() const { return held_.size(); }
 
  private:
   const Tokenizer* tokenizer_;

@@ -1,0 +1,121 @@
+#include "cli/loaded_model.h"
+
+#include <fmt/core.h>
+#include <sys/sysinfo.h>
+#include <utility>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "cli/progress.h"
+#include "kernels/ref/ref_backend.h"
+
+namespace facet::cli {
+
+Activation activation_of(const gemma4::Gemma4Config& config) {
+  const auto found = find_activation(config.hidden_activation);
+  if (!found) {
+    throw Error(ErrorCode::kBadCheckpoint,
+                fmt::format("field hidden_activation: found '{}', wanted one of: {}",
+                            printable(config.hidden_activation), accepted_activations()),
+                "config.json");
+  }
+  return *found;
+}
+
+OpenModel::OpenModel(const std::string& folder)
+    : checkpoint(folder),
+      config(gemma4::Gemma4Config::parse(checkpoint.config())),
+      quant(QuantConfig::parse(checkpoint.config(), checkpoint.hf_quant_config())),
+      activation(activation_of(config)),
+      weights(gemma4::load_weights(checkpoint, config, quant, activation)) {}
+
+int32_t bos_id(const gemma4::Gemma4Config& config) {
+  const int32_t id = to_index(config.bos_token_id);
+  if (id >= config.vocab_size) {
+    throw Error(
+        ErrorCode::kBadCheckpoint,
+        fmt::format("field bos_token_id: found {}, wanted 0 to {}", id, config.vocab_size - 1),
+        "config.json");
+  }
+  return id;
+}
+
+std::unique_ptr<Backend> make_backend(const ModelOptions& options) {
+  if (options.backend == "cuda") {
+    throw Error(ErrorCode::kDevice, "this build has no CUDA backend", "--backend cuda");
+  }
+  if (options.backend == "ref") return ref::make_ref_backend();
+  return cpu::make_cpu_backend(cpu_options(options));
+}
+
+cpu::CpuOptions cpu_options(const ModelOptions& options) {
+  cpu::CpuOptions cpu;
+  cpu.threads = options.threads;
+  if (options.cpu_isa != "auto") {
+    cpu.isa = cpu::isa_from_string(options.cpu_isa);
+    if (!cpu.isa) {
+      throw Error(ErrorCode::kUsage,
+                  fmt::format("--cpu-isa '{}': wanted auto, baseline, avx2 or avx512",
+                              printable(options.cpu_isa)));
+    }
+  }
+  return cpu;
+}
+
+DType kv_dtype(const ModelOptions& options, const QuantConfig& quant) {
+  if (options.kv_dtype == "f32") return DType::kF32;
+  if (options.kv_dtype == "bf16") return DType::kBF16;
+  if (options.kv_dtype == "fp8") return DType::kF8E4M3;
+  return quant.kv_fp8() ? DType::kF8E4M3 : DType::kBF16;
+}
+
+LoadedModel::LoadedModel(const ModelOptions& options, int32_t max_logit_rows)
+    : LoadedModel(options, max_logit_rows, OpenModel(find_model(options.model))) {}
+
+LoadedModel::LoadedModel(const ModelOptions& options, int32_t max_logit_rows, OpenModel open)
+    : checkpoint_(std::move(open.checkpoint)),
+      quant_(std::move(open.quant)),
+      backend_(make_backend(options)),
+      cpu_weights_(open.weights, checkpoint_, options),
+      model_(std::move(open.config),
+             std::move(open.weights),
+             open.activation,
+             *backend_,
+             {options.prefill_chunk, max_logit_rows}) {}
+
+int64_t LoadedModel::stored_bytes() const {
+  int64_t total = 0;
+  for (const StoredTensor* tensor : checkpoint_.tensors())
+    total += static_cast<int64_t>(tensor->bytes.size());
+  return total;
+}
+
+void LoadedModel::warm_up(const OnRead& on_read) {
+  struct sysinfo memory {};
+  if (sysinfo(&memory) != 0) return;
+  const auto room = static_cast<int64_t>(memory.freeram + memory.bufferram) * memory.mem_unit;
+  int64_t total = 0;
+  for (const StoredTensor* tensor : checkpoint_.tensors()) {
+    if (!cpu_weights_.replaced(tensor->bytes)) total += static_cast<int64_t>(tensor->bytes.size());
+  }
+  // Pages that are in memory already cost nothing, so a full page cache is no reason to skip; a
+  // checkpoint larger than the machine is.
+  if (total > static_cast<int64_t>(memory.totalram) * memory.mem_unit * 9 / 10 && total > room)
+    return;
+  Progress progress("weights", total, Progress::Unit::kBytes);
+  int64_t done = 0;
+  for (const StoredTensor* tensor : checkpoint_.tensors()) {
+    if (cpu_weights_.replaced(tensor->bytes)) continue;
+    constexpr size_t kPage = 4096;
+    for (size_t at = 0; at < tensor->bytes.size(); at += kPage) {
+      const volatile std::byte* byte = &tensor->bytes[at];
+      [[maybe_unused]] const std::byte touched = *byte;
+    }
+    done += static_cast<int64_t>(tensor->bytes.size());
+    progress.update(done);
+    if (on_read) on_read(done, total);
+  }
+  progress.finish();
+}
+
+}  // namespace facet::cli

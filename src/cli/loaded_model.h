@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/quant_config.h"
+#include "cli/cpu_weights.h"
+#include "cli/options.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/cpu_backend.h"
+#include "model/gemma4/gemma4_model.h"
+
+namespace facet::cli {
+
+/// A checkpoint with its configs parsed and its weights mapped: what `check` does, and where every
+/// command with a model begins. Throws as the loaders do.
+struct OpenModel {
+  explicit OpenModel(const std::string& folder);
+
+  Checkpoint checkpoint;
+  gemma4::Gemma4Config config;
+  QuantConfig quant;
+  Activation activation;
+  gemma4::Weights weights;
+};
+
+/// What the config's hidden_activation means. Throws Error{kBadCheckpoint} that lists the names.
+Activation activation_of(const gemma4::Gemma4Config& config);
+
+/// The id that begins every text. Throws Error{kBadCheckpoint} if the model has no row for it.
+int32_t bos_id(const gemma4::Gemma4Config& config);
+
+/// Threads and instruction set of the cpu backend. Throws Error{kUsage} for a name that is none.
+cpu::CpuOptions cpu_options(const ModelOptions& options);
+
+std::unique_ptr<Backend> make_backend(const ModelOptions& options);
+/// What --kv-dtype means for this checkpoint: auto is FP8 where it is declared, else BF16.
+DType kv_dtype(const ModelOptions& options, const QuantConfig& quant);
+
+/// A model on a backend, without a cache.
+class LoadedModel {
+ public:
+  /// `max_logit_rows` of one step. Progress of copies goes to stderr.
+  LoadedModel(const ModelOptions& options, int32_t max_logit_rows);
+
+  const gemma4::Gemma4Config& config() const { return model_.config(); }
+  const Checkpoint& checkpoint() const { return checkpoint_; }
+  const QuantConfig& quant() const { return quant_; }
+  Backend& backend() { return *backend_; }
+  gemma4::Gemma4Model& model() { return model_; }
+  const gemma4::Gemma4Model& model() const { return model_; }
+
+  /// Called with bytes read and bytes in all.
+  using OnRead = std::function<void(int64_t done, int64_t total)>;
+  /// Reads all weights that steps will read once, with progress on stderr, so that the first answer
+  /// does not wait for the disk. Does nothing where they would not stay in memory.
+  void warm_up(const OnRead& on_read = {});
+  /// Bytes of all tensors in the files.
+  int64_t stored_bytes() const;
+
+ private:
+  LoadedModel(const ModelOptions& options, int32_t max_logit_rows, OpenModel open);
+
+  Checkpoint checkpoint_;
+  QuantConfig quant_;
+  std::unique_ptr<Backend> backend_;
+  CpuWeights cpu_weights_;
+  gemma4::Gemma4Model model_;
+};
+
+}  // namespace facet::cli

@@ -1,0 +1,149 @@
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <fmt/core.h>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <sys/resource.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mapped_file.h"
+#include "base/text.h"
+#include "cli/commands.h"
+#include "cli/loaded_model.h"
+#include "cli/model_text.h"
+#include "cli/sampling_options.h"
+#include "cli/serve_lifecycle.h"
+#include "cli/serve_options.h"
+#include "cli/served.h"
+
+namespace facet::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Threads that parse and tokenise large bodies.
+constexpr int32_t kHelpers = 1;
+
+/// Each connection takes a descriptor; the soft limit is often 1,024.
+void raise_descriptor_limit() {
+  struct rlimit limit {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/// Prompts lie in memory and must not reach a disk.
+void forbid_core_files() {
+  const struct rlimit none {};
+  (void)setrlimit(RLIMIT_CORE, &none);
+}
+
+/// The loop runs while this lives.
+class Running {
+ public:
+  explicit Running(http::Loop& loop) : loop_(loop) { loop_.start(); }
+  ~Running() { loop_.stop(); }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+
+ private:
+  http::Loop& loop_;
+};
+
+void reload_keys(Service& service, const std::string& file) {
+  if (file.empty()) return;
+  try {
+    KeyRing keys = KeyRing::load(file);
+    log_info("serve", "keys reloaded count={}", keys.size());
+    service.replace_keys(std::move(keys));
+  } catch (const Error& error) {
+    log_warning("serve", "keys kept as they are: {}", error.what());
+  }
+}
+
+void print_summary(const ServeOptions& options,
+                   LoadedModel& loaded,
+                   const ServedModel& served,
+                   const Engine& engine,
+                   const std::string& url) {
+  const EngineLimits& limits = engine.limits();
+  const auto line = [](const char* name, const std::string& text) {
+    fmt::print(stderr, "{:<16}{}\n", name, text);
+  };
+  line("model", fmt::format("{} ({}), fingerprint {}", printable(served.folder),
+                            served.quantization, served.fingerprint));
+  line("weights", fmt::format("{} in files, {}", human_bytes(loaded.checkpoint().file_bytes()),
+                              loaded.backend().describe()));
+  for (const std::string& text : describe_pages(options, loaded, engine.status()))
+    line("keys, values", text);
+  line("largest request", fmt::format("{} tokens, prompt and answer ({})", limits.max_model_len,
+                                      why_model_len(options, loaded, limits)));
+  line("at one time",
+       fmt::format("{} answers running, {} requests waiting with {} prompt tokens in all",
+                   limits.max_running, limits.max_queue, limits.max_queue_tokens));
+  line("connections", fmt::format("{}, at most {} KiB of requests' bodies each",
+                                  options.listen.limits.connections, 8 << 10));
+  line("thinking", options.thinking + " where the request does not say");
+  line("address", url);
+  const bool tcp = options.listen.unix_socket.empty();
+  fmt::print(stderr,
+             "\n  curl {}{}/v1/chat/completions {}-H 'Content-Type: application/json' \\\n"
+             "    -d '{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n\n",
+             tcp ? "" : fmt::format("--unix-socket {} ", url), tcp ? url : "http://localhost",
+             options.key_file.empty() ? "" : "-H 'Authorization: Bearer KEY' ");
+}
+
+void serve(ServeOptions& options) {
+  const auto start = Clock::now();
+  KeyRing keys = check_serve_options(options);
+  raise_descriptor_limit();
+  forbid_core_files();
+  find_model(options.model.model);  // a wrong name is told before the port opens
+  std::signal(SIGPIPE, SIG_IGN);    // a peer that is gone is an error of its write
+  http::Loop loop(kHelpers);
+  Service service(loop, options.settings, std::move(keys));
+  http::Listener listener(loop, service, options.listen);
+  ServeLifecycle lifecycle(loop, service, listener, std::chrono::seconds(options.drain),
+                           [&] { reload_keys(service, options.key_file); });
+  log_info("serve", "listening url={}", listener.url());
+  // The loop stops before what it uses goes.
+  std::optional<LoadedModel> loaded;
+  std::optional<ServedModel> served;
+  std::optional<Engine> engine;
+  const Running running(loop);
+  loaded.emplace(options.model, options.max_running);
+  loaded->warm_up([&](int64_t done, int64_t total) {
+    service.set_progress(static_cast<int32_t>(100 * done / std::max<int64_t>(total, 1)));
+  });
+  served.emplace(served_model(options, *loaded));
+  engine.emplace(loaded->model(), loaded->backend(), engine_options(options, *loaded));
+  served->max_model_len = engine->limits().max_model_len;
+  service.serve(*served, *engine);
+  lifecycle.serving(*engine);
+  print_summary(options, *loaded, *served, *engine, listener.url());
+  fmt::print(stderr, "ready in {:.1f} s\n",
+             std::chrono::duration<double>(Clock::now() - start).count());
+  if (lifecycle.wait() == ServeLifecycle::End::kEngineFailed)
+    throw Error(ErrorCode::kInternal, "the engine has failed");
+  log_info("serve", "drained");
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, Chosen& chosen) {
+  auto options = std::make_shared<ServeOptions>();  // shared with the callback, which outlives this
+  CLI::App* command = app.add_subcommand("serve", "Serve MODEL over HTTP, in the OpenAI shape");
+  add_serve_options(*command, *options);
+  command->footer(
+      "The port is open at once; until the weights are read, requests are answered with 503.\n"
+      "SIGTERM or Ctrl-C ends it when running requests are done, a second one at once; SIGHUP\n"
+      "reads the key file again.");
+  command->callback([options, &chosen] { chosen = [options] { serve(*options); }; });
+}
+
+}  // namespace facet::cli

@@ -1,0 +1,191 @@
+#include "cli/serve_options.h"
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/text.h"
+
+namespace facet::cli {
+namespace {
+
+void add_listen_options(CLI::App& command, ServeOptions& o) {
+  const char* group = "Listening";
+  const auto add = [&](const char* name, auto& field, const char* help) {
+    return command.add_option(name, field, help)->group(group);
+  };
+  add("--host", o.listen.host, "Address or name to listen on")->capture_default_str();
+  add("--port", o.listen.port, "Port; 0: any free one, printed at start")->capture_default_str();
+  add("--uds", o.listen.unix_socket, "A Unix socket to listen on instead (mode 0660)");
+  add("--api-key-file", o.key_file,
+      "File of keys (mode 0600), a line each: KEY, or NAME KEY, or NAME KEY admin; # begins a "
+      "comment. Needed for --host beyond this machine");
+  add("--tls-cert", o.listen.tls_certificate, "PEM certificate chain: speak TLS");
+  add("--tls-key", o.listen.tls_key, "PEM private key of it");
+  command
+      .add_flag("--behind-proxy", o.behind_proxy,
+                "A proxy in front of --host does TLS: no warning about keys in the clear")
+      ->group(group);
+  add("--allow-host", o.settings.allowed_hosts,
+      "On loopback: a further name that requests may give in Host");
+  add("--allow-origin", o.settings.allowed_origins,
+      "Web pages that may use the server, as https://name");
+  add("--max-connections", o.listen.limits.connections, "Connections at the same time")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  add("--max-connections-per-address", o.listen.limits.connections_per_address,
+      "Of these, from one address beyond this machine")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  add("--sse-ping", o.sse_ping, "Seconds after which a silent stream gets a comment; 0: never")
+      ->check(CLI::Range(int64_t{0}, int64_t{86400}))
+      ->capture_default_str();
+  add("--drain", o.drain, "Seconds that running requests get to end after SIGTERM or Ctrl-C")
+      ->check(CLI::Range(int64_t{0}, int64_t{86400}))
+      ->capture_default_str();
+}
+
+void add_engine_options(CLI::App& command, ServeOptions& o) {
+  const char* group = "Room";
+  const auto add = [&](const char* name, auto& field, const char* help) {
+    return command.add_option(name, field, help)->group(group);
+  };
+  add("--max-model-len", o.max_model_len,
+      "Tokens of one request, prompt and answer; 0: what the model and the memory permit")
+      ->check(CLI::Range(0, 1 << 30))
+      ->capture_default_str();
+  add("--max-running", o.max_running, "Answers generated at the same time")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  add("--max-queue", o.max_queue, "Requests that wait; more are refused with 503")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  add("--max-queue-tokens", o.max_queue_tokens, "The same, in prompt tokens")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->capture_default_str();
+  add("--queue-timeout", o.queue_timeout, "Seconds a request may wait; 0: any time")
+      ->check(CLI::Range(int64_t{0}, int64_t{86400}))
+      ->capture_default_str();
+  add("--request-timeout", o.request_timeout, "Seconds a request may take; 0: any time")
+      ->check(CLI::Range(int64_t{0}, int64_t{86400}))
+      ->capture_default_str();
+  add("--memory-fraction", o.memory_fraction,
+      "Share of the free memory for weights and keys and values")
+      ->check(CLI::Range(0.05, 1.0))
+      ->capture_default_str();
+  add("--kv-memory", o.kv_memory, "Bytes for keys and values; 0: by --memory-fraction")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 50))
+      ->capture_default_str();
+  command
+      .add_flag("--no-prefix-cache", o.no_prefix_cache,
+                "Compute every prompt as a whole, also where an earlier one began the same")
+      ->group(group);
+  add("--schedule", o.schedule, "Who runs first: fcfs, as they came; priority, lower numbers")
+      ->check(CLI::IsMember({"fcfs", "priority"}))
+      ->capture_default_str();
+}
+
+void add_request_options(CLI::App& command, ServeOptions& o) {
+  const char* group = "Requests";
+  const auto add = [&](const char* name, auto& field, const char* help) {
+    return command.add_option(name, field, help)->group(group);
+  };
+  const auto flag = [&](const char* name, bool& field, const char* help) {
+    command.add_flag(name, field, help)->group(group);
+  };
+  add("--served-model-name", o.served_name, "The name of the model; not given: that of MODEL");
+  add("--alias", o.aliases, "A further name of it");
+  flag("--any-model-name", o.settings.any_model_name, "Answer whatever model is asked for");
+  add("--thinking", o.thinking, "Thinking where the request does not say")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
+  add("--reasoning-field", o.reasoning_field,
+      "Where thoughts are sent: reasoning, reasoning_content, or both")
+      ->check(CLI::IsMember({"both", "reasoning", "reasoning_content"}))
+      ->capture_default_str();
+  flag("--tool-schema", o.tool_schema, "Arguments of calls follow their schema, strict or not");
+  add("--tool-stream", o.tool_stream,
+      "Arguments of calls are streamed in pieces as they come, or whole")
+      ->check(CLI::IsMember({"pieces", "whole"}))
+      ->capture_default_str();
+  add("--generation-config", o.generation_config,
+      "Sampling where the request does not say: auto, as the model's generation_config.json; none, "
+      "neutral")
+      ->check(CLI::IsMember({"auto", "none"}))
+      ->capture_default_str();
+  add("--template", o.chat_template, "Which published chat template")
+      ->check(CLI::IsMember({"auto", "july2026", "april2026"}))
+      ->capture_default_str();
+  flag("--template-exact", o.template_exact, "The template as published, its slip included");
+  flag("--strict-fields", o.settings.strict_fields, "Refuse unknown fields");
+  flag("--strict-max-tokens", o.settings.strict_max_tokens,
+       "Refuse max_tokens beyond what the context leaves, instead of lowering it");
+  flag("--no-v1-alias", o.no_v1_alias, "No POST routes without the prefix /v1");
+}
+
+std::string name_of_model(const std::string& model) {
+  std::filesystem::path path = std::filesystem::path(model).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  return path.filename().string();
+}
+
+LogLevel level_of(const std::string& name) {
+  if (name == "debug") return LogLevel::kDebug;
+  if (name == "warning") return LogLevel::kWarning;
+  if (name == "error") return LogLevel::kError;
+  return LogLevel::kInfo;
+}
+
+}  // namespace
+
+void add_serve_options(CLI::App& command, ServeOptions& options) {
+  add_model_options(command, options.model);
+  add_listen_options(command, options);
+  add_engine_options(command, options);
+  add_request_options(command, options);
+  command.add_option("--log-level", options.log_level, "What is logged to stderr")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+  command.set_config("--config", "", "A file of these flags, one a line as name=value");
+}
+
+KeyRing check_serve_options(ServeOptions& o) {
+  set_log_level(level_of(o.log_level));
+  if (o.listen.tls_certificate.empty() != o.listen.tls_key.empty())
+    throw Error(ErrorCode::kUsage, "--tls-cert and --tls-key go together");
+  KeyRing keys = o.key_file.empty() ? KeyRing() : KeyRing::load(o.key_file);
+  const bool local = !o.listen.unix_socket.empty() || http::is_loopback(o.listen.host);
+  if (!local && keys.empty()) {
+    throw Error(ErrorCode::kUnsafeSettings,
+                fmt::format("--host {} is open to other machines: --api-key-file is needed",
+                            printable(o.listen.host, 80)));
+  }
+  if (!local && geteuid() == 0) {
+    throw Error(ErrorCode::kUnsafeSettings,
+                fmt::format("--host {} is open to other machines: not as root",
+                            printable(o.listen.host, 80)));
+  }
+  if (!local && o.listen.tls_certificate.empty() && !o.behind_proxy) {
+    log_warning("serve", "keys and texts travel in the clear: use --tls-cert, or --behind-proxy");
+  }
+  if (local && geteuid() == 0) log_warning("serve", "running as root; any user will do");
+  ServerSettings& settings = o.settings;
+  settings.check_host = local && o.listen.unix_socket.empty();
+  settings.names = {o.served_name.empty() ? name_of_model(o.model.model) : o.served_name};
+  settings.names.insert(settings.names.end(), o.aliases.begin(), o.aliases.end());
+  settings.v1_alias = !o.no_v1_alias;
+  if (o.reasoning_field == "reasoning") settings.reasoning_field = ReasoningField::kReasoning;
+  if (o.reasoning_field == "reasoning_content")
+    settings.reasoning_field = ReasoningField::kReasoningContent;
+  if (o.tool_stream == "whole") settings.tool_stream = ToolStream::kWhole;
+  if (o.tool_schema) settings.tool_schema = ToolSchema::kAlways;
+  settings.sse_ping = std::chrono::seconds(o.sse_ping);
+  settings.queue_timeout = std::chrono::seconds(o.queue_timeout);
+  settings.request_timeout = std::chrono::seconds(o.request_timeout);
+  return keys;
+}
+
+}  // namespace facet::cli

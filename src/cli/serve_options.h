@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cli/options.h"
+#include "server/http/listener.h"
+#include "server/keys.h"
+#include "server/served_model.h"
+
+namespace facet::cli {
+
+/// The flags of `serve`.
+struct ServeOptions {
+  ModelOptions model;
+  http::ListenOptions listen;
+  ServerSettings settings;
+  std::string served_name;
+  std::vector<std::string> aliases;
+  std::string key_file;
+  std::string chat_template = "auto";
+  std::string generation_config = "auto";
+  std::string schedule = "fcfs";
+  std::string thinking = "off";
+  std::string reasoning_field = "both";
+  std::string tool_stream = "pieces";
+  std::string log_level = "info";
+  bool template_exact = false;
+  bool no_v1_alias = false;
+  bool tool_schema = false;
+  bool behind_proxy = false;
+  bool no_prefix_cache = false;
+  int32_t max_model_len = 0;
+  int32_t max_running = 64;
+  int32_t max_queue = 8192;
+  int64_t max_queue_tokens = int64_t{1} << 24;
+  double memory_fraction = 0.90;
+  int64_t kv_memory = 0;  ///< bytes; 0: by memory_fraction
+  int64_t sse_ping = 30;
+  int64_t queue_timeout = 0;
+  int64_t request_timeout = 0;
+  int64_t drain = 30;
+};
+
+void add_serve_options(CLI::App& command, ServeOptions& options);
+
+/// Fills in what follows from several flags and refuses what would expose the user: throws
+/// Error{kUsage} for flags that contradict, Error{kUnsafeSettings} for a port open to others
+/// without keys, or as root. Warns where keys would travel in the clear. Returns the keys.
+KeyRing check_serve_options(ServeOptions& options);
+
+}  // namespace facet::cli

@@ -1,0 +1,35 @@
+#include "server/answer.h"
+
+namespace facet {
+
+void write_usage(JsonWriter& json, const Usage& usage) {
+  json.open_object();
+  json.member("prompt_tokens", usage.prompt).member("completion_tokens", usage.completion);
+  json.member("total_tokens", usage.prompt + usage.completion);
+  json.key("prompt_tokens_details").open_object();
+  json.member("cached_tokens", usage.cached).member("image_tokens", 0).close_object();
+  json.key("completion_tokens_details").open_object();
+  json.member("reasoning_tokens", usage.reasoning).member("accepted_prediction_tokens", 0);
+  json.member("rejected_prediction_tokens", 0).close_object();
+  json.close_object();
+}
+
+void append_event(std::string& out, std::string_view json) {
+  out += "data: ";
+  out += json;
+  out += "\n\n";
+}
+
+void write_ending(JsonWriter& json, const Ending& ending) {
+  json.member("finish_reason", ending.reason);
+  json.key("stop_reason").raw(ending.stop_reason);
+  json.key("matched_stop").raw(ending.matched_stop);
+}
+
+std::string json_text(std::string_view text) {
+  JsonWriter json;
+  json.text(text);
+  return json.release();
+}
+
+}  // namespace facet

@@ -1,0 +1,103 @@
+// POST /v1/chat/completions (server-api 5).
+
+#include <fmt/core.h>
+#include <utility>
+
+#include "server/chat_answer.h"
+#include "server/chat_fields.h"
+#include "server/route.h"
+#include "tokenizer/control_tokens.h"
+
+namespace facet {
+namespace {
+
+std::vector<int32_t> prompt_ids(const ChatPrompt& prompt, const ServedModel& model) {
+  std::vector<int32_t> ids;
+  for (const TokenId id : to_ids(prompt.items, model.tokenizer)) ids.push_back(to_index(id));
+  return ids;
+}
+
+void read_cap(Fields& fields, GenerationFields& out) {
+  for (const char* name : {"max_tokens", "max_completion_tokens"}) {
+    if (const auto cap = fields.integer(name, 1, INT32_MAX))
+      out.max_tokens = static_cast<int32_t>(*cap);
+  }
+}
+
+/// How many alternatives to list per token; nothing if logprobs are not asked for.
+std::optional<int32_t> read_logprobs(Fields& fields) {
+  const bool wanted = fields.flag("logprobs");
+  const auto top = fields.integer("top_logprobs", 0, 20);
+  if (top.value_or(0) > 0 && !wanted)
+    fields.fail(ApiCode::kInvalidValue, "top_logprobs", "needs logprobs to be true");
+  if (!wanted) return std::nullopt;
+  return static_cast<int32_t>(top.value_or(0));
+}
+
+ChatShape read_shape(Fields& fields,
+                     const GenerationFields& generation,
+                     const ChatPrompt& prompt,
+                     const ServerSettings& settings) {
+  ChatShape shape;
+  shape.output.thinking = prompt.thinking;
+  shape.output.open_thought = prompt.open_thought;
+  if (prompt.tools != nullptr) shape.output.tools = declared_tools(*prompt.tools);
+  shape.output.stop = generation.stop;
+  shape.output.stop_text = generation.stop_text;
+  shape.stop_ids = generation.stop_token_ids;
+  shape.raw = fields.flag("raw_output");
+  shape.keep_thoughts = fields.boolean("include_reasoning").value_or(true);
+  shape.thoughts_in_content = !fields.boolean("separate_reasoning").value_or(true);
+  shape.whole_calls = settings.tool_stream == ToolStream::kWhole;
+  shape.one_call = !prompt.parallel_tool_calls;
+  shape.named_call = prompt.tool_choice.named;
+  return shape;
+}
+
+}  // namespace
+
+Prepared prepare_chat(const Value& body, const RouteContext& context) {
+  const ServedModel& model = context.model;
+  Fields fields(body);
+  GenerationFields generation;
+  read_common(fields, model, context.settings, generation);
+  read_cap(fields, generation);
+  const std::optional<int32_t> logprobs = read_logprobs(fields);
+  const ChatPrompt prompt = read_chat_prompt(fields, model);
+  ChatShape shape = read_shape(fields, generation, prompt, context.settings);
+  finish_fields(fields, context.settings, "/v1/chat/completions");
+
+  std::vector<int32_t> ids = prompt_ids(prompt, model);
+  const int32_t cap = answer_cap(ids.size(), generation.max_tokens, context, "messages");
+  Request request = make_request(generation, context, ids, cap);
+  request.logprobs = logprobs;
+  if (prompt.tool_choice.mode == ToolChoice::Mode::kNone && !shape.raw)
+    request.never_ids.push_back(to_index(control::kToolCallOpen));
+  // The parser takes <|turn> for an end token.
+  if (generation.ignore_eos) request.never_ids.push_back(to_index(control::kTurnOpen));
+
+  ChatAnswerOptions options;
+  options.shape = std::move(shape);
+  options.head = answer_head(fresh_id("chatcmpl-"),
+                             generation.stream ? "chat.completion.chunk" : "chat.completion",
+                             generation.model, context);
+  options.prompt = std::move(ids);
+  options.choices = generation.n;
+  options.logprobs = logprobs.has_value();
+  options.token_names = generation.tokens_as_ids ? TokenNames::kIds : TokenNames::kText;
+  options.stream = generation.stream;
+  options.include_usage = generation.include_usage;
+  options.continuous_usage = generation.continuous_usage;
+  options.return_token_ids = generation.return_token_ids;
+  options.return_prompt_logprobs = generation.prompt_logprobs.has_value();
+  options.reasoning_field = context.settings.reasoning_field;
+
+  Prepared prepared;
+  prepared.requests.push_back(std::move(request));
+  prepared.stream = generation.stream;
+  prepared.log_id = generation.request_id;
+  prepared.answer = make_chat_answer(std::move(options), model.tokenizer);
+  return prepared;
+}
+
+}  // namespace facet

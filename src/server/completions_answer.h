@@ -1,0 +1,34 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "server/answer.h"
+#include "server/route.h"
+#include "server/text_choice.h"
+#include "server/token_text.h"
+
+namespace facet {
+
+/// What the writer of the answer to /v1/completions must know.
+struct CompletionsOptions {
+  TextShape shape;
+  std::string head;  ///< answer_head()
+  std::vector<RawPrompt> prompts;
+  int32_t choices_per_prompt = 1;
+  bool echo = false;
+  bool logprobs = false;
+  TokenNames token_names = TokenNames::kText;
+  bool stream = false;
+  bool include_usage = false;
+  bool continuous_usage = false;
+  bool return_token_ids = false;
+  bool return_prompt_logprobs = false;
+};
+
+/// Plain and streamed (server-api 6). The tokenizer must outlive it.
+std::unique_ptr<Answer> make_completions_answer(CompletionsOptions options,
+                                                const Tokenizer& tokenizer);
+
+}  // namespace facet

@@ -1,0 +1,57 @@
+#include "server/health.h"
+
+#include "tokenizer/control_tokens.h"
+
+namespace facet {
+namespace {
+
+constexpr auto kPatience = std::chrono::seconds(20);
+
+class HealthAnswer final : public Answer {
+ public:
+  void start(int32_t /*prompt*/,
+             int32_t /*cached_tokens*/,
+             std::vector<std::optional<TokenLogprob>> /*prompt_logprobs*/) override {}
+  Next take(int32_t /*choice*/, const TokenEvent& event) override {
+    if (event.id >= 0) ++usage_.completion;
+    return Next::kGoOn;
+  }
+  std::string release_events() override { return {}; }
+  std::string last_events() override { return {}; }
+  std::string body() override { return R"({"status":"ok"})"; }
+  Usage usage() const override { return usage_; }
+  std::string_view finish_reason() const override { return "length"; }
+
+ private:
+  Usage usage_{1, 0, 0, 0};
+};
+
+}  // namespace
+
+std::string ready_body(const EngineStatus& status, std::chrono::steady_clock::duration uptime) {
+  JsonWriter json;
+  json.open_object().member("status", "ok").member("waiting", status.waiting);
+  json.member("running", status.running).key("free_pages").open_array();
+  // Pages that only the prefix cache holds are given back when they are needed.
+  for (const EngineStatus::Group& group : status.groups) json.integer(group.free + group.cached);
+  json.close_array().key("uptime_seconds");
+  json.number(std::chrono::duration<double>(uptime).count()).close_object();
+  return json.release();
+}
+
+Prepared prepare_health(const ServedModel& model, const std::string& id) {
+  Request request;
+  request.id = id;
+  request.prompt = {to_index(control::kBos)};
+  request.sampling.temperature = 0;
+  request.never_ids = model.never_ids;
+  request.cache_key = "health";
+  request.priority = -1000;
+  request.deadline = std::chrono::steady_clock::now() + kPatience;
+  Prepared prepared;
+  prepared.requests.push_back(std::move(request));
+  prepared.answer = std::make_unique<HealthAnswer>();
+  return prepared;
+}
+
+}  // namespace facet

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "engine/engine.h"
+#include "server/answer.h"
+#include "server/served_model.h"
+
+namespace facet {
+
+/// The body of /health/ready: queue, running, free pages, uptime.
+std::string ready_body(const EngineStatus& status, std::chrono::steady_clock::duration uptime);
+
+/// The request behind /health_generate: one token within 20 seconds.
+Prepared prepare_health(const ServedModel& model, const std::string& id);
+
+}  // namespace facet

@@ -1,0 +1,246 @@
+#include "server/http/listener.h"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <boost/asio/basic_socket_acceptor.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <fmt/core.h>
+#include <netinet/tcp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "server/http/connection.h"
+#include "server/http/loop_impl.h"
+#include "server/http/transport.h"
+
+namespace facet::http {
+
+namespace asio = boost::asio;
+using Protocol = asio::generic::stream_protocol;
+using Acceptor = asio::basic_socket_acceptor<Protocol>;
+
+namespace {
+
+/// Connections beyond the limit that are still read, so that health is answered.
+constexpr size_t kSpareConnections = 64;
+constexpr auto kSweep = std::chrono::milliseconds(200);
+constexpr auto kRetryAccept = std::chrono::milliseconds(100);
+
+asio::ip::tcp::endpoint resolve(const std::string& host, uint16_t port) {
+  asio::io_context io;
+  asio::ip::tcp::resolver resolver(io);
+  SystemError error;
+  const auto found =
+      resolver.resolve(host, std::to_string(port), asio::ip::tcp::resolver::numeric_service, error);
+  if (error || found.empty()) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("--host '{}': {}", printable(host, 80), error.message()));
+  }
+  return found.begin()->endpoint();
+}
+
+void set_option(int socket, int level, int name, int value) {
+  // One that an old kernel lacks is no reason to refuse a peer.
+  (void)setsockopt(socket, level, name, &value, sizeof value);
+}
+
+void set_options(int socket, bool tcp) {
+  set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
+  if (!tcp) return;
+  set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+  // What a slow reader has not taken must show in our own buffer, not pile up in the kernel's.
+  set_option(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 64 << 10);
+}
+
+Peer peer_of(int socket) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  if (getpeername(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
+  char text[INET6_ADDRSTRLEN] = "";
+  if (address.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+    inet_ntop(AF_INET, &v4.sin_addr, text, sizeof text);
+    return {text, (ntohl(v4.sin_addr.s_addr) >> 24) == 127};
+  }
+  if (address.ss_family == AF_INET6) {
+    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
+    inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof text);
+    const std::string_view view(text);
+    return {text, IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr) || view.starts_with("::ffff:127.")};
+  }
+  return {"", true};
+}
+
+}  // namespace
+
+bool is_loopback(const std::string& host) { return resolve(host, 0).address().is_loopback(); }
+
+struct Listener::Impl {
+  Impl(Loop& loop, Handler& handler, const ListenOptions& options_in)
+      : options(options_in),
+        io(loop.impl().io),
+        acceptor(io),
+        retry(io),
+        context{options.limits, handler, [this](Connection& one) { forget(one); }} {
+    if (!options.tls_certificate.empty()) use_tls();
+    if (options.unix_socket.empty()) {
+      listen_tcp();
+    } else {
+      listen_unix();
+    }
+    loop.every(kSweep, [this] { sweep(); });
+    accept();
+  }
+
+  ~Impl() {
+    if (!options.unix_socket.empty()) unlink(options.unix_socket.c_str());
+  }
+
+  void use_tls() {
+    tls.emplace(asio::ssl::context::tls_server);
+    SystemError error;
+    tls->set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 |
+                     asio::ssl::context::no_tlsv1_1);
+    tls->use_certificate_chain_file(options.tls_certificate, error);
+    if (error)
+      throw Error(ErrorCode::kUnsafeSettings, error.message(),
+                  "--tls-cert " + options.tls_certificate);
+    tls->use_private_key_file(options.tls_key, asio::ssl::context::pem, error);
+    if (error)
+      throw Error(ErrorCode::kUnsafeSettings, error.message(), "--tls-key " + options.tls_key);
+  }
+
+  void open(const Protocol::endpoint& endpoint, const std::string& name) {
+    SystemError error;
+    acceptor.open(endpoint.protocol(), error);
+    if (!error) acceptor.set_option(asio::socket_base::reuse_address(true), error);
+    if (!error) acceptor.bind(endpoint, error);
+    if (!error) acceptor.listen(4096, error);
+    if (error) throw Error(ErrorCode::kIo, "cannot listen: " + error.message(), name);
+  }
+
+  void listen_tcp() {
+    const asio::ip::tcp::endpoint wanted = resolve(options.host, options.port);
+    open(wanted, fmt::format("{} port {}", options.host, options.port));
+    sockaddr_storage bound{};
+    socklen_t size = sizeof bound;
+    getsockname(acceptor.native_handle(), reinterpret_cast<sockaddr*>(&bound), &size);
+    const uint16_t port = bound.ss_family == AF_INET6
+                              ? reinterpret_cast<const sockaddr_in6&>(bound).sin6_port
+                              : reinterpret_cast<const sockaddr_in&>(bound).sin_port;
+    const std::string address = wanted.address().to_string();
+    url = fmt::format("{}://{}:{}", tls ? "https" : "http",
+                      wanted.address().is_v6() ? "[" + address + "]" : address, ntohs(port));
+  }
+
+  void listen_unix() {
+    struct stat found {};
+    // A socket that a dead server left behind is in the way; anything else is not ours to remove.
+    if (lstat(options.unix_socket.c_str(), &found) == 0 && S_ISSOCK(found.st_mode)) {
+      SystemError refused;
+      asio::local::stream_protocol::socket probe(io);
+      probe.connect(asio::local::stream_protocol::endpoint(options.unix_socket), refused);
+      if (!refused)
+        throw Error(ErrorCode::kIo, "another server listens there", options.unix_socket);
+      unlink(options.unix_socket.c_str());
+    }
+    const mode_t before = umask(0117);  // mode 0660
+    try {
+      open(asio::local::stream_protocol::endpoint(options.unix_socket), options.unix_socket);
+    } catch (...) {
+      umask(before);
+      throw;
+    }
+    umask(before);
+    url = options.unix_socket;
+  }
+
+  void accept() {
+    acceptor.async_accept([this](const SystemError& error, Socket socket) {
+      if (error == asio::error::operation_aborted) return;
+      if (error) {
+        // Most likely no descriptor is left: some will come back.
+        log_warning("http", "accept failed error=\"{}\"", error.message());
+        retry.expires_after(kRetryAccept);
+        retry.async_wait([this](const SystemError& stopped) {
+          if (!stopped) accept();
+        });
+        return;
+      }
+      take(std::move(socket));
+      accept();
+    });
+  }
+
+  void take(Socket socket) {
+    const bool tcp = options.unix_socket.empty();
+    set_options(socket.native_handle(), tcp);
+    Peer peer = peer_of(socket.native_handle());
+    const auto most = static_cast<size_t>(options.limits.connections);
+    if (connections.size() >= most + kSpareConnections) return;  // dropped
+    int32_t& of_peer = by_address[peer.address];
+    const bool too_many = !peer.is_local && of_peer >= options.limits.connections_per_address;
+    ++of_peer;
+    auto transport = tls ? make_tls_transport(std::move(socket), *tls)
+                         : make_plain_transport(std::move(socket), scratch);
+    const auto one = std::make_shared<Connection>(std::move(transport), std::move(peer),
+                                                  too_many || connections.size() >= most, context);
+    connections.insert(one);
+    one->start();
+  }
+
+  void forget(Connection& one) {
+    const auto count = by_address.find(one.peer().address);
+    if (count != by_address.end() && --count->second == 0) by_address.erase(count);
+    connections.erase(one.shared_from_this());
+  }
+
+  void sweep() {
+    const auto now = Connection::Clock::now();
+    // What a time limit ends leaves the set at once.
+    swept.assign(connections.begin(), connections.end());
+    for (const auto& one : swept) one->check_time(now);
+    swept.clear();
+  }
+
+  const ListenOptions options;
+  asio::io_context& io;
+  Acceptor acceptor;
+  asio::steady_timer retry;
+  std::optional<asio::ssl::context> tls;
+  std::string url;
+  std::vector<char> scratch = std::vector<char>(64 << 10);
+  ConnectionContext context;
+  std::unordered_set<std::shared_ptr<Connection>> connections;
+  std::unordered_map<std::string, int32_t> by_address;
+  std::vector<std::shared_ptr<Connection>> swept;  // scratch of sweep()
+};
+
+Listener::Listener(Loop& loop, Handler& handler, const ListenOptions& options)
+    : impl_(std::make_unique<Impl>(loop, handler, options)) {}
+
+// Connections hold callbacks that hold them; closing lets go of both.
+Listener::~Listener() {
+  impl_->swept.assign(impl_->connections.begin(), impl_->connections.end());
+  for (const auto& one : impl_->swept) one->abort();
+}
+
+const std::string& Listener::url() const { return impl_->url; }
+void Listener::drain() { impl_->context.draining = true; }
+
+int64_t Listener::busy_connections() const {
+  return std::count_if(impl_->connections.begin(), impl_->connections.end(),
+                       [](const auto& one) { return one->busy(); });
+}
+
+int64_t Listener::connections() const { return std::ssize(impl_->connections); }
+
+}  // namespace facet::http

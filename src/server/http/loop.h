@@ -1,0 +1,42 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace facet::http {
+
+/// One thread on which all connections and answers live, and a few helpers for what would hold it
+/// up (parsing and tokenising of large bodies).
+class Loop {
+ public:
+  explicit Loop(int32_t helpers);
+  ~Loop();  ///< as stop()
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  /// Starts the threads.
+  void start();
+  /// Ends them after what they are doing now. Not to be called on one of them.
+  void stop();
+
+  /// Any thread: `body` runs on the loop's thread, in the order of the calls.
+  void post(std::function<void()> body);
+  /// Any thread: `body` runs on a helper.
+  void in_background(std::function<void()> body);
+
+  /// Before start(): `body` runs on the loop's thread again and again.
+  void every(std::chrono::milliseconds period, std::function<void()> body);
+  /// Before start(): `body` runs on the loop's thread when one of the signals arrives.
+  void on_signals(const std::vector<int>& signals, std::function<void(int)> body);
+
+  struct Impl;
+  Impl& impl() { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace facet::http

@@ -1,0 +1,107 @@
+#include "server/http/transport.h"
+
+#include <array>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/ssl/error.hpp>
+#include <boost/asio/ssl/stream.hpp>
+#include <utility>
+
+namespace facet::http {
+namespace {
+
+namespace asio = boost::asio;
+
+void wait_for_error(Socket& socket, Transport::OnDone done) {
+  socket.async_wait(Socket::wait_error,
+                    [done = std::move(done)](const SystemError& error) { done(error, 0); });
+}
+
+void close_socket(Socket& socket) {
+  SystemError ignored;
+  socket.close(ignored);
+}
+
+class PlainTransport final : public Transport {
+ public:
+  PlainTransport(Socket socket, std::vector<char>& scratch)
+      : socket_(std::move(socket)), scratch_(scratch) {
+    SystemError ignored;
+    socket_.non_blocking(true, ignored);
+  }
+
+  void handshake(OnDone done) override {
+    asio::post(socket_.get_executor(), [done = std::move(done)] { done({}, 0); });
+  }
+
+  void read(OnRead done) override {
+    socket_.async_wait(Socket::wait_read,
+                       [this, done = std::move(done)](const SystemError& failure) mutable {
+                         if (failure) return done(failure, {});
+                         SystemError error;
+                         const size_t bytes = socket_.read_some(asio::buffer(scratch_), error);
+                         if (error == asio::error::would_block) return read(std::move(done));
+                         done(error, {scratch_.data(), bytes});
+                       });
+  }
+
+  void write(std::string_view data, OnDone done) override {
+    socket_.async_write_some(asio::buffer(data.data(), data.size()), std::move(done));
+  }
+  void wait_broken(OnDone done) override { wait_for_error(socket_, std::move(done)); }
+  bool half_close() const override { return true; }
+  void shutdown_send() override {
+    SystemError ignored;
+    socket_.shutdown(Socket::shutdown_send, ignored);
+  }
+  void close() override { close_socket(socket_); }
+
+ private:
+  Socket socket_;
+  std::vector<char>& scratch_;  // owned by the listener
+};
+
+class TlsTransport final : public Transport {
+ public:
+  TlsTransport(Socket socket, asio::ssl::context& context) : stream_(std::move(socket), context) {}
+
+  void handshake(OnDone done) override {
+    stream_.async_handshake(asio::ssl::stream_base::server,
+                            [done = std::move(done)](const SystemError& error) { done(error, 0); });
+  }
+  void read(OnRead done) override {
+    stream_.async_read_some(asio::buffer(buffer_), [this, done = std::move(done)](
+                                                       const SystemError& error, size_t bytes) {
+      // A peer that closes without TLS's own farewell has closed all the same.
+      const bool cut = error == asio::ssl::error::stream_truncated;
+      done(cut ? SystemError(asio::error::eof) : error, {buffer_.data(), bytes});
+    });
+  }
+  void write(std::string_view data, OnDone done) override {
+    stream_.async_write_some(asio::buffer(data.data(), data.size()), std::move(done));
+  }
+  void wait_broken(OnDone done) override { wait_for_error(stream_.next_layer(), std::move(done)); }
+  bool half_close() const override { return false; }
+  void shutdown_send() override {
+    SystemError ignored;
+    stream_.next_layer().shutdown(Socket::shutdown_send, ignored);
+  }
+  void close() override { close_socket(stream_.next_layer()); }
+
+ private:
+  asio::ssl::stream<Socket> stream_;
+  std::array<char, 4096> buffer_{};
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> make_plain_transport(Socket socket, std::vector<char>& scratch) {
+  return std::make_unique<PlainTransport>(std::move(socket), scratch);
+}
+
+std::unique_ptr<Transport> make_tls_transport(Socket socket, asio::ssl::context& context) {
+  return std::make_unique<TlsTransport>(std::move(socket), context);
+}
+
+}  // namespace facet::http

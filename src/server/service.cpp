@@ -1,0 +1,348 @@
+#include "server/service.h"
+
+#include <algorithm>
+#include <fmt/core.h>
+#include <utility>
+#include <variant>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "server/health.h"
+#include "server/request_checks.h"
+
+namespace facet {
+namespace {
+
+constexpr uint64_t kBodyLimit = 8 << 20;
+/// Bodies up to this are parsed and tokenised on the loop's thread; that takes a millisecond or
+/// two.
+constexpr size_t kSmallBody = 8 << 10;
+
+bool generates(RouteKind kind) {
+  return kind == RouteKind::kChat || kind == RouteKind::kCompletions ||
+         kind == RouteKind::kGenerate || kind == RouteKind::kHealthGenerate;
+}
+
+ApiCode code_of(http::Fault fault) {
+  switch (fault) {
+    case http::Fault::kTimeout:
+      return ApiCode::kRequestTimeout;
+    case http::Fault::kPayloadTooLarge:
+      return ApiCode::kPayloadTooLarge;
+    case http::Fault::kUriTooLong:
+      return ApiCode::kUriTooLong;
+    case http::Fault::kHeadersTooLarge:
+      return ApiCode::kHeadersTooLarge;
+    case http::Fault::kVersion:
+      return ApiCode::kVersionNotSupported;
+    case http::Fault::kBadRequest:
+      break;
+  }
+  return ApiCode::kBadRequest;
+}
+
+std::string_view text_of(http::Fault fault) {
+  switch (fault) {
+    case http::Fault::kTimeout:
+      return "The request did not arrive in time.";
+    case http::Fault::kPayloadTooLarge:
+      return "The body is larger than 8388608 bytes.";
+    case http::Fault::kUriTooLong:
+      return "The request line is longer than 8192 bytes.";
+    case http::Fault::kHeadersTooLarge:
+      return "The header is larger than 16384 bytes, or has over 64 fields.";
+    case http::Fault::kVersion:
+      return "Only HTTP/1.1 is spoken here.";
+    case http::Fault::kBadRequest:
+      break;
+  }
+  return "The request is not well-formed HTTP/1.1.";
+}
+
+}  // namespace
+
+/// A request whose body is being made ready, perhaps on a helper.
+struct Service::Job {
+  RouteKind kind;
+  std::string body;
+  RouteContext context;
+  std::shared_ptr<http::Exchange> exchange;
+  LiveRequest::Origin origin;
+  // What came of it: one of these.
+  std::optional<Prepared> prepared;
+  std::string answer;
+  std::optional<ApiError> error;
+};
+
+Service::Service(http::Loop& loop, ServerSettings settings, KeyRing keys)
+    : loop_(loop), settings_(std::move(settings)), keys_(std::move(keys)) {}
+
+void Service::serve(const ServedModel& model, Engine& engine) {
+  loop_.post([this, &model, &engine] {
+    model_ = &model;
+    engine_ = &engine;
+  });
+}
+
+void Service::drain() {
+  draining_ = true;
+  if (engine_ != nullptr) engine_->drain();
+}
+
+void Service::end_all() {
+  const auto all = live_;  // each one ended leaves the set
+  for (const auto& one : all) one->fail({ApiCode::kShuttingDown, "The server is shutting down."});
+}
+
+bool Service::engine_failed() const { return engine_ != nullptr && engine_->status().failed; }
+
+void Service::tick() {
+  if (settings_.sse_ping.count() == 0) return;
+  const auto now = Clock::now();
+  const auto all = live_;  // one whose reader is too slow leaves the set
+  for (const auto& one : all) one->ping(now, settings_.sse_ping);
+}
+
+// ---- Before the body
+
+void Service::check_peer(const http::RequestHead& head) const {
+  const bool health = head.path == "/health" || head.path == "/health/live";
+  if (head.over_capacity && !health)
+    throw ApiError(ApiCode::kServerOverloaded, "Too many connections are open; try again later.");
+  if (settings_.check_host) check_host(*head.field("host"), settings_.allowed_hosts);
+  check_origin(head, settings_.allowed_origins);
+}
+
+Caller Service::check_key(const http::RequestHead& head) {
+  if (const std::optional<Caller> caller = keys_.caller(head)) return *caller;
+  if (!head.peer_is_local && !failures_.allow(head.peer, Clock::now())) {
+    throw ApiError(ApiCode::kRateLimitExceeded,
+                   "Too many requests with a wrong key from this address; try again later.");
+  }
+  throw ApiError(ApiCode::kInvalidApiKey,
+                 "A valid key is needed, as \"Authorization: Bearer KEY\" or \"x-api-key: KEY\".");
+}
+
+void Service::check_state(const RouteRow& route) const {
+  if (route.kind == RouteKind::kHealthLive) return;
+  if (model_ == nullptr) {
+    throw ApiError(ApiCode::kModelLoading,
+                   fmt::format("The model is being loaded: {} % are read.", progress_.load()));
+  }
+  if (draining_) throw ApiError(ApiCode::kShuttingDown, "The server is shutting down.");
+  if (generates(route.kind) && engine_->status().waiting >= engine_->limits().max_queue)
+    throw ApiError(ApiCode::kServerOverloaded, "The queue is full; try again later.");
+}
+
+http::Handler::Admission Service::admit(const http::RequestHead& head) {
+  try {
+    check_peer(head);
+    if (head.method == "OPTIONS" && head.field("origin") != nullptr) return {preflight(head), 0};
+    const RouteMatch match =
+        find_route(head.method, head.path, settings_.v1_alias ? V1Alias::kYes : V1Alias::kNo);
+    if (match.route->access == RouteAccess::kUser) check_key(head);
+    check_state(*match.route);
+    if (match.route->method == "POST") check_body_fields(head);
+    return {std::nullopt, match.route->method == "POST" ? kBodyLimit : 0};
+  } catch (const ApiError& error) {
+    return {refusal(error, head), 0};
+  }
+}
+
+void Service::check_body_fields(const http::RequestHead& head) {
+  check_encoding(head);
+  check_content_type(head);
+}
+
+// ---- Answers without the engine
+
+std::vector<http::Field> Service::common_fields(const http::RequestHead& head) const {
+  const std::string* given = head.field("x-request-id");
+  std::vector<http::Field> fields = {
+      {"X-Request-Id", given != nullptr && is_plain_name(*given) ? *given : fresh_id("req-")}};
+  const std::string* origin = head.field("origin");
+  const auto& allowed = settings_.allowed_origins;
+  if (origin != nullptr && std::find(allowed.begin(), allowed.end(), *origin) != allowed.end()) {
+    fields.push_back({"Access-Control-Allow-Origin", *origin});
+    fields.push_back({"Access-Control-Expose-Headers", "X-Request-Id, Retry-After"});
+    fields.push_back({"Vary", "Origin"});
+  }
+  return fields;
+}
+
+http::Response Service::preflight(const http::RequestHead& head) const {
+  const std::string methods =
+      allowed_methods(head.path, settings_.v1_alias ? V1Alias::kYes : V1Alias::kNo);
+  http::Response response;
+  response.status = 204;
+  response.fields = common_fields(head);
+  response.fields.push_back({"Access-Control-Allow-Methods", methods});
+  response.fields.push_back(
+      {"Access-Control-Allow-Headers", "Authorization, Content-Type, X-Api-Key, X-Request-Id"});
+  response.fields.push_back({"Access-Control-Max-Age", "600"});
+  return response;
+}
+
+http::Response Service::refusal(const ApiError& error, const http::RequestHead& head) const {
+  http::Response response = error_response(error);
+  for (http::Field& field : common_fields(head)) response.fields.push_back(std::move(field));
+  if (error.api() == ApiCode::kMethodNotAllowed) {
+    response.fields.push_back(
+        {"Allow", allowed_methods(head.path, settings_.v1_alias ? V1Alias::kYes : V1Alias::kNo)});
+  }
+  log_debug("request", "refused status={} code={}", response.status, api_row(error.api()).code);
+  return response;
+}
+
+http::Response Service::refuse(http::Fault fault, const http::RequestHead* head) {
+  static const http::RequestHead kNone;
+  return refusal({code_of(fault), std::string(text_of(fault))}, head != nullptr ? *head : kNone);
+}
+
+http::Response Service::health(RouteKind kind) const {
+  if (kind != RouteKind::kHealthLive && engine_failed()) {
+    http::Response response = error_response({ApiCode::kEngineError, "The engine has failed."});
+    response.status = 503;
+    return response;
+  }
+  http::Response response;
+  response.body = R"({"status":"ok"})";
+  if (kind == RouteKind::kHealthReady)
+    response.body = ready_body(engine_->status(), Clock::now() - start_);
+  return response;
+}
+
+http::Response Service::get(const RouteMatch& match, const http::RequestHead& head) {
+  http::Response response;
+  switch (match.route->kind) {
+    case RouteKind::kModels:
+      response.body = models_body(context_of(head));
+      break;
+    case RouteKind::kModel:
+      response.body = model_body(match.rest, context_of(head));
+      break;
+    case RouteKind::kTokenizerInfo:
+      response.body = tokenizer_info_body(context_of(head));
+      break;
+    default:
+      response = health(match.route->kind);
+  }
+  return response;
+}
+
+// ---- Requests
+
+RouteContext Service::context_of(const http::RequestHead& head) {
+  const std::optional<Caller> caller = keys_.caller(head);
+  return {*model_, settings_, {}, caller ? caller->tenant : std::string()};
+}
+
+void Service::handle(http::RequestHead head,
+                     std::string body,
+                     std::shared_ptr<http::Exchange> exchange) {
+  const RouteMatch match =
+      find_route(head.method, head.path, settings_.v1_alias ? V1Alias::kYes : V1Alias::kNo);
+  if (match.route->kind == RouteKind::kHealthGenerate)
+    return generate_for_health(head, std::move(exchange));
+  if (match.route->method == "GET") {
+    http::Response response;
+    try {
+      response = get(match, head);
+      for (http::Field& field : common_fields(head)) response.fields.push_back(std::move(field));
+    } catch (const ApiError& error) {
+      response = refusal(error, head);
+    }
+    return exchange->respond(std::move(response));
+  }
+  LiveRequest::Origin origin;
+  origin.fields = common_fields(head);
+  origin.request_id = origin.fields.front().value;
+  origin.arrival = Clock::now();
+  RouteContext context = context_of(head);
+  context.request_id = origin.request_id;
+  auto job = std::make_shared<Job>(Job{match.route->kind,
+                                       std::move(body),
+                                       std::move(context),
+                                       std::move(exchange),
+                                       std::move(origin),
+                                       {},
+                                       {},
+                                       {}});
+  if (job->body.size() <= kSmallBody) {
+    prepare(job);
+    return answer(*job);
+  }
+  ++preparing_;
+  loop_.in_background([this, job] {
+    prepare(job);
+    loop_.post([this, job] {
+      --preparing_;
+      answer(*job);
+    });
+  });
+}
+
+void Service::prepare(const std::shared_ptr<Job>& job) const {
+  try {
+    const Value body = parse_body(job->body);
+    std::string().swap(job->body);
+    switch (job->kind) {
+      case RouteKind::kChat:
+        job->prepared = prepare_chat(body, job->context);
+        break;
+      case RouteKind::kCompletions:
+        job->prepared = prepare_completions(body, job->context);
+        break;
+      case RouteKind::kGenerate:
+        job->prepared = prepare_generate(body, job->context);
+        break;
+      case RouteKind::kTokenize:
+        job->answer = tokenize_body(body, job->context);
+        break;
+      case RouteKind::kDetokenize:
+        job->answer = detokenize_body(body, job->context);
+        break;
+      default:
+        job->answer = apply_template_body(body, job->context);
+    }
+  } catch (const ApiError& error) {
+    job->error = error;
+  } catch (const Error& error) {
+    job->error = ApiError(ApiCode::kInvalidValue, error.message(), error.place());
+  }
+}
+
+void Service::answer(Job& job) {
+  if (job.prepared)
+    return begin(std::move(*job.prepared), std::move(job.exchange), std::move(job.origin));
+  http::Response response;
+  if (job.error) {
+    response = error_response(*job.error);
+    log_info("request", "done id={} status={} reason={}", job.origin.request_id, response.status,
+             api_row(job.error->api()).code);
+  } else {
+    response.body = std::move(job.answer);
+  }
+  for (http::Field& field : job.origin.fields) response.fields.push_back(std::move(field));
+  job.exchange->respond(std::move(response));
+}
+
+void Service::begin(Prepared prepared,
+                    std::shared_ptr<http::Exchange> exchange,
+                    LiveRequest::Origin origin) {
+  const auto live = std::make_shared<LiveRequest>(*engine_, loop_, std::move(prepared),
+                                                  std::move(exchange), std::move(origin));
+  live_.insert(live);
+  live->begin([this](LiveRequest& ended) { live_.erase(ended.shared_from_this()); });
+}
+
+void Service::generate_for_health(const http::RequestHead& head,
+                                  std::shared_ptr<http::Exchange> exchange) {
+  LiveRequest::Origin origin;
+  origin.fields = common_fields(head);
+  origin.request_id = origin.fields.front().value;
+  origin.arrival = Clock::now();
+  begin(prepare_health(*model_, origin.request_id), std::move(exchange), std::move(origin));
+}
+
+}  // namespace facet

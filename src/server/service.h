@@ -1,0 +1,88 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <unordered_set>
+
+#include "engine/engine.h"
+#include "server/api_error.h"
+#include "server/http/loop.h"
+#include "server/http/message.h"
+#include "server/keys.h"
+#include "server/live_request.h"
+#include "server/route.h"
+#include "server/route_table.h"
+#include "server/served_model.h"
+
+namespace facet {
+
+/// Answers every request of a server: which route, who may, and what is said until a model is
+/// there. Unless said otherwise on the loop's thread, on which all of its state lives. Must outlive
+/// the loop's run.
+class Service final : public http::Handler {
+ public:
+  Service(http::Loop& loop, ServerSettings settings, KeyRing keys);
+
+  /// Any thread: how much of the model is read, 0 to 100; told to whoever asks before it is there.
+  void set_progress(int32_t percent) { progress_ = percent; }
+  /// Any thread: requests are served from now on. Both must outlive the loop's run.
+  void serve(const ServedModel& model, Engine& engine);
+  void replace_keys(KeyRing keys) { keys_ = std::move(keys); }
+  /// New requests are refused from now on.
+  void drain();
+  /// Ends what is left with an error.
+  void end_all();
+  /// Requests that are not answered yet.
+  int64_t live() const { return std::ssize(live_) + preparing_; }
+  /// Has the engine failed for good?
+  bool engine_failed() const;
+  /// Once a second: comments on silent streams.
+  void tick();
+
+  Admission admit(const http::RequestHead& head) override;
+  void handle(http::RequestHead head,
+              std::string body,
+              std::shared_ptr<http::Exchange> exchange) override;
+  http::Response refuse(http::Fault fault, const http::RequestHead* head) override;
+
+ private:
+  using Clock = LiveRequest::Clock;
+  struct Job;
+
+  // What admit() checks, in this order. Each throws ApiError.
+  void check_peer(const http::RequestHead& head) const;
+  Caller check_key(const http::RequestHead& head);
+  void check_state(const RouteRow& route) const;
+  static void check_body_fields(const http::RequestHead& head);
+
+  http::Response refusal(const ApiError& error, const http::RequestHead& head) const;
+  std::vector<http::Field> common_fields(const http::RequestHead& head) const;
+  http::Response preflight(const http::RequestHead& head) const;
+  RouteContext context_of(const http::RequestHead& head);
+
+  http::Response get(const RouteMatch& match, const http::RequestHead& head);
+  http::Response health(RouteKind kind) const;
+  void generate_for_health(const http::RequestHead& head, std::shared_ptr<http::Exchange> exchange);
+  void prepare(const std::shared_ptr<Job>& job) const;  // any thread
+  void answer(Job& job);
+  void begin(Prepared prepared,
+             std::shared_ptr<http::Exchange> exchange,
+             LiveRequest::Origin origin);
+
+  http::Loop& loop_;
+  const ServerSettings settings_;
+  const Clock::time_point start_ = Clock::now();
+  std::atomic<int32_t> progress_{0};
+
+  KeyRing keys_;
+  FailureLimit failures_;
+  const ServedModel* model_ = nullptr;
+  Engine* engine_ = nullptr;
+  bool draining_ = false;
+  int64_t preparing_ = 0;
+  std::unordered_set<std::shared_ptr<LiveRequest>> live_;
+};
+
+}  // namespace facet
