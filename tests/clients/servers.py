@@ -65,7 +65,7 @@ def fable(*flags):
 
 
 def scripted(script, *flags, ready=True):
-    """A server whose answers are `script`: a list of {"when": …, "say": …}."""
+    """A server whose answers are `script`: a list of {"after": …, "say": …}."""
     with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
         json.dump(script, file)
     return Server([os.environ["SCRIPTED_SERVER"], file.name, *flags], ready=ready)

@@ -20,13 +20,22 @@ WEATHER = {
     },
 }
 
+USER_TURN = "<|turn>user\n"
+MODEL_TURN = "<turn|>\n<|turn>model\n"
+NO_THOUGHT = "<|channel>thought\n<channel|>"  # how a prompt says that thinking is off
 CALL = '<|tool_call>call:get_weather{city:<|"|>Oslo<|"|>,days:3}<tool_call|>'
 SCRIPT = [
-    {"when": "Is it raining in Oslo", "say": f"I look.{CALL}<|tool_response>"},
-    {"when": "rain: 3 mm", "say": "It rains a little.<turn|>"},
-    {"when": "Two cities", "say": f"{CALL}{CALL}<|tool_response>"},
-    {"when": "Think first", "say": "<|channel>thought\nLet me see.\n<channel|>Done.<turn|>"},
-    {"when": "Say it", "say": "It is said.<turn|>"},
+    {
+        "after": USER_TURN + "Is it raining in Oslo?" + MODEL_TURN + NO_THOUGHT,
+        "say": f"I look.{CALL}<|tool_response>",
+    },
+    {"after": '<|tool_response>response:get_weather{value:<|"|>rain: 3 mm<|"|>}<tool_response|>', "say": "It rains a little.<turn|>"},
+    {"after": USER_TURN + "Two cities." + MODEL_TURN + NO_THOUGHT, "say": f"{CALL}{CALL}<|tool_response>"},
+    {
+        "after": USER_TURN + "Think first." + MODEL_TURN,
+        "say": "<|channel>thought\nLet me see.\n<channel|>Done.<turn|>",
+    },
+    {"after": USER_TURN + "Say it." + MODEL_TURN + NO_THOUGHT, "say": "It is said.<turn|>"},
 ]
 
 
@@ -76,7 +85,7 @@ class Tools(unittest.TestCase):
     def test_accumulator(self):
         with self.client.chat.completions.stream(
             model="scripted",
-            messages=[{"role": "user", "content": "Two cities, please."}],
+            messages=[{"role": "user", "content": "Two cities."}],
             tools=[WEATHER],
             n=2,
         ) as stream:
@@ -90,7 +99,7 @@ class Tools(unittest.TestCase):
                 self.check_call(call)
 
     def test_one_call_only(self):
-        answer = self.create("Two cities, please.", tools=[WEATHER], parallel_tool_calls=False)
+        answer = self.create("Two cities.", tools=[WEATHER], parallel_tool_calls=False)
         self.assertEqual(len(answer.choices[0].message.tool_calls), 1)
 
     def test_thoughts(self):
