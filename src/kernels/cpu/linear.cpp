@@ -126,11 +126,12 @@ HWY_INLINE void add_columns(const WeightMatrix& w,
     const uint8_t* codes = codes_of<Format>(w, row + r, begin);
     in.codes[r] = pad ? last[r].fill(w, row + r, begin) : codes;
     if constexpr (R > 1) {
-      // Rows that are read side by side are too short for the processor's own prefetching.
+      // Rows that are read side by side are too short for the processor's own prefetching. They are
+      // fetched two tiles ahead: about half a microsecond, as long as a read waits for its turn.
       for (int64_t i = 0; i < Format::offset(kBlockCols); i += 64) {
-        __builtin_prefetch(codes + R * Format::offset(w.cols) + i, 0, 2);
+        __builtin_prefetch(codes + 2 * R * Format::offset(w.cols) + i, 0, 2);
       }
-      __builtin_prefetch(Format::Scales::at(w, row + r + R, begin), 0, 2);
+      __builtin_prefetch(Format::Scales::at(w, row + r + 2 * R, begin), 0, 2);
     }
   }
 #pragma GCC unroll 8
