@@ -16,8 +16,8 @@
 #include <cstring>
 #include <hwy/foreach_target.h>  // compiles this file once per target; must precede highway.h
 #include <hwy/highway.h>
-#include <limits>
 
+#include "kernels/cpu/attention_tiles.h"
 #include "kernels/cpu/decode-inl.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/math-inl.h"
@@ -27,9 +27,8 @@ namespace facet::cpu::HWY_NAMESPACE {
 namespace {
 
 constexpr int64_t kTile = kAttentionTile;
-constexpr int64_t kTilesAhead = 2;  // a tile is fetched so long before it is read
-constexpr int kKeys = 4;            // whose scores are made together
-constexpr int kValueVectors = 4;    // of a value, that are added together
+constexpr int kKeys = 4;          // whose scores are made together
+constexpr int kValueVectors = 4;  // of a value, that are added together
 static_assert(kTile % kKeys == 0);
 /// Queries that share a key or value in a register. Their sums must fit the registers.
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
@@ -38,7 +37,7 @@ constexpr int kTogether = 4;
 constexpr int kTogether = 2;
 #endif
 
-/// The parts of AttendArgs::scratch. Rows of D floats are padded with zeros to whole vectors.
+/// The parts of AttendArgs::scratch. TileRows of D floats are padded with zeros to whole vectors.
 struct Scratch {
   Scratch(float* base, int64_t head_dim)
       : stride(round_up(head_dim, kLanes)),
@@ -54,17 +53,19 @@ struct Scratch {
   float* scores;  // [kMaxQueries, kAttentionPart]
 };
 
-/// Where K or V of the positions of a tile lies, stored or decoded.
-struct Rows {
-  const uint8_t* at[kTile];
-};
+/// Where stored keys and values become floats: as they are read, or once for all queries.
+enum class Decoding { kInRegisters, kInTile };
 
 /// Elements [i, i + kLanes) of a row, without the scale of the cache.
 template <DType T>
 HWY_INLINE V load_values(const uint8_t* row, int64_t i) {
-  if constexpr (T == DType::kF8E4M3) return load_fp8(row + i);
-  if constexpr (T == DType::kBF16) return load_bf16(row + 2 * i);
-  return load_f32(row + 4 * i);
+  if constexpr (T == DType::kF8E4M3) {
+    return load_fp8(row + i);
+  } else if constexpr (T == DType::kBF16) {
+    return load_bf16(row + 2 * i);
+  } else {
+    return load_f32(row + 4 * i);
+  }
 }
 
 /// What is left to be multiplied after load_values.
@@ -101,7 +102,7 @@ void score_keys(
 /// scores[n][i] of all queries and the tile's positions.
 template <DType T>
 void score_tile(
-    const Scratch& scratch, int64_t queries, const Rows& rows, float factor, float* scores) {
+    const Scratch& scratch, int64_t queries, const TileRows& rows, float factor, float* scores) {
   const int64_t stride = scratch.stride;
   for (int64_t key = 0; key < kTile; key += kKeys) {
     const uint8_t* const* keys = rows.at + key;
@@ -125,7 +126,7 @@ void score_tile(
 /// of columns from d on. acc: rows of `stride`; weights: rows of kAttentionPart.
 template <DType T, int N, int Vectors>
 void add_columns(const float* weights,
-                 const Rows& rows,
+                 const TileRows& rows,
                  int64_t begin,
                  int64_t end,
                  int64_t d,
@@ -158,7 +159,7 @@ void add_columns(const float* weights,
 /// The same for all columns.
 template <DType T, int N>
 void add_values(const float* weights,
-                const Rows& rows,
+                const TileRows& rows,
                 int64_t begin,
                 int64_t end,
                 int64_t stride,
@@ -172,94 +173,13 @@ void add_values(const float* weights,
   }
 }
 
-struct Range {
-  int64_t begin = std::numeric_limits<int64_t>::max();
-  int64_t end = 0;
-  bool operator==(const Range&) const = default;
-};
-
-/// What all queries see together.
-Range seen(const AttendArgs& args) {
-  Range all;
-  for (const AttendQuery& query : args.queries) {
-    if (query.begin >= query.end) continue;
-    all.begin = std::min(all.begin, query.begin);
-    all.end = std::max(all.end, query.end);
-  }
-  return all;
-}
-
-/// The tiles of what all queries see, and where their keys and values lie.
-class Tiles {
- public:
-  Tiles(const AttendArgs& args, Range all)
-      : args_(args),
-        all_(all),
-        row_bytes_(args.kv->layout.head_dim * (bits_of(args.kv->layout.dtype) / 8)),
-        first_(all.begin / kTile),
-        count_((all.end + kTile - 1) / kTile - first_) {}
-
-  int64_t count() const { return count_; }
-  /// The position that tile t begins with; the queries may see only later ones.
-  int64_t position(int64_t t) const { return (first_ + t) * kTile; }
-
-  /// Keys of tile t, or values of tile t - count(). Positions that no query sees have the row of
-  /// one that is seen. Fetches a tile that is to be read soon.
-  Rows rows(int64_t t) const {
-    if (t + kTilesAhead < 2 * count_) {
-      const Rows soon = rows_of(t + kTilesAhead);
-      for (const uint8_t* row : soon.at) {
-        for (int64_t i = 0; i < row_bytes_; i += 64) __builtin_prefetch(row + i, 0, 2);
-      }
-    }
-    return rows_of(t);
-  }
-
- private:
-  Rows rows_of(int64_t t) const {
-    const std::byte* base = t < count_ ? args_.kv->k : args_.kv->v;
-    const int64_t first = position(t < count_ ? t : t - count_);
-    const int64_t from = std::max(first, all_.begin);
-    const int64_t to = std::min(first + kTile, all_.end);
-    const int64_t page_size = args_.kv->layout.page_size;
-    Rows rows;
-    const uint8_t* row = nullptr;
-    int64_t left = 0;  // on the page
-    for (int64_t position = from; position < to; ++position) {
-      if (left == 0) {
-        row = bytes_of(base) + offset_of(position);
-        left = page_size - position % page_size;
-      }
-      rows.at[position - first] = row;
-      row += row_bytes_;
-      --left;
-    }
-    std::fill(rows.at, rows.at + (from - first), rows.at[from - first]);
-    std::fill(rows.at + (to - first), rows.at + kTile, rows.at[to - first - 1]);
-    return rows;
-  }
-
-  int64_t offset_of(int64_t position) const {
-    const KvLayout& layout = args_.kv->layout;
-    const int64_t page = to_index(args_.pages[static_cast<size_t>(position / layout.page_size)]);
-    const int64_t slot = int64_t{args_.kv_head} * layout.page_size + position % layout.page_size;
-    return page * layout.kv_heads * layout.page_size * row_bytes_ + slot * row_bytes_;
-  }
-
-  const AttendArgs& args_;
-  Range all_;
-  int64_t row_bytes_;
-  int64_t first_;
-  int64_t count_;
-};
-
 /// The rows as floats in `tile`, rows of round_up(head_dim, kLanes) floats with zeros at the end.
 template <DType T>
-Rows decode(const Rows& rows, int64_t head_dim, float* tile) {
+TileRows decode(const TileRows& rows, int64_t head_dim, float* tile) {
   const int64_t stride = round_up(head_dim, kLanes);
   const int64_t whole = head_dim / kLanes * kLanes;
   constexpr int64_t kSize = T == DType::kF8E4M3 ? 1 : T == DType::kBF16 ? 2 : 4;
-  Rows decoded;
+  TileRows decoded;
   for (int64_t k = 0; k < kTile; ++k) {
     float* out = tile + k * stride;
     for (int64_t d = 0; d < whole; d += kLanes) store(load_values<T>(rows.at[k], d), out + d);
@@ -279,15 +199,15 @@ Rows decode(const Rows& rows, int64_t head_dim, float* tile) {
 template <DType T>
 void score(const AttendArgs& args,
            const Scratch& scratch,
-           const Tiles& tiles,
+           const AttentionTiles& tiles,
            int64_t origin,
-           bool direct) {
+           Decoding decoding) {
   const auto queries = static_cast<int64_t>(args.queries.size());
   const float factor = factor_of(args, args.kv->k_scale);
   for (int64_t t = 0; t < tiles.count(); ++t) {
-    const Rows rows = tiles.rows(t);
+    const TileRows rows = tiles.rows(t);
     float* scores = scratch.scores + (tiles.position(t) - origin);
-    if (direct) {
+    if (decoding == Decoding::kInRegisters) {
       score_tile<T>(scratch, queries, rows, factor, scores);
     } else {
       score_tile<DType::kF32>(scratch, queries,
@@ -302,17 +222,17 @@ void score(const AttendArgs& args,
 template <DType T>
 void add_tile(const AttendArgs& args,
               const Scratch& scratch,
-              const Rows& rows,
+              const TileRows& rows,
               int64_t position,
               int64_t origin) {
   const auto visible = [&](size_t n) {
     const AttendQuery& query = args.queries[n];
-    return Range{std::max(query.begin, position) - position,
-                 std::min(query.end, position + kTile) - position};
+    return PositionRange{std::max(query.begin, position) - position,
+                         std::min(query.end, position + kTile) - position};
   };
   const size_t queries = args.queries.size();
   for (size_t n = 0; n < queries;) {
-    const Range seen = visible(n);
+    const PositionRange seen = visible(n);
     size_t same = 1;
     while (n + same < queries && same < kTogether && visible(n + same) == seen) ++same;
     if (same == 3) same = 2;
@@ -334,12 +254,12 @@ void add_tile(const AttendArgs& args,
 template <DType T>
 void add_weighted_values(const AttendArgs& args,
                          const Scratch& scratch,
-                         const Tiles& tiles,
+                         const AttentionTiles& tiles,
                          int64_t origin,
-                         bool direct) {
+                         Decoding decoding) {
   for (int64_t t = 0; t < tiles.count(); ++t) {
-    const Rows rows = tiles.rows(tiles.count() + t);
-    if (direct) {
+    const TileRows rows = tiles.rows(tiles.count() + t);
+    if (decoding == Decoding::kInRegisters) {
       add_tile<T>(args, scratch, rows, tiles.position(t), origin);
     } else {
       add_tile<DType::kF32>(args, scratch, decode<T>(rows, args.kv->layout.head_dim, scratch.tile),
@@ -352,12 +272,12 @@ template <DType T>
 void attend_as(const AttendArgs& args) {
   const int64_t head_dim = args.kv->layout.head_dim;
   const Scratch scratch(args.scratch, head_dim);
-  const Range all = seen(args);
+  const PositionRange all = seen_by(args.queries);
   if (all.begin >= all.end) return;
   const int64_t origin = all.begin / kAttentionPart * kAttentionPart;
-  const Tiles tiles(args, all);
-  const bool direct =
-      head_dim % kLanes == 0 && (T == DType::kF32 || args.queries.size() <= size_t{kTogether});
+  const AttentionTiles tiles(args, all);
+  const bool few = T == DType::kF32 || args.queries.size() <= size_t{kTogether};
+  const auto decoding = few && head_dim % kLanes == 0 ? Decoding::kInRegisters : Decoding::kInTile;
 
   const auto bytes = static_cast<size_t>(head_dim) * sizeof(float);
   for (size_t n = 0; n < args.queries.size(); ++n) {
@@ -365,7 +285,7 @@ void attend_as(const AttendArgs& args) {
     std::memcpy(q, args.queries[n].q, bytes);
     std::fill(q + head_dim, q + scratch.stride, 0.0F);
   }
-  score<T>(args, scratch, tiles, origin, direct);
+  score<T>(args, scratch, tiles, origin, decoding);
   for (size_t n = 0; n < args.queries.size(); ++n) {
     AttendQuery& query = args.queries[n];
     if (query.begin >= query.end) continue;
@@ -376,14 +296,15 @@ void attend_as(const AttendArgs& args) {
   }
   std::fill(scratch.acc, scratch.acc + static_cast<int64_t>(args.queries.size()) * scratch.stride,
             0.0F);
-  add_weighted_values<T>(args, scratch, tiles, origin, direct);
+  add_weighted_values<T>(args, scratch, tiles, origin, decoding);
   const V factor = set(factor_of(args, args.kv->v_scale));
   for (size_t n = 0; n < args.queries.size(); ++n) {
     const AttendQuery& query = args.queries[n];
     if (query.begin >= query.end) continue;
     float* acc = scratch.acc + static_cast<int64_t>(n) * scratch.stride;
-    for (int64_t d = 0; d < scratch.stride; d += kLanes)
+    for (int64_t d = 0; d < scratch.stride; d += kLanes) {
       store(hn::Mul(load(acc + d), factor), acc + d);
+    }
     std::memcpy(query.acc, acc, bytes);
   }
 }
