@@ -141,7 +141,7 @@ inline float read_scale(const WeightMatrix& w, int64_t index) {
 //   kPartialLoads  whether `load` reads nothing beyond `columns`, giving zero codes there
 //   kGroupVectors  vectors in a group; divides kBlockVectors; a multiple of kChunkVectors or
 //                  divides it
-//   kScaled        whether groups have scales; else they count as 1
+//   kScaled        whether groups have scales; else a row is one group, of scale 1
 //   Scales         those of a block: prepare(w, row, begin, count) for the columns [begin, begin +
 //                  count), begin a multiple of kBlockCols, those beyond being zero; group(g) is
 //                  the vector of group g's; at(w, row, begin) is where they lie

@@ -1,15 +1,14 @@
 // out = x · wᵀ for every weight format and instruction set; x as `arrange` gives it.
 //
 // The sum of one (weight row, token) pair is one vector accumulator that takes the groups of a row
-// in order (decode-inl.h), and the lanes are added at the end. Both forms keep to that, so they
-// give the same bits:
-//   direct  up to kDirectTokens tokens: codes become floats in registers. Bound by memory up to
-//           kTileX tokens.
-//   panel   more tokens: kPanelRows x kBlockCols codes become floats in a small array that all
-//           tokens are multiplied with. Bound by multiply-adds.
-//
-// The short loops over rows, tokens and vectors are unrolled by pragma: only then are their arrays
-// registers.
+// in order (decode-inl.h), and the lanes are added at the end. All forms keep to that, so they give
+// the same bits:
+//   direct  up to four tokens: codes become floats in registers, rows are taken whole. Bound by
+//           memory.
+//   many    more tokens, the same tiles over parts of the columns, so that x comes from the caches.
+//           Bound by multiply-adds where registers are enough to hide the decoding (ManyTile).
+//   panel   where they are not, and for any other layout: kPanelRows x kBlockCols codes become
+//           floats in a small array that all tokens are multiplied with.
 
 #include "kernels/cpu/simd_targets.h"
 
@@ -32,33 +31,34 @@ static_assert(Int8Format::kGroupCols == kInt8Columns);
 
 template <class Format, int T>
 void direct(const LinearArgs& args) {
-  constexpr int kRows = Format::direct_rows(T);
-  const Columns all = {0, args.w->cols};
-  int64_t row = args.row_begin;
-  for (; row + kRows <= args.row_end; row += kRows) multiply_tile<Format, kRows, T>(args, row, all);
-  for (; row < args.row_end; ++row) multiply_tile<Format, 1, T>(args, row, all);
+  multiply_rows<Format, Format::direct_rows(T), T>(args, {0, args.w->cols});
+}
+
+template <class Format>
+void panels(const LinearArgs& args) {
+  for (int64_t row = args.row_begin; row < args.row_end; row += kPanelRows) {
+    panel_rows<Format>(args, row, std::min(kPanelRows, args.row_end - row));
+  }
 }
 
 template <class Format>
 void linear_as(const LinearArgs& args) {
-  if constexpr (!std::is_same_v<Format, AnyFormat>) {
-    switch (args.x.size()) {
-      case 1:
-        return direct<Format, 1>(args);
-      case 2:
-        return direct<Format, 2>(args);
-      case 3:
-        return direct<Format, 3>(args);
-      case 4:
-        return direct<Format, 4>(args);
-      default:
-        if (args.x.size() <= ManyTile<Format>::kMostTokens) return many<Format>(args);
-        break;
-    }
+  switch (args.x.size()) {
+    case 1:
+      return direct<Format, 1>(args);
+    case 2:
+      return direct<Format, 2>(args);
+    case 3:
+      return direct<Format, 3>(args);
+    case 4:
+      return direct<Format, 4>(args);
+    default:
+      break;
   }
-  for (int64_t row = args.row_begin; row < args.row_end; row += kPanelRows) {
-    panel_rows<Format>(args, row, std::min(kPanelRows, args.row_end - row));
+  if constexpr (ManyTile<Format>::kMostTokens < kAnyTokens) {
+    if (args.x.size() > ManyTile<Format>::kMostTokens) return panels<Format>(args);
   }
+  many<Format>(args);
 }
 
 void linear(const LinearArgs& args) {
@@ -78,10 +78,10 @@ void linear(const LinearArgs& args) {
       return linear_as<Nvfp4Format>(args);
     case WeightFormat::kInt8Group:
       if (args.w->group_size == Int8Format::kGroupCols) return linear_as<Int8Format>(args);
-      return linear_as<AnyFormat>(args);
+      return panels<AnyFormat>(args);
     case WeightFormat::kInt4Group:
       if (x_order(*args.w) == XOrder::kNibbles) return linear_as<Int4Format>(args);
-      return linear_as<AnyFormat>(args);
+      return panels<AnyFormat>(args);
   }
 }
 

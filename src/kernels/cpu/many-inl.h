@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <limits>
 #include <span>
-#include <type_traits>
 
 #include "kernels/cpu/kernel_table.h"
 
@@ -24,6 +23,8 @@ HWY_BEFORE_NAMESPACE();
 namespace facet::cpu::HWY_NAMESPACE {
 namespace {
 
+inline constexpr size_t kAnyTokens = std::numeric_limits<size_t>::max();
+
 /// Weight rows and tokens of a tile, and up to how many tokens there are tiles rather than a panel.
 template <class Format>
 struct ManyTile {
@@ -39,7 +40,7 @@ template <int Rows, int Tokens>
 struct LargeTile {
   static constexpr int kRows = Rows;
   static constexpr int kTokens = Tokens;
-  static constexpr size_t kMostTokens = std::numeric_limits<size_t>::max();
+  static constexpr size_t kMostTokens = kAnyTokens;
 };
 template <>
 struct ManyTile<F32Format> : LargeTile<4, 6> {};
@@ -53,50 +54,43 @@ template <>
 struct ManyTile<Nvfp4Format> : LargeTile<2, 5> {};
 #endif
 
-inline constexpr int64_t kManyRows = 32;        // of weights, for which x is fetched once
+inline constexpr int64_t kManyRows = 64;        // of weights, for which x is fetched once
 inline constexpr int64_t kManyTokens = 60;      // whose sums are kept at a time
 inline constexpr int64_t kTileBytes = 20480;    // of x for a tile: in the L1 cache
-inline constexpr int64_t kXBytes = 640 * 1024;  // of x at a time: in the L2 cache
+inline constexpr int64_t kXBytes = 512 * 1024;  // of x at a time: in the L2 cache
 
-/// Rows [row, end) with the T tokens of args. acc: [end - row][T] vectors.
-template <class Format, int T>
-void multiply_rows_of(const LinearArgs& args, int64_t row, int64_t end, Columns columns) {
-  constexpr int kRows = ManyTile<Format>::kRows;
-  for (; row + kRows <= end; row += kRows, columns.acc += kRows * T * kLanes) {
-    multiply_tile<Format, kRows, T>(args, row, columns);
-  }
-  for (; row < end; ++row, columns.acc += T * kLanes) {
-    multiply_tile<Format, 1, T>(args, row, columns);
-  }
+inline LinearArgs some_tokens(const LinearArgs& args, int64_t first, int64_t count) {
+  const auto at = static_cast<size_t>(first);
+  const auto size = static_cast<size_t>(count);
+  return {args.w, args.row_begin, args.row_end, args.x.subspan(at, size),
+          args.out.subspan(at, size)};
 }
 
-/// The same for up to T tokens.
+/// The rows of args with its tokens, at most T.
 template <class Format, int T>
-void multiply_rows(const LinearArgs& args, int64_t row, int64_t end, const Columns& columns) {
-  const auto tokens = static_cast<int>(args.x.size());
-  if (tokens == T) return multiply_rows_of<Format, T>(args, row, end, columns);
-  if constexpr (T > 1) multiply_rows<Format, T - 1>(args, row, end, columns);
+void multiply_tokens(const LinearArgs& args, const Columns& columns) {
+  if (args.x.size() == T) {
+    return multiply_rows<Format, ManyTile<Format>::kRows, T>(args, columns);
+  }
+  if constexpr (T > 1) multiply_tokens<Format, T - 1>(args, columns);
 }
 
-/// Rows [row, end), at most kManyRows, with at most kManyTokens tokens. acc: [tokens][kManyRows]
-/// vectors.
+/// At most kManyRows rows, with at most kManyTokens tokens. acc: [tokens][rows] vectors.
 template <class Format>
-void multiply_chunk(const LinearArgs& args, int64_t row, int64_t end, float* acc) {
-  using Tile = ManyTile<Format>;
-  constexpr int64_t kCols = kTileBytes / 4 / Tile::kTokens / kBlockCols * kBlockCols;
-  const int64_t cols = args.w->cols;
+void multiply_chunk(const LinearArgs& args, float* acc) {
+  constexpr int64_t kTokens = ManyTile<Format>::kTokens;
+  constexpr int64_t kCols = kTileBytes / 4 / kTokens / kBlockCols * kBlockCols;
+  const int64_t rows = args.row_end - args.row_begin;
   const auto tokens = static_cast<int64_t>(args.x.size());
   // Tiles of about the same size: a small one would not hide its decoding.
-  const int64_t tiles = (tokens + Tile::kTokens - 1) / Tile::kTokens;
-  for (int64_t begin = 0; begin < cols; begin += kCols) {
+  const int64_t tiles = (tokens + kTokens - 1) / kTokens;
+  for (int64_t begin = 0; begin < args.w->cols; begin += kCols) {
+    const int64_t end = std::min(begin + kCols, args.w->cols);
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t first = tile * tokens / tiles;
-      const auto size = static_cast<size_t>((tile + 1) * tokens / tiles - first);
-      const auto at = static_cast<size_t>(first);
-      const LinearArgs some = {args.w, row, end, args.x.subspan(at, size),
-                               args.out.subspan(at, size)};
-      multiply_rows<Format, Tile::kTokens>(
-          some, row, end, {begin, std::min(begin + kCols, cols), acc + first * kManyRows * kLanes});
+      const int64_t count = (tile + 1) * tokens / tiles - first;
+      multiply_tokens<Format, kTokens>(some_tokens(args, first, count),
+                                       {begin, end, acc + first * rows * kLanes});
     }
   }
 }
@@ -104,16 +98,16 @@ void multiply_chunk(const LinearArgs& args, int64_t row, int64_t end, float* acc
 template <class Format>
 void many(const LinearArgs& args) {
   HWY_ALIGN float acc[kManyTokens * kManyRows * kLanes];
+  const auto tokens = static_cast<int64_t>(args.x.size());
   const int64_t most = std::clamp<int64_t>(kXBytes / 4 / args.w->cols, 12, kManyTokens);
-  const auto all = static_cast<int64_t>(args.x.size());
-  const int64_t chunks = (all + most - 1) / most;
+  const int64_t chunks = (tokens + most - 1) / most;
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const auto first = static_cast<size_t>(chunk * all / chunks);
-    const size_t count = static_cast<size_t>((chunk + 1) * all / chunks) - first;
-    const LinearArgs some = {args.w, args.row_begin, args.row_end, args.x.subspan(first, count),
-                             args.out.subspan(first, count)};
+    const int64_t first = chunk * tokens / chunks;
+    LinearArgs some = some_tokens(args, first, (chunk + 1) * tokens / chunks - first);
     for (int64_t row = args.row_begin; row < args.row_end; row += kManyRows) {
-      multiply_chunk<Format>(some, row, std::min(row + kManyRows, args.row_end), acc);
+      some.row_begin = row;
+      some.row_end = std::min(row + kManyRows, args.row_end);
+      multiply_chunk<Format>(some, acc);
     }
   }
 }

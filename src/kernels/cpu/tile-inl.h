@@ -232,10 +232,13 @@ struct Columns {
   float* acc = nullptr;  // [R * T] vectors: the sums so far; unused where all columns are taken
 };
 
-/// out[t][row + r] for the T tokens of args, r < R, if the columns are the last; else acc.
+/// out[t][row + r] for the T tokens of args, r < R, if the columns are the last; else acc. w:
+/// args.w.
 template <class Format, int R, int T>
-HWY_NOINLINE void multiply_tile(const LinearArgs& args, int64_t row, const Columns& columns) {
-  const WeightMatrix w = *args.w;  // a copy of ours: its fields stay in registers
+HWY_INLINE void multiply_tile(const WeightMatrix& w,
+                              const LinearArgs& args,
+                              int64_t row,
+                              const Columns& columns) {
   V acc[R][T];
   if (columns.begin == 0) {
     clear(acc);
@@ -253,6 +256,21 @@ HWY_NOINLINE void multiply_tile(const LinearArgs& args, int64_t row, const Colum
   } else {
 #pragma GCC unroll 32
     for (int i = 0; i < R * T; ++i) hn::Store(acc[i % R][i / R], D(), columns.acc + i * kLanes);
+  }
+}
+
+/// The rows of args with its T tokens, R rows at a time. columns.acc: [rows][T] vectors.
+template <class Format, int R, int T>
+HWY_NOINLINE void multiply_rows(const LinearArgs& args, Columns columns) {
+  const WeightMatrix w = *args.w;  // a copy of ours: its fields stay in registers
+  int64_t row = args.row_begin;
+  for (; row + R <= args.row_end; row += R, columns.acc += R * T * kLanes) {
+    multiply_tile<Format, R, T>(w, args, row, columns);
+  }
+  if constexpr (R > 1) {
+    if (row < args.row_end) {
+      multiply_rows<Format, 1, T>({args.w, row, args.row_end, args.x, args.out}, columns);
+    }
   }
 }
 
