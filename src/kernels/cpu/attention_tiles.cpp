@@ -23,7 +23,7 @@ PositionRange seen_by(std::span<const AttendQuery> queries) {
 AttentionTiles::AttentionTiles(const AttendArgs& args, PositionRange all)
     : args_(args),
       all_(all),
-      row_bytes_(args.kv->layout.head_dim * (bits_of(args.kv->layout.dtype) / 8)),
+      row_bytes_(int64_t{args.kv->layout.head_dim} * (bits_of(args.kv->layout.dtype) / 8)),
       first_(all.begin / kAttentionTile),
       count_((all.end + kAttentionTile - 1) / kAttentionTile - first_) {}
 
