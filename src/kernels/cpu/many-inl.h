@@ -54,10 +54,10 @@ template <>
 struct ManyTile<Nvfp4Format> : LargeTile<2, 5> {};
 #endif
 
-inline constexpr int64_t kManyRows = 64;        // of weights, for which x is fetched once
-inline constexpr int64_t kManyTokens = 60;      // whose sums are kept at a time
-inline constexpr int64_t kTileBytes = 20480;    // of x for a tile: in the L1 cache
-inline constexpr int64_t kXBytes = 512 * 1024;  // of x at a time: in the L2 cache
+inline constexpr int64_t kManyRows = 64;                 // of weights, for which x is fetched once
+inline constexpr int64_t kManyTokens = 60;               // whose sums are kept at a time
+inline constexpr int64_t kTileBytes = 20480;             // of x for a tile: in the L1 cache
+inline constexpr int64_t kXBytes = int64_t{512} * 1024;  // of x at a time: in the L2 cache
 
 inline LinearArgs some_tokens(const LinearArgs& args, int64_t first, int64_t count) {
   const auto at = static_cast<size_t>(first);

@@ -232,7 +232,7 @@ HWY_INLINE void finish(const LinearArgs& args, int64_t row, const V (&acc)[R][T]
 struct Columns {
   int64_t begin = 0;
   int64_t end = 0;
-  float* acc = nullptr;  // [R * T] vectors: the sums so far; unused where all columns are taken
+  float* acc = nullptr;  // [R * T] vectors: the sums so far; null where all columns are taken
 };
 
 /// out[t][row + r] for the T tokens of args, r < R, if the columns are the last; else acc. w:
@@ -254,7 +254,7 @@ HWY_INLINE void multiply_tile(const WeightMatrix& w,
     add_columns<Format>(w, args, row, begin, kBlockCols, acc);
   }
   if (begin < columns.end) add_columns<Format>(w, args, row, begin, columns.end - begin, acc);
-  if (columns.end == w.cols) {
+  if (columns.acc == nullptr || columns.end == w.cols) {
     finish<Format>(args, row, acc);
   } else {
 #pragma GCC unroll 32
@@ -267,8 +267,9 @@ template <class Format, int R, int T>
 HWY_NOINLINE void multiply_rows(const LinearArgs& args, Columns columns) {
   const WeightMatrix w = *args.w;  // a copy of ours: its fields stay in registers
   int64_t row = args.row_begin;
-  for (; row + R <= args.row_end; row += R, columns.acc += R * T * kLanes) {
+  for (; row + R <= args.row_end; row += R) {
     multiply_tile<Format, R, T>(w, args, row, columns);
+    if (columns.acc != nullptr) columns.acc += int64_t{R} * T * kLanes;
   }
   if constexpr (R > 1) {
     if (row < args.row_end) {
