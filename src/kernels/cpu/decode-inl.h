@@ -166,7 +166,13 @@ struct Unscaled {
     }
   };
   static float factor(const WeightMatrix& /*w*/, int64_t /*row*/) { return 1.0F; }
-  static constexpr int direct_rows(int tokens) { return tokens == 1 ? 1 : 2; }
+  static constexpr int direct_rows(int tokens) {
+#if HWY_TARGET == HWY_AVX3
+    return tokens == 1 ? 1 : 4;
+#else
+    return tokens == 1 ? 1 : 2;
+#endif
+  }
 };
 
 /// kChunk codes of a format as they stand in memory.
@@ -243,6 +249,7 @@ struct Int8Format : Unscaled {
   static constexpr int64_t kGroupCols = 64;
   static constexpr int64_t kGroupVectors = kGroupCols / kLanes;
   static constexpr bool kScaled = true;
+  static constexpr int direct_rows(int tokens) { return tokens == 1 ? 1 : 2; }
   using Codes = VectorCodes<load_int8, 1>;
   struct Scales {
     HWY_INLINE void prepare(const WeightMatrix& w, int64_t row, int64_t begin, int64_t count) {

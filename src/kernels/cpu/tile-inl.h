@@ -187,9 +187,14 @@ HWY_INLINE void add_columns(const WeightMatrix& w,
       // Rows that are read side by side are too short for the processor's own prefetching. With one
       // token they are fetched two tiles ahead: about half a microsecond, as long as a read waits
       // for its turn.
-      constexpr int kAhead = T == 1 ? 2 * R : R;
+      constexpr int kAhead = T <= 4 ? 2 * R : R;
       for (int64_t i = 0; i < Format::offset(kBlockCols); i += 64) {
-        __builtin_prefetch(codes + kAhead * Format::offset(w.cols) + i, 0, T == 1 ? 2 : 3);
+        __builtin_prefetch(codes + kAhead * Format::offset(w.cols) + i, 0, T <= 4 ? 2 : 3);
+      }
+      if constexpr (T > 1 && T <= 4) {
+        for (int64_t i = 0; i < Format::offset(kBlockCols); i += 64) {
+          __builtin_prefetch(codes + Format::offset(kBlockCols) + i, 0, 3);
+        }
       }
       __builtin_prefetch(Format::Scales::at(w, row + r + kAhead, begin), 0, 2);
     }
