@@ -91,7 +91,10 @@ void CpuBackend::fill_rows(
 void CpuBackend::ArrangedRows::resize(int64_t rows, int64_t cols) {
   // 16 floats: the multiple of 64 bytes that the kernels want.
   constexpr int64_t kSlack = 16;
-  const int64_t stride = arranged_size(cols);
+  // Rows 4 kB apart would all share a few places of the first cache.
+  constexpr int64_t kPage = 1024;
+  int64_t stride = arranged_size(cols);
+  if (stride % kPage == 0) stride += kPage / 4;
   grow(floats, rows * stride + kSlack);
   const auto address = reinterpret_cast<uintptr_t>(floats.data()) / sizeof(float);
   float* first = floats.data() + (kSlack - static_cast<int64_t>(address % kSlack)) % kSlack;

@@ -141,7 +141,7 @@ inline float read_scale(const WeightMatrix& w, int64_t index) {
 //   kPartialLoads  whether `load` reads nothing beyond `columns`, giving zero codes there
 //   kGroupVectors  vectors in a group; divides kBlockVectors; a multiple of kChunkVectors or
 //                  divides it
-//   kScaled        whether groups have scales; else they count as 1
+//   kScaled        whether groups have scales; else a row is one group, of scale 1
 //   Scales         those of a block: prepare(w, row, begin, count) for the columns [begin, begin +
 //                  count), begin a multiple of kBlockCols, those beyond being zero; group(g) is
 //                  the vector of group g's; at(w, row, begin) is where they lie
@@ -166,7 +166,13 @@ struct Unscaled {
     }
   };
   static float factor(const WeightMatrix& /*w*/, int64_t /*row*/) { return 1.0F; }
-  static constexpr int direct_rows(int tokens) { return tokens == 1 ? 1 : 2; }
+  static constexpr int direct_rows(int tokens) {
+#if HWY_TARGET == HWY_AVX3
+    return tokens == 1 ? 1 : 4;
+#else
+    return tokens == 1 ? 1 : 2;
+#endif
+  }
 };
 
 /// kChunk codes of a format as they stand in memory.
@@ -178,33 +184,26 @@ struct ChunkCodes {
   Chunk chunk;
 };
 
-HWY_INLINE Chunk load_f32_chunk(const uint8_t* p) {
-  return {
-      {load_f32(p), load_f32(p + 4 * kLanes), load_f32(p + 8 * kLanes), load_f32(p + 12 * kLanes)}};
-}
-
-HWY_INLINE Chunk load_bf16_chunk(const uint8_t* p) {
-  return {{load_bf16(p), load_bf16(p + 2 * kLanes), load_bf16(p + 4 * kLanes),
-           load_bf16(p + 6 * kLanes)}};
-}
-
-HWY_INLINE Chunk load_f16_chunk(const uint8_t* p) {
-  return {
-      {load_f16(p), load_f16(p + 2 * kLanes), load_f16(p + 4 * kLanes), load_f16(p + 6 * kLanes)}};
-}
+/// The same one vector at a time: a tile of many rows has no registers for whole chunks.
+template <V (*Load)(const uint8_t*), int64_t Bytes>
+struct VectorCodes {
+  HWY_INLINE void load(const uint8_t* p, int64_t /*columns*/) { codes = p; }
+  HWY_INLINE V next(int64_t i) const { return Load(codes + i * kLanes * Bytes); }
+  const uint8_t* codes = nullptr;
+};
 
 struct F32Format : Unscaled {
-  using Codes = ChunkCodes<load_f32_chunk>;
+  using Codes = VectorCodes<load_f32, 4>;
   static constexpr int64_t offset(int64_t column) { return 4 * column; }
 };
 
 struct BF16Format : Unscaled {
-  using Codes = ChunkCodes<load_bf16_chunk>;
+  using Codes = VectorCodes<load_bf16, 2>;
   static constexpr int64_t offset(int64_t column) { return 2 * column; }
 };
 
 struct F16Format : Unscaled {
-  using Codes = ChunkCodes<load_f16_chunk>;
+  using Codes = VectorCodes<load_f16, 2>;
   static constexpr int64_t offset(int64_t column) { return 2 * column; }
 };
 
@@ -245,17 +244,13 @@ HWY_INLINE V load_int8(const uint8_t* p) {
   return hn::ConvertTo(D(), hn::PromoteTo(d32, hn::BitCast(d8, hn::LoadU(QuarterU8(), p))));
 }
 
-HWY_INLINE Chunk load_int8_chunk(const uint8_t* p) {
-  return {
-      {load_int8(p), load_int8(p + kLanes), load_int8(p + 2 * kLanes), load_int8(p + 3 * kLanes)}};
-}
-
 /// Groups of kGroupCols columns; the last of a row may be short.
 struct Int8Format : Unscaled {
   static constexpr int64_t kGroupCols = 64;
   static constexpr int64_t kGroupVectors = kGroupCols / kLanes;
   static constexpr bool kScaled = true;
-  using Codes = ChunkCodes<load_int8_chunk>;
+  static constexpr int direct_rows(int tokens) { return tokens == 1 ? 1 : 2; }
+  using Codes = VectorCodes<load_int8, 1>;
   struct Scales {
     HWY_INLINE void prepare(const WeightMatrix& w, int64_t row, int64_t begin, int64_t count) {
       const int64_t per_row = (w.cols + kGroupCols - 1) / kGroupCols;

@@ -32,6 +32,7 @@ static_assert(kScaleCols == 1 << 4);
 
 /// The values of the 16 codes, as the instruction sets look them up.
 struct NibbleTable {
+  alignas(64) uint32_t f32[16];   // their bits
   alignas(64) uint16_t bf16[32];  // twice
   alignas(16) uint8_t low[16];    // of their BF16 bits
   alignas(16) uint8_t high[16];   // of their BF16 bits
@@ -41,6 +42,7 @@ struct NibbleTable {
 constexpr NibbleTable nibble_table(const std::array<uint16_t, 16>& bf16) {
   NibbleTable table{};
   for (size_t i = 0; i < 16; ++i) {
+    table.f32[i] = uint32_t{bf16[i]} << 16;
     table.bf16[i] = bf16[i];
     table.bf16[i + 16] = bf16[i];
     table.low[i] = static_cast<uint8_t>(bf16[i] & 0xff);
@@ -56,49 +58,52 @@ constexpr NibbleTable nibble_table(const std::array<uint16_t, 16>& bf16) {
 //   NibbleScales                        the scales of a block
 
 #if HWY_TARGET == HWY_AVX3
-// Lane j holds the 16 codes of block j: the low eight in one register, the high eight in another.
-// One look-up among 16 BF16 values serves two vectors, since it works on halves of lanes. Of an
-// index it reads the low five bits, the fifth of which belongs to the next code: hence each value
-// twice.
+// A lane holds the 16 codes of a block: the low eight in one register, the high eight in another.
+// Even lanes are blocks 0 to 7, odd lanes 8 to 15, since then loads at shifted addresses put them
+// together without a shuffle. What bounds this is how many shuffles, shifts and multiply-adds the
+// pipes can take, so each code costs one look-up and no more: the code at bit 0 of a lane among 16
+// floats (of an index the look-up reads four bits), the code at bit 16 among the upper halves of
+// floats, with a mask that zeroes the lower halves. That one reads five bits of an index, the fifth
+// of which belongs to the next code: hence each value twice.
 inline constexpr int64_t kNibbleGroups = 1;
 inline constexpr int64_t kNibbleGroupVectors = 16;
 
 constexpr int64_t nibble_column(int64_t vector, int64_t lane) {
-  return lane * kScaleCols + vector / 8 * 8 + vector % 2 * 4 + vector / 2 % 4;
+  const int64_t block = lane / 2 + lane % 2 * 8;
+  return block * kScaleCols + vector / 8 * 8 + vector % 2 * 4 + vector / 2 % 4;
 }
 
 template <class Format>
 struct NibbleCodes {
   HWY_INLINE NibbleCodes() {}  // see Chunk
   HWY_INLINE void load(const uint8_t* p, int64_t columns) {
-    values = hn::Load(DU16(), Format::kTable.bf16);
-    auto a = hn::Undefined(DU32());
-    auto b = hn::Undefined(DU32());
+    floats = hn::BitCast(D(), hn::Load(DU32(), Format::kTable.f32));
+    halves = hn::Load(DU16(), Format::kTable.bf16);
     if (columns >= kBlockCols) {
-      a = hn::BitCast(DU32(), hn::LoadU(DU8(), p));
-      b = hn::BitCast(DU32(), hn::LoadU(DU8(), p + 64));
-    } else {
-      // Blocks are eight bytes. Nothing beyond the row is read.
-      const auto blocks = static_cast<uint32_t>(columns / kScaleCols);
-      const uint32_t mask = (1u << blocks) - 1;
-      a.raw = _mm512_maskz_loadu_epi64(static_cast<__mmask8>(mask), p);
-      b.raw = _mm512_maskz_loadu_epi64(static_cast<__mmask8>(mask >> 8), p + 64);
+      words[0].raw = _mm512_mask_loadu_epi32(_mm512_loadu_si512(p), kOdd, p + 60);
+      words[1].raw = _mm512_mask_loadu_epi32(_mm512_loadu_si512(p + 4), kOdd, p + 64);
+      return;
     }
-    words[0] = hn::BitCast(DU16(), hn::ConcatEven(DU32(), b, a));
-    words[1] = hn::BitCast(DU16(), hn::ConcatOdd(DU32(), b, a));
+    // Blocks are eight bytes. Nothing beyond the row is read.
+    const int64_t blocks = columns / kScaleCols;
+    const uint32_t in_even = (1u << (2 * std::min<int64_t>(blocks, 8))) - 1;
+    const uint32_t in_odd = (1u << (2 * std::max<int64_t>(blocks - 8, 0))) - 1;
+    const auto even = static_cast<__mmask16>(~kOdd & in_even);
+    const auto odd = static_cast<__mmask16>(kOdd & in_odd);
+    words[0].raw = _mm512_mask_loadu_epi32(_mm512_maskz_loadu_epi32(even, p), odd, p + 60);
+    words[1].raw = _mm512_mask_loadu_epi32(_mm512_maskz_loadu_epi32(even, p + 4), odd, p + 64);
   }
   HWY_INLINE V next(int64_t vector) {
-    if (vector % 2 == 0) {
-      auto& word = words[vector / 8];
-      pairs = hn::BitCast(DU32(), hn::Vec<DU16>{_mm512_permutexvar_epi16(word.raw, values.raw)});
-      word = hn::ShiftRight<4>(word);
-      return hn::BitCast(D(), hn::ShiftLeft<16>(pairs));
-    }
-    return hn::BitCast(D(), hn::And(pairs, hn::Set(DU32(), 0xffff0000u)));
+    auto& word = words[vector / 8];
+    if (vector % 2 == 0) return V{_mm512_permutexvar_ps(word.raw, floats.raw)};
+    const hn::Vec<DU32> upper{_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, word.raw, halves.raw)};
+    word = hn::ShiftRight<4>(word);
+    return hn::BitCast(D(), upper);
   }
-  hn::Vec<DU16> values;
+  static constexpr uint32_t kOdd = 0xaaaa;
+  V floats;
+  hn::Vec<DU16> halves;
   hn::Vec<DU16> words[2];
-  hn::Vec<DU32> pairs;
 };
 
 #else
@@ -160,13 +165,25 @@ inline constexpr int64_t kNibbleVectors = kNibbleGroups * kNibbleGroupVectors;
 inline constexpr int64_t kNibbleCols = kNibbleVectors * kLanes;
 static_assert(kBlockCols % kNibbleCols == 0);
 
+/// The columns of a chunk in the order of the codes.
+constexpr std::array<uint8_t, kNibbleCols> nibble_order() {
+  static_assert(kNibbleCols <= 256);
+  std::array<uint8_t, kNibbleCols> order{};
+  for (int64_t i = 0; i < kNibbleCols; ++i) {
+    order[static_cast<size_t>(i)] = static_cast<uint8_t>(nibble_column(i / kLanes, i % kLanes));
+  }
+  return order;
+}
+inline constexpr std::array<uint8_t, kNibbleCols> kNibbleOrder = nibble_order();
+
 /// out = x in the order of the codes, zeros beyond `cols`. out: [round_up(cols, kBlockCols)].
 inline void arrange_nibbles(const float* x, int64_t cols, float* out) {
   for (int64_t begin = 0; begin < round_up(cols, kBlockCols); begin += kNibbleCols) {
-    for (int64_t v = 0; v < kNibbleVectors; ++v, out += kLanes) {
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        const int64_t c = begin + nibble_column(v, lane);
-        out[lane] = c < cols ? x[c] : 0.0F;
+    if (begin + kNibbleCols <= cols) {
+      for (const uint8_t column : kNibbleOrder) *out++ = x[begin + column];
+    } else {
+      for (const uint8_t column : kNibbleOrder) {
+        *out++ = begin + column < cols ? x[begin + column] : 0.0F;
       }
     }
   }
@@ -178,11 +195,14 @@ inline void arrange_nibbles(const float* x, int64_t cols, float* out) {
 struct NibbleScales {
 #if HWY_TARGET == HWY_AVX3
   HWY_INLINE V group(int64_t /*g*/) const { return lanes; }
-  HWY_INLINE void set_lanes(int64_t /*i*/, V v) { lanes = v; }
+  HWY_INLINE void set_blocks(int64_t /*i*/, V v) {
+    const __m512i block = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+    lanes.raw = _mm512_permutexvar_ps(block, v.raw);
+  }
   V lanes;
 #else
   HWY_INLINE V group(int64_t g) const { return nibble_scales(s, g); }
-  HWY_INLINE void set_lanes(int64_t i, V v) { hn::Store(v, D(), s + i); }
+  HWY_INLINE void set_blocks(int64_t i, V v) { hn::Store(v, D(), s + i); }
   alignas(64) float s[kBlockCols / kScaleCols];
 #endif
 };
@@ -217,12 +237,12 @@ struct Nvfp4Format : NibbleFormat {
     HWY_INLINE void prepare(const WeightMatrix& w, int64_t row, int64_t begin, int64_t count) {
       const uint8_t* p = at(w, row, begin);
 #if HWY_TARGET == HWY_AVX3
-      if (count == kBlockCols) {
-        lanes = load_fp8(p);
-      } else {
-        const uint32_t mask = (1u << (count / kScaleCols)) - 1;
-        lanes = fp8_to_float({_mm_maskz_loadu_epi8(static_cast<__mmask16>(mask), p)});
-      }
+      const __m128i block = _mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+      const uint32_t mask = (1u << (count / kScaleCols)) - 1;
+      const __m128i bytes = count == kBlockCols
+                                ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(p))
+                                : _mm_maskz_loadu_epi8(static_cast<__mmask16>(mask), p);
+      lanes = fp8_to_float({_mm_shuffle_epi8(bytes, block)});
 #else
       uint8_t padded[kBlockCols / kScaleCols];
       if (count < kBlockCols) {
@@ -230,7 +250,7 @@ struct Nvfp4Format : NibbleFormat {
         std::memcpy(padded, p, static_cast<size_t>(count / kScaleCols));
         p = padded;
       }
-      for (int64_t i = 0; i < kBlockCols / kScaleCols; i += kLanes) set_lanes(i, load_fp8(p + i));
+      for (int64_t i = 0; i < kBlockCols / kScaleCols; i += kLanes) set_blocks(i, load_fp8(p + i));
 #endif
     }
   };
@@ -265,7 +285,7 @@ struct Int4Format : NibbleFormat {
         for (; c < std::min(count, end); c += kScaleCols) s[c / kScaleCols] = scale;
       }
       for (; c < kBlockCols; c += kScaleCols) s[c / kScaleCols] = 0.0F;
-      for (int64_t i = 0; i < kBlockCols / kScaleCols; i += kLanes) set_lanes(i, load(s + i));
+      for (int64_t i = 0; i < kBlockCols / kScaleCols; i += kLanes) set_blocks(i, load(s + i));
     }
   };
 };

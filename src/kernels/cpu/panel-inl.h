@@ -1,5 +1,5 @@
-// Products with many rows of x, and what they share with those of few, for the instruction set
-// being compiled. Re-included for each (see foreach_target.h). linear.cpp says how a sum is made.
+// Products with many rows of x by way of weights decoded to floats, for the instruction set being
+// compiled. Re-included for each (see foreach_target.h). linear.cpp says how a sum is made.
 
 #include <algorithm>
 #include <cstdint>
@@ -17,7 +17,7 @@
 #define FACET_CPU_PANEL_INL_H
 #endif
 
-#include "kernels/cpu/decode-inl.h"
+#include "kernels/cpu/tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace facet::cpu::HWY_NAMESPACE {
@@ -34,43 +34,6 @@ inline constexpr int32_t kTileTokens = 3;
 /// Tokens whose accumulators are kept at a time: 64 kB of them.
 inline constexpr int64_t kTokenChunk =
     65536 / (kPanelRows * kLanes * 4) / kTileTokens * kTileTokens;
-
-template <class Format>
-const uint8_t* codes_of(const WeightMatrix& w, int64_t row, int64_t column) {
-  return bytes_of(w.data) + row * Format::offset(w.cols) + Format::offset(column);
-}
-
-/// The codes of one row for a block at its end, padded with bytes of zeros.
-template <class Format>
-struct LastCodes {
-  alignas(64) uint8_t bytes[Format::offset(kBlockCols)];
-  const uint8_t* fill(const WeightMatrix& w, int64_t row, int64_t begin) {
-    const auto size = static_cast<size_t>(Format::offset(w.cols) - Format::offset(begin));
-    std::memcpy(bytes, codes_of<Format>(w, row, begin), size);
-    std::fill(bytes + size, std::end(bytes), uint8_t{0});
-    return bytes;
-  }
-};
-
-/// Vectors of a block with `count` columns, in whole chunks.
-template <class Format>
-constexpr int64_t vectors_of(int64_t count) {
-  return round_up(count, Format::kChunkVectors * kLanes) / kLanes;
-}
-
-template <class Format>
-constexpr bool needs_padding(int64_t count) {
-  return !Format::kPartialLoads && vectors_of<Format>(count) * kLanes > count;
-}
-
-template <int R, int T>
-HWY_INLINE void clear(V (&sum)[R][T]) {
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) sum[r][t] = zero();
-  }
-}
 
 /// Any layout, one column at a time: for panels alone.
 struct AnyFormat : Unscaled {};
@@ -132,15 +95,23 @@ inline void Panel<AnyFormat>::decode(
 /// Adds the products of kTileRows panel rows with T tokens. x: of the block; acc: for each token
 /// [kPanelRows] vectors, from the tile's first row on.
 template <class Format, int T>
-void multiply_tile(const Panel<Format>& panel,
-                   int64_t row,
-                   const float* const (&x)[T],
-                   int64_t vectors,
-                   float* acc) {
+void multiply_panel_tile(const Panel<Format>& panel,
+                         int64_t row,
+                         const float* const (&x)[T],
+                         int64_t vectors,
+                         float* acc) {
   const float* w = panel.w[row];
   for (int64_t v = 0; v < vectors; v += Format::kGroupVectors) {
     V sum[kTileRows][T];
-    clear(sum);
+    if constexpr (Format::kScaled) {
+      clear(sum);
+    } else {
+#pragma GCC unroll 8
+      for (int32_t r = 0; r < kTileRows; ++r) {
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) sum[r][t] = hn::Load(D(), acc + (t * kPanelRows + r) * kLanes);
+      }
+    }
     const int64_t end = std::min(v + Format::kGroupVectors, vectors) * kLanes;
     for (int64_t c = v * kLanes; c < end; c += kLanes) {
       V xv[T];
@@ -155,17 +126,17 @@ void multiply_tile(const Panel<Format>& panel,
     }
 #pragma GCC unroll 8
     for (int32_t r = 0; r < kTileRows; ++r) {
-      V scale = zero();
       if constexpr (Format::kScaled) {
-        scale = load(panel.s[row + r] + v / Format::kGroupVectors * kLanes);
+        const V scale = load(panel.s[row + r] + v / Format::kGroupVectors * kLanes);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) {
+          sum[r][t] =
+              hn::MulAdd(sum[r][t], scale, hn::Load(D(), acc + (t * kPanelRows + r) * kLanes));
+        }
       }
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
-        float* at = acc + (t * kPanelRows + r) * kLanes;
-        const V before = hn::Load(D(), at);
-        hn::Store(
-            Format::kScaled ? hn::MulAdd(sum[r][t], scale, before) : hn::Add(sum[r][t], before),
-            D(), at);
+        hn::Store(sum[r][t], D(), acc + (t * kPanelRows + r) * kLanes);
       }
     }
   }
@@ -185,7 +156,7 @@ void multiply_panel(const Panel<Format>& panel,
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) tokens[t] = x[first + static_cast<size_t>(t)] + begin;
     for (int64_t r = 0; r < rows; r += kTileRows) {
-      multiply_tile<Format, T>(panel, r, tokens, vectors, acc + r * kLanes);
+      multiply_panel_tile<Format, T>(panel, r, tokens, vectors, acc + r * kLanes);
     }
   }
   if constexpr (T > 1) {

@@ -15,14 +15,17 @@ inline constexpr int64_t kPieceCost = 65536;
 
 /// Rows of one piece of `rows` weight rows in all, for products with `tokens` rows of x: a multiple
 /// of the 16 that the kernels take at a time. Large, for memory gives its full rate to long
-/// sequential reads only, but small enough that no thread waits long for the last piece.
+/// sequential reads only, and many rows of x pass the caches once a piece; but small enough that no
+/// thread waits long for the last piece.
 constexpr int64_t rows_per_piece(int64_t rows, int64_t cols, int64_t tokens, int32_t threads) {
   constexpr int64_t kProductCost = 524288;  // multiply-adds: 1 MB of BF16 at one token
   constexpr int64_t kPiecesPerThread = 8;
-  constexpr int64_t kMostTokens = 4;  // with more, rows cost more but are not read any faster
-  const int64_t cost = std::max<int64_t>(1, cols * std::clamp<int64_t>(tokens, 1, kMostTokens));
+  constexpr int64_t kFewTokens = 4;  // above, what a piece costs is no longer reading its rows
+  constexpr int64_t kManyTokensRows = 128;
+  const int64_t cost = std::max<int64_t>(1, cols * std::clamp<int64_t>(tokens, 1, kFewTokens));
+  const int64_t wanted = tokens > kFewTokens ? kManyTokensRows : kProductCost / cost;
   const int64_t balanced = rows / (threads * kPiecesPerThread);
-  return std::max<int64_t>(1, std::min(kProductCost / cost, balanced) / 16) * 16;
+  return std::max<int64_t>(1, std::min(wanted, balanced) / 16) * 16;
 }
 
 /// body(slot, item) for every item, on all threads, in roughly ascending order. No two calls at a
