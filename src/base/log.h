@@ -29,6 +29,12 @@ void log_warning(std::string_view area, fmt::format_string<Args...> format, Args
 }
 
 template <typename... Args>
+void log_error(std::string_view area, fmt::format_string<Args...> format, Args&&... args) {
+  if (log_enabled(LogLevel::kError))
+    log_line(LogLevel::kError, area, fmt::format(format, std::forward<Args>(args)...));
+}
+
+template <typename... Args>
 void log_debug(std::string_view area, fmt::format_string<Args...> format, Args&&... args) {
   if (log_enabled(LogLevel::kDebug))
     log_line(LogLevel::kDebug, area, fmt::format(format, std::forward<Args>(args)...));

@@ -1,6 +1,7 @@
 #include "cache/kv_cache.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "base/check.h"
@@ -35,7 +36,7 @@ PageRange pages_seen(const KvGroupSpec& group, int64_t position) {
 KvCache::KvCache(std::vector<KvGroupSpec> groups,
                  const std::vector<int32_t>& pages,
                  const Buffer::Allocator& allocator)
-    : groups_(std::move(groups)), step_tables_(groups_.size()) {
+    : groups_(std::move(groups)) {
   CHECK(pages.size() == groups_.size(), "{} page counts for {} groups", pages.size(),
         groups_.size());
   for (size_t g = 0; g < groups_.size(); ++g) {
@@ -92,12 +93,67 @@ void KvCache::close(CacheSlot slot) {
   closed = {};
 }
 
-void KvCache::release_unseen(Sequence& sequence) {
+CacheSlot KvCache::open_with(std::vector<std::vector<PageId>> tables, int32_t length) {
+  const CacheSlot slot = open();
+  Sequence& opened = sequence(slot);
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    CHECK(std::ssize(tables[g]) * int64_t{groups_[g].layout.page_size} == length,
+          "{} pages for {} positions", tables[g].size(), length);
+    for (const PageId page : tables[g]) {
+      if (page != kNoPage) pools_[g].pages.hold(page);
+    }
+  }
+  opened.tables = std::move(tables);
+  opened.length = length;
+  return slot;
+}
+
+std::optional<CacheSlot> KvCache::fork(CacheSlot slot, int32_t length) {
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    const bool whole = length % groups_[g].layout.page_size == 0;
+    if (!whole && pools_[g].pages.free_pages() == 0) return std::nullopt;
+  }
+  const CacheSlot opened = open();  // may move the sequences
+  const Sequence& from = sequence(slot);
+  Sequence& to = sequence(opened);
+  CHECK(length <= from.length, "a fork at {} of {}", length, from.length);
+  to.length = length;
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    const auto whole = static_cast<size_t>(length / groups_[g].layout.page_size);
+    to.tables[g].assign(from.tables[g].begin(),
+                        from.tables[g].begin() + static_cast<std::ptrdiff_t>(whole));
+    for (const PageId page : to.tables[g]) {
+      if (page != kNoPage) pools_[g].pages.hold(page);
+    }
+    if (length % groups_[g].layout.page_size == 0) continue;
+    to.tables[g].push_back(*pools_[g].pages.take());
+    copy_page(static_cast<int32_t>(g), from.tables[g][whole], to.tables[g][whole]);
+  }
+  return opened;
+}
+
+void KvCache::copy_page(int32_t group, PageId from, PageId to) {
+  const KvGroupSpec& spec = groups_[static_cast<size_t>(group)];
+  Pool& pool = pools_[static_cast<size_t>(group)];
+  CHECK(pool.k.device() == Device::kHost, "a copy within the pages of another device");
+  const int64_t page = layer_bytes(spec.layout, 1);
+  const int64_t layer = layer_bytes(spec.layout, pool.pages.count());
+  for (int64_t at = 0; at < spec.layers * layer; at += layer) {
+    for (const Buffer* buffer : {&pool.k, &pool.v}) {
+      std::memcpy(buffer->data() + at + to_index(to) * page,
+                  buffer->data() + at + to_index(from) * page, static_cast<size_t>(page));
+    }
+  }
+}
+
+void KvCache::trim(CacheSlot slot, int32_t position) { trim(sequence(slot), position); }
+
+void KvCache::trim(Sequence& sequence, int32_t position) {
   for (size_t g = 0; g < groups_.size(); ++g) {
     if (groups_[g].window == 0) continue;
     std::vector<PageId>& table = sequence.tables[g];
     const PageRange kept = pages_seen(groups_[g], sequence.kept);
-    const int64_t unseen = pages_seen(groups_[g], sequence.length).begin;
+    const int64_t unseen = pages_seen(groups_[g], position).begin;
     for (int64_t i = std::min<int64_t>(unseen, std::ssize(table)) - 1; i >= 0; --i) {
       PageId& page = table[static_cast<size_t>(i)];
       if (page == kNoPage) break;  // so are all before it that are not kept
@@ -135,12 +191,21 @@ bool KvCache::has_room(const Sequence& sequence, int32_t rows) const {
 
 bool KvCache::reserve(CacheSlot slot, int32_t rows) {
   Sequence& grown = sequence(slot);
-  release_unseen(grown);
-  if (!has_room(grown, rows)) {
-    release_kept(grown);
-    if (!has_room(grown, rows)) return false;
-  }
+  trim(grown, grown.length);
+  if (!has_room(grown, rows)) release_kept(grown);
+  return grow(slot, rows);
+}
+
+bool KvCache::grow(CacheSlot slot, int32_t rows) {
+  Sequence& grown = sequence(slot);
+  if (!has_room(grown, rows)) return false;
   for (size_t g = 0; g < groups_.size(); ++g) {
+    const int32_t begun = grown.length / groups_[g].layout.page_size;
+    if (grown.length % groups_[g].layout.page_size != 0) {
+      const PageId page = grown.tables[g][static_cast<size_t>(begun)];
+      CHECK(pools_[g].pages.holders(page) == 1 && !pools_[g].pages.is_cached(page),
+            "group {} page {} is shared and written to", g, to_index(page));
+    }
     const int64_t wanted = pages_over(groups_[g].layout, int64_t{grown.length} + rows);
     while (std::ssize(grown.tables[g]) < wanted) grown.tables[g].push_back(*pools_[g].pages.take());
   }
@@ -197,11 +262,24 @@ void KvCache::advance(CacheSlot slot, int32_t rows) {
 
 int32_t KvCache::length(CacheSlot slot) const { return sequence(slot).length; }
 
-std::vector<KvView> KvCache::views(std::span<const CacheSlot> slots) {
-  std::vector<KvView> result;
+void KvCache::views(std::span<const CacheSlot> slots, CacheViews& views) const {
+  views.layers.clear();
+  views.pages.resize(groups_.size());
+  views.tables.resize(groups_.size());
   for (size_t g = 0; g < groups_.size(); ++g) {
-    step_tables_[g].clear();
-    for (const CacheSlot slot : slots) step_tables_[g].emplace_back(sequence(slot).tables[g]);
+    std::vector<PageId>& pages = views.pages[g];
+    pages.clear();
+    for (const CacheSlot slot : slots) {
+      const std::vector<PageId>& table = sequence(slot).tables[g];
+      pages.insert(pages.end(), table.begin(), table.end());
+    }
+    views.tables[g].clear();
+    std::span<const PageId> rest = pages;
+    for (const CacheSlot slot : slots) {
+      const size_t count = sequence(slot).tables[g].size();
+      views.tables[g].push_back(rest.first(count));
+      rest = rest.subspan(count);
+    }
     const KvLayout& layout = groups_[g].layout;
     const int64_t bytes = layer_bytes(layout, pools_[g].pages.count());
     for (int32_t layer = 0; layer < groups_[g].layers; ++layer) {
@@ -209,30 +287,49 @@ std::vector<KvView> KvCache::views(std::span<const CacheSlot> slots) {
       view.layout = layout;
       view.k = pools_[g].k.data() + layer * bytes;
       view.v = pools_[g].v.data() + layer * bytes;
-      view.page_tables = step_tables_[g];
-      result.push_back(view);
+      view.page_tables = views.tables[g];
+      views.layers.push_back(view);
     }
   }
-  return result;
+}
+
+PageId KvCache::page(CacheSlot slot, int32_t group, int32_t index) const {
+  const std::vector<PageId>& table = sequence(slot).tables[static_cast<size_t>(group)];
+  CHECK(index >= 0 && index < std::ssize(table), "page {} of {}", index, table.size());
+  return table[static_cast<size_t>(index)];
+}
+
+void KvCache::replace(CacheSlot slot, int32_t group, int32_t index, PageId page) {
+  const PageId old = this->page(slot, group, index);
+  PageAllocator& allocator = pages(group);
+  allocator.hold(page);
+  if (old != kNoPage) allocator.give_back(old);
+  sequence(slot).tables[static_cast<size_t>(group)][static_cast<size_t>(index)] = page;
 }
 
 void KvCache::check_integrity() const {
   for (size_t g = 0; g < groups_.size(); ++g) {
     const PageAllocator& pages = pools_[g].pages;
     std::vector<int32_t> holders(static_cast<size_t>(pages.count()), 0);
-    int32_t held = 0;
     for (const Sequence& sequence : sequences_) {
       if (!sequence.open) continue;
       for (const PageId page : sequence.tables[g]) {
-        if (page == kNoPage) continue;
-        CHECK(pages.is_taken(page), "group {} page {} is held and free", g, to_index(page));
-        CHECK(++holders[static_cast<size_t>(to_index(page))] == 1, "group {} page {} is held twice",
-              g, to_index(page));
-        ++held;
+        if (page != kNoPage) ++holders[static_cast<size_t>(to_index(page))];
       }
     }
-    CHECK(held + pages.free_pages() == pages.count(), "group {}: {} held + {} free of {}", g, held,
-          pages.free_pages(), pages.count());
+    int32_t free = 0;
+    int32_t cached_alone = 0;
+    for (int32_t p = 0; p < pages.count(); ++p) {
+      const PageId page{p};
+      const int32_t counted = holders[static_cast<size_t>(p)];
+      CHECK(counted == pages.holders(page), "group {} page {}: {} sequences, counted as {}", g, p,
+            counted, pages.holders(page));
+      if (counted > 0) continue;
+      ++(pages.is_cached(page) ? cached_alone : free);
+    }
+    CHECK(free == pages.free_pages() && cached_alone == pages.cached_alone(),
+          "group {}: {} free, counted as {}; {} cached alone, counted as {}", g, free,
+          pages.free_pages(), cached_alone, pages.cached_alone());
   }
 }
 

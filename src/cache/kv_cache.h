@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -14,8 +15,23 @@ namespace facet {
 /// A sequence's place in the cache.
 enum class CacheSlot : int32_t {};
 
+/// The cache as one step sees it: views of every layer over copies of the sequences' page tables,
+/// which stay as they are while the cache changes. Move-only, as the views point into it.
+struct CacheViews {
+  CacheViews() = default;
+  CacheViews(CacheViews&&) = default;
+  CacheViews& operator=(CacheViews&&) = default;
+
+  std::vector<KvView> layers;  ///< one for each layer of each group, group after group; scales are
+                               ///< 1: the model sets its own
+  std::vector<std::vector<PageId>> pages;                    ///< by group: all tables, end to end
+  std::vector<std::vector<std::span<const PageId>>> tables;  ///< by group, by sequence
+};
+
 /// Paged KV memory with a pool of its own for each KV group, so that sliding layers hold a window
-/// and full layers a whole context. Knows no model. One thread.
+/// and full layers a whole context. A page may be held by several sequences, which then only read
+/// it: positions are written to pages of one holder. Knows no model. One thread; what it hands out
+/// for a step may be used by another.
 class KvCache {
  public:
   /// pages[g] pages for groups[g]. Throws Error{kOutOfMemory}.
@@ -34,9 +50,20 @@ class KvCache {
   CacheSlot open();
   /// Gives all pages of the sequence back.
   void close(CacheSlot slot);
-  /// Makes room for `rows` more positions. First gives back the pages that no later row can see,
-  /// and what keep() holds on to if a pool is short without it. Returns false if it is short all
-  /// the same; then no page was added.
+  /// Opens a sequence whose first `length` positions, whole pages, others wrote: tables[g] names
+  /// its pages of group g. Holds them.
+  CacheSlot open_with(std::vector<std::vector<PageId>> tables, int32_t length);
+  /// Opens a sequence whose first `length` positions are those of `slot`. Whole pages are shared, a
+  /// page that is only begun is copied: at most one a group. nullopt if a pool has no page for it.
+  /// No step may be under way.
+  [[nodiscard]] std::optional<CacheSlot> fork(CacheSlot slot, int32_t length);
+
+  /// Gives back the sliding pages that no row from `position` on sees, but for what keep() holds.
+  void trim(CacheSlot slot, int32_t position);
+  /// Adds pages for `rows` more positions, or none and returns false if a pool is short of them.
+  [[nodiscard]] bool grow(CacheSlot slot, int32_t rows);
+  /// trim() to what is written, then grow(); gives up what keep() holds on to if a pool is short
+  /// without it.
   [[nodiscard]] bool reserve(CacheSlot slot, int32_t rows);
   /// Counts `rows` reserved positions as written.
   void advance(CacheSlot slot, int32_t rows);
@@ -53,15 +80,22 @@ class KvCache {
   /// Forgets the positions from `length` on, which must be rewindable.
   void rewind(CacheSlot slot, int32_t length);
 
-  /// Views for a step over `slots`, one for each layer of each group, group after group. Scales are
-  /// 1: the model sets its own. Valid until the next call that changes the cache.
-  std::vector<KvView> views(std::span<const CacheSlot> slots);
+  /// Fills `views` for a step over `slots`; what it held before is reused or dropped.
+  void views(std::span<const CacheSlot> slots, CacheViews& views) const;
 
   const std::vector<KvGroupSpec>& groups() const { return groups_; }
-  int32_t free_pages(int32_t group) const {
-    return pools_[static_cast<size_t>(group)].pages.free_pages();
+  int32_t group_count() const { return static_cast<int32_t>(groups_.size()); }
+  int32_t free_pages(int32_t group) const { return pages(group).free_pages(); }
+  /// Who holds the pages of a group.
+  PageAllocator& pages(int32_t group) { return pools_[static_cast<size_t>(group)].pages; }
+  const PageAllocator& pages(int32_t group) const {
+    return pools_[static_cast<size_t>(group)].pages;
   }
-  /// Recounts every page: each is free, or held by exactly one sequence. CHECKs.
+  /// The page of positions [index * page_size, …) of a sequence, or kNoPage.
+  PageId page(CacheSlot slot, int32_t group, int32_t index) const;
+  /// Holds `page`, which has the same content, instead of the one that page() names.
+  void replace(CacheSlot slot, int32_t group, int32_t index, PageId page);
+  /// Recounts the sequences that hold each page, and the free pages. CHECKs.
   void check_integrity() const;
 
  private:
@@ -81,14 +115,13 @@ class KvCache {
   Sequence& sequence(CacheSlot slot);
   const Sequence& sequence(CacheSlot slot) const;
   bool has_room(const Sequence& sequence, int32_t rows) const;
-  void release_unseen(Sequence& sequence);
+  void trim(Sequence& sequence, int32_t position);
   void release_kept(Sequence& sequence);
+  void copy_page(int32_t group, PageId from, PageId to);
 
   std::vector<KvGroupSpec> groups_;
   std::vector<Pool> pools_;
   std::vector<Sequence> sequences_;  // by slot
-  std::vector<std::vector<std::span<const PageId>>>
-      step_tables_;  // by group; what views() handed out
 };
 
 }  // namespace facet

@@ -37,7 +37,9 @@ TEST(KvCache, EveryVisiblePositionKeepsItsPage) {
     const int32_t length = cache.length(slot);
     ASSERT_TRUE(cache.reserve(slot, rows));
     const CacheSlot slots[] = {slot};
-    const std::vector<KvView> views = cache.views(slots);
+    CacheViews all;
+    cache.views(slots, all);
+    const std::vector<KvView>& views = all.layers;
     ASSERT_EQ(views.size(), 3u);
     for (int32_t p = std::max(0, length - kWindow + 1); p < length + rows; ++p) {
       EXPECT_NE(views[0].page_tables[0][static_cast<size_t>(p / kPage)], kNoPage) << p;
@@ -71,7 +73,9 @@ std::vector<int32_t> pages_before(KvCache& cache,
                                   int32_t position,
                                   int32_t window) {
   const CacheSlot slots[] = {slot};
-  const std::vector<KvView> views = cache.views(slots);
+  CacheViews all;
+  cache.views(slots, all);
+  const std::vector<KvView>& views = all.layers;
   std::vector<int32_t> pages;
   for (int32_t p = std::max(0, position - window + 1); p < position; ++p) {
     for (const size_t view : {size_t{0}, size_t{2}})

@@ -43,6 +43,9 @@ struct EngineOptions {
   int64_t max_queue_tokens = int64_t{1} << 24;
   int32_t prefill_chunk = 512;  ///< prompt rows of a step; fewer if the model's steps are smaller
   PrefixCaching prefix_caching = PrefixCaching::kOn;
+  /// Positions between the places of a long prompt from which later requests can go on, besides its
+  /// end (performance-notes 6); rounded down to whole pages.
+  int32_t snapshot_positions = 2048;
   ScheduleOrder schedule = ScheduleOrder::kFcfs;
 };
 

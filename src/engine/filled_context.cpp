@@ -32,6 +32,7 @@ void fill_context(
   std::vector<float> v(k.rbegin(), k.rend());
   std::vector<int32_t> place(static_cast<size_t>(step_rows));
   const std::vector<int32_t> sequence_of_row(static_cast<size_t>(step_rows), 0);
+  CacheViews views;
   for (int32_t done = 0; done < positions; done += step_rows) {
     const int32_t rows = std::min(step_rows, positions - done);
     if (!cache.reserve(slot, rows)) {
@@ -44,7 +45,8 @@ void fill_context(
     const auto count = static_cast<size_t>(rows);
     const Batch batch = {
         std::span(place).first(count), std::span(sequence_of_row).first(count), {&all, 1}};
-    for (const KvView& view : cache.views({&slot, 1})) {
+    cache.views({&slot, 1}, views);
+    for (const KvView& view : views.layers) {
       const Shape shape = {rows, view.layout.kv_heads, view.layout.head_dim};
       backend.store_kv(view, {k.data(), DType::kF32, shape}, {v.data(), DType::kF32, shape}, batch);
     }

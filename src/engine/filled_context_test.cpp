@@ -68,7 +68,9 @@ TEST(FilledContext, EveryVisiblePositionOfEveryLayerHasValues) {
   fill_context(cache, slot, backend, kPositions, kStep);
   EXPECT_EQ(cache.length(slot), kPositions);
   cache.check_integrity();
-  for (const KvView& view : cache.views({&slot, 1})) {
+  CacheViews views;
+  cache.views({&slot, 1}, views);
+  for (const KvView& view : views.layers) {
     const bool sliding = view.layout.kv_heads == 2;
     std::set<float> values;
     for (int32_t p = sliding ? kPositions - 10 : 0; p < kPositions; ++p) {

@@ -102,6 +102,8 @@ GenerationResult Generation::run(std::span<const int32_t> prompt,
   bool going = feed(prompt.subspan(cached_.size()), params);
   if (!going) result.cause = GenerationEnd::kStopped;
   while (going && result.times.generated_tokens < params.max_tokens) {
+    if (!all_finite(logits_))
+      throw Error(ErrorCode::kInternal, "the model's logits are not finite numbers");
     const int32_t id = sampler.sample(logits_, std::ssize(cached_), {});
     if (id < 0) throw Error(ErrorCode::kInternal, "no token may be sampled");
     if (++result.times.generated_tokens == 1) {

@@ -51,10 +51,10 @@ enum class FinishReason {
 /// What one step brought to one choice.
 struct TokenEvent {
   int32_t choice = 0;
-  int32_t id = -1;                      ///< -1: no token, only a finish
-  std::optional<TokenLogprob> logprob;  ///< if asked, with an id
-  std::optional<FinishReason> finish;   ///< set once per choice, on its last event
-  std::string error;                    ///< kError: one sentence, no prompt text
+  int32_t id = -1;                           ///< -1: no token, only a finish
+  std::optional<TokenLogprob> logprob = {};  ///< if asked, with an id
+  std::optional<FinishReason> finish = {};   ///< set once per choice, on its last event
+  std::string error = {};                    ///< kError: one sentence, no prompt text
 };
 
 /// Where the events of a request go. Called by the engine thread; must not block or throw. The

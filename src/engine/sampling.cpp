@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <fmt/core.h>
 #include <limits>
@@ -67,27 +68,41 @@ Sampler::Sampler(SamplingParams params, std::vector<int32_t> never)
     : params_(std::move(params)), never_(std::move(never)) {}
 
 void Sampler::see_prompt(std::span<const int32_t> ids) {
-  for (const int32_t id : ids) seen_[id] = true;
+  if (params_.repetition_penalty == 1.0F) return;
+  seen_.insert(ids.begin(), ids.end());
 }
 
 void Sampler::see_output(int32_t id) {
-  seen_[id] = true;
+  seen_.insert(id);
   ++output_counts_[id];
 }
 
-void Sampler::adjust(std::span<float> logits, std::span<const int32_t> banned) const {
+bool all_finite(std::span<const float> logits) {
+  constexpr uint32_t kExponent = 0x7F800000;  // all ones in NaN and infinities
+  uint32_t broken = 0;
+  for (const float logit : logits)
+    broken |= static_cast<uint32_t>((std::bit_cast<uint32_t>(logit) & kExponent) == kExponent);
+  return broken == 0;
+}
+
+void Sampler::repeat_penalty(std::span<float> logits) const {
+  // A tiny penalty must not make an infinity, whose softmax is no number.
+  constexpr float kLargest = std::numeric_limits<float>::max();
+  const float penalty = params_.repetition_penalty;
+  for (const int32_t id : seen_) {
+    float& logit = logits[static_cast<size_t>(id)];
+    logit = logit > 0 ? std::min(logit / penalty, kLargest) : logit * penalty;
+  }
+}
+
+void Sampler::adjust(std::span<float> logits, const TokenMask& mask) const {
   const auto inside = [&](int32_t id) { return id >= 0 && id < std::ssize(logits); };
   for (const auto& [id, bias] : params_.logit_bias) {
     if (!inside(id)) continue;
     float& logit = logits[static_cast<size_t>(id)];
     logit = bias <= kNeverBias ? kNever : logit + bias;
   }
-  if (params_.repetition_penalty != 1.0F) {
-    for (const auto& [id, unused] : seen_) {
-      float& logit = logits[static_cast<size_t>(id)];
-      logit = logit > 0 ? logit / params_.repetition_penalty : logit * params_.repetition_penalty;
-    }
-  }
+  if (params_.repetition_penalty != 1.0F) repeat_penalty(logits);
   if (params_.presence_penalty != 0.0F || params_.frequency_penalty != 0.0F) {
     for (const auto& [id, count] : output_counts_) {
       logits[static_cast<size_t>(id)] -=
@@ -97,25 +112,24 @@ void Sampler::adjust(std::span<float> logits, std::span<const int32_t> banned) c
   for (const int32_t id : never_) {
     if (inside(id)) logits[static_cast<size_t>(id)] = kNever;
   }
-  for (const int32_t id : banned) {
+  for (const int32_t id : mask.banned) {
     if (inside(id)) logits[static_cast<size_t>(id)] = kNever;
+  }
+  if (mask.allowed.empty()) return;
+  for (size_t id = 0; id < logits.size(); ++id) {
+    const bool allowed = id / 64 < mask.allowed.size() && (mask.allowed[id / 64] >> (id % 64) & 1);
+    if (!allowed) logits[id] = kNever;
   }
 }
 
-int32_t Sampler::sample(std::span<float> logits,
-                        int64_t position,
-                        std::span<const int32_t> banned) {
-  adjust(logits, banned);
+int32_t Sampler::sample(std::span<float> logits, int64_t position, const TokenMask& mask) {
+  adjust(logits, mask);
   const auto largest = std::max_element(logits.begin(), logits.end());
   if (largest == logits.end() || *largest == kNever) return -1;
-  const bool broken = std::any_of(logits.begin(), logits.end(), [](float logit) {
-    return std::isnan(logit) || logit == -kNever;
-  });
-  if (broken) throw Error(ErrorCode::kInternal, "the model's logits are not finite numbers");
   if (params_.temperature < kGreedyBelow || params_.top_k == 1) {
     return static_cast<int32_t>(largest - logits.begin());
   }
-  return draw(logits, position);
+  return draw(logits, *largest, position);
 }
 
 void Sampler::take_candidates(std::span<const float> logits) {
@@ -123,7 +137,7 @@ void Sampler::take_candidates(std::span<const float> logits) {
   const auto most = params_.top_k > 0 ? static_cast<size_t>(params_.top_k) : logits.size();
   for (size_t id = 0; id < logits.size(); ++id) {
     if (logits[id] == kNever) continue;
-    const Candidate next = {logits[id] / params_.temperature, static_cast<int32_t>(id)};
+    const Candidate next = {logits[id], static_cast<int32_t>(id)};
     if (params_.top_k <= 0 || candidates_.size() < most) {
       candidates_.push_back(next);
       if (params_.top_k > 0 && candidates_.size() == most) {
@@ -168,14 +182,13 @@ size_t Sampler::keep(double sum) {
   return count;
 }
 
-int32_t Sampler::draw(std::span<const float> logits, int64_t position) {
+int32_t Sampler::draw(std::span<const float> logits, float largest, int64_t position) {
   take_candidates(logits);
-  float largest = kNever;
-  for (const Candidate& candidate : candidates_) largest = std::max(largest, candidate.first);
-  // From here `first` is a probability up to the common factor 1 / sum.
+  // From here `first` is a probability up to the common factor 1 / sum. Differences come first: a
+  // large logit over a small temperature would leave the range of a float.
   double sum = 0;
   for (auto& [weight, id] : candidates_) {
-    weight = std::exp(weight - largest);
+    weight = std::exp((weight - largest) / params_.temperature);
     sum += weight;
   }
   const size_t count = keep(sum);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -29,6 +30,17 @@ struct SamplingParams {
   void validate() const;
 };
 
+/// What may not be sampled this time.
+struct TokenMask {
+  std::span<const int32_t> banned;    ///< end tokens before min_tokens
+  std::span<const uint64_t> allowed;  ///< if not empty: only ids whose bit id % 64 of word id / 64
+                                      ///< is set
+};
+
+/// Whether every logit is a number and finite. A model's logits always are; else it has failed, and
+/// nothing can be sampled.
+bool all_finite(std::span<const float> logits);
+
 /// Chooses the tokens of one sequence. What is drawn depends on (seed, choice, position) and the
 /// logits alone, never on other sequences or on how the prompt was chunked.
 class Sampler {
@@ -40,14 +52,14 @@ class Sampler {
   void see_prompt(std::span<const int32_t> ids);
   void see_output(int32_t id);
 
-  /// The token for `position` (the number of tokens before it), from logits [V] in float32 after
-  /// the soft cap. `banned` are ids to leave out this time (end tokens before min_tokens). `logits`
-  /// is overwritten. -1 if nothing may be sampled.
-  int32_t sample(std::span<float> logits, int64_t position, std::span<const int32_t> banned);
+  /// The token for `position` (the number of tokens before it), from finite logits [V] in float32
+  /// after the soft cap, which are overwritten. -1 if nothing may be sampled.
+  int32_t sample(std::span<float> logits, int64_t position, const TokenMask& mask);
 
  private:
-  void adjust(std::span<float> logits, std::span<const int32_t> banned) const;
-  int32_t draw(std::span<const float> logits, int64_t position);
+  void adjust(std::span<float> logits, const TokenMask& mask) const;
+  void repeat_penalty(std::span<float> logits) const;
+  int32_t draw(std::span<const float> logits, float largest, int64_t position);
   /// Fills candidates_ with the top_k largest logits, in no order.
   void take_candidates(std::span<const float> logits);
   /// How many of candidates_, then in front, are drawn from; sum: of all weights.
@@ -60,8 +72,8 @@ class Sampler {
   const SamplingParams params_;
   const std::vector<int32_t> never_;
   std::unordered_map<int32_t, int32_t> output_counts_;
-  std::unordered_map<int32_t, bool> seen_;  // tokens of prompt or output
-  std::vector<Candidate> candidates_;       // scratch
+  std::unordered_set<int32_t> seen_;   // tokens of prompt or output
+  std::vector<Candidate> candidates_;  // scratch
 };
 
 /// A uniform number in [0, 1) that depends on its key alone: 24 bits of Philox4x32-10 (Salmon et

@@ -107,15 +107,56 @@ TEST(Sampler, PenaltiesAndBias) {
 TEST(Sampler, NeverAndBannedIdsAreLeftOut) {
   Sampler sampler({.temperature = 0.0F}, {1});
   std::vector<float> logits = {1.0F, 9.0F, 5.0F};
-  EXPECT_EQ(sampler.sample(logits, 0, std::vector<int32_t>{2}), 0);
+  const std::vector<int32_t> two = {2};
+  EXPECT_EQ(sampler.sample(logits, 0, {.banned = two}), 0);
   logits = {1.0F, 9.0F, 5.0F};
-  EXPECT_EQ(sampler.sample(logits, 0, std::vector<int32_t>{0, 2}), -1);
+  const std::vector<int32_t> both = {0, 2};
+  EXPECT_EQ(sampler.sample(logits, 0, {.banned = both}), -1);
 }
 
-TEST(Sampler, LogitsThatAreNoNumbersAreAFault) {
+TEST(Sampler, OnlyAllowedIdsAreSampled) {
+  Sampler sampler({.temperature = 0.0F}, {4});
+  const std::vector<uint64_t> allowed = {0b10110, 1};  // 1, 2, 4; 64
+  std::vector<float> logits(70, 0.0F);
+  logits[0] = 9.0F;
+  logits[2] = 5.0F;
+  logits[4] = 7.0F;
+  logits[64] = 6.0F;
+  logits[69] = 8.0F;
+  std::vector<float> copy = logits;
+  EXPECT_EQ(sampler.sample(copy, 0, {.allowed = allowed}), 64);
+  copy = logits;
+  EXPECT_EQ(sampler.sample(copy, 0, {.allowed = std::span(allowed).first(1)}), 2);
+  const std::vector<uint64_t> none = {0, 0};
+  EXPECT_EQ(sampler.sample(logits, 0, {.allowed = none}), -1);
+}
+
+TEST(Sampler, TheSmallestRepetitionPenaltyLeavesADraw) {
+  const float smallest = std::numeric_limits<float>::denorm_min();
+  for (const float penalty : {1e-37F, smallest}) {
+    for (const float temperature : {1.0F, 1e-4F}) {
+      Sampler sampler({.temperature = temperature, .repetition_penalty = penalty}, {});
+      sampler.see_prompt(std::vector<int32_t>{1, 2});
+      for (int64_t position = 0; position < 20; ++position) {
+        std::vector<float> logits = {30.0F, 20.0F, -20.0F, 0.0F};
+        EXPECT_EQ(sampler.sample(logits, position, {}), 1) << penalty;
+      }
+    }
+  }
+}
+
+TEST(AllFinite, SeesEveryKindOfBrokenLogit) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_THROW(sample_once({.temperature = 0.0F}, {1.0F, nan}), Error);
-  EXPECT_THROW(sample_once({}, {std::numeric_limits<float>::infinity(), 1.0F}), Error);
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float largest = std::numeric_limits<float>::max();
+  EXPECT_TRUE(all_finite(std::vector<float>{1.0F, -largest, largest, 0.0F, 1e-45F}));
+  for (const float broken : {nan, -nan, infinity, -infinity}) {
+    for (size_t at = 0; at < 9; ++at) {
+      std::vector<float> logits(9, 1.0F);
+      logits[at] = broken;
+      EXPECT_FALSE(all_finite(logits)) << broken << " at " << at;
+    }
+  }
 }
 
 TEST(SamplingParams, RefusesWhatIsOutOfRangeByName) {

@@ -2,22 +2,12 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "cache/kv_cache.h"
+#include "engine/step_batch.h"
 #include "model/model.h"
 
 namespace facet {
-
-/// Which rows of a sequence's part of a step need logits.
-enum class LogitRows { kNone, kLast, kAll };
-
-/// One sequence's part of a step: its next tokens.
-struct SequenceStep {
-  CacheSlot slot{};
-  std::span<const int32_t> ids;  ///< at least one
-  LogitRows logits = LogitRows::kLast;
-};
 
 /// Carries out steps: lays the sequences' tokens out as one batch, makes room in the cache, runs
 /// the model. Decides nothing. One thread.
@@ -38,13 +28,7 @@ class Stepper {
  private:
   Model& model_;
   KvCache& cache_;
-  // Scratch of a step, kept to be reused.
-  std::vector<int32_t> ids_;
-  std::vector<int32_t> positions_;
-  std::vector<int32_t> sequence_of_row_;
-  std::vector<int32_t> logit_rows_;
-  std::vector<SequenceRows> rows_;
-  std::vector<CacheSlot> slots_;
+  StepBatch batch_;
 };
 
 }  // namespace facet

@@ -45,7 +45,9 @@ void store(const ContextTarget& target,
            TensorView k,
            TensorView v,
            const ContextRows& rows) {
-  const std::vector<KvView> views = target.cache.views({&target.slot, 1});
+  CacheViews all;
+  target.cache.views({&target.slot, 1}, all);
+  const std::vector<KvView>& views = all.layers;
   target.side.backend.store_kv(target.side.model.kv_of(layer, views), k, v, rows.batch());
 }
 

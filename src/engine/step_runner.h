@@ -1,0 +1,31 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "model/model.h"
+#include "tensor/tensor.h"
+
+namespace facet {
+
+/// What a step gave.
+struct StepOutcome {
+  TensorView logits;   ///< [R, V]; valid until the next launch
+  double seconds = 0;  ///< that the step took
+  std::string error;   ///< if it failed: what the exception said
+};
+
+/// Runs the steps of a model, one at a time, while its caller goes on.
+class StepRunner {
+ public:
+  virtual ~StepRunner() = default;
+  /// Begins a step. What it views stays as it is until collect().
+  virtual void launch(const Step& step) = 0;
+  /// Waits for the step that was launched last.
+  virtual StepOutcome collect() = 0;
+};
+
+/// Runs steps on a thread of its own.
+std::unique_ptr<StepRunner> make_thread_runner(Model& model);
+
+}  // namespace facet

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "tests/fake/fake_ops.h"
+
+namespace facet::test {
+
+/// A clock that moves only when it is told to.
+class FakeClock {
+ public:
+  using TimePoint = std::chrono::steady_clock::time_point;
+  TimePoint now() const { return now_; }
+  void advance(double seconds) {
+    now_ += std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+        std::chrono::duration<double>(seconds));
+  }
+
+ private:
+  TimePoint now_{std::chrono::hours(1)};
+};
+
+/// How long steps take on a HashBackend: (step + rows * row) seconds, times a seeded factor from 1
+/// - jitter to 1 + jitter.
+struct FakeLatency {
+  FakeClock* clock = nullptr;  ///< may be null: none
+  double step = 0;
+  double row = 0;
+  double jitter = 0;
+  uint64_t seed = 0;
+};
+
+/// Logits are a hash of the tokens read so far: each row mixes in, through the pages, every key
+/// that it sees, of the sliding layer and then of the full one, so that a page, a position or a
+/// sequence that is mixed up changes what comes out.
+class HashBackend final : public FakeOps {
+ public:
+  /// A token that makes every logit from there on NaN; and the step, counted from 0, that throws.
+  struct Faults {
+    int32_t nan_id = -1;
+    int64_t throwing_step = -1;
+  };
+
+  std::string_view describe() const override { return "hash"; }
+  void attention(
+      TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) override;
+
+  FakeLatency latency;
+  Faults faults;
+  int64_t steps = 0;  ///< so far
+  int64_t rows = 0;   ///< of all steps so far
+
+ protected:
+  uint64_t row_of(int32_t id) override;
+  uint64_t at_position(uint64_t row, int32_t position) override;
+  uint64_t joined(uint64_t x, uint64_t h) override;
+  void logits_of(uint64_t row, std::span<float> logits) override;
+  void begin_step(int32_t step_rows) override;
+};
+
+/// What a HashBackend must give: the same function, of the tokens alone.
+class HashOracle {
+ public:
+  HashOracle(int32_t vocab_size, int32_t window) : vocab_size_(vocab_size), window_(window) {}
+
+  /// Reads one more token.
+  void read(int32_t id);
+  /// The logits after what was read.
+  std::vector<float> logits() const;
+
+ private:
+  const int32_t vocab_size_;
+  const int32_t window_;
+  std::vector<uint64_t> sliding_keys_;
+  uint64_t full_ = 0;
+  uint64_t row_ = 0;
+};
+
+}  // namespace facet::test
