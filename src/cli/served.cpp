@@ -88,6 +88,8 @@ std::unique_ptr<ServedModel> served_model(const ServeOptions& options, const Loa
   model->end_ids = end_ids(loaded.checkpoint(), loaded.config().eos_token_id);
   model->never_ids = never_ids(loaded.checkpoint());
   model->vocab_size = loaded.config().vocab_size;
+  // A small vocabulary ends below the media tokens.
+  std::erase_if(model->never_ids, [&](int32_t id) { return id >= model->vocab_size; });
   model->folder = folder;
   model->quantization = loaded.quant().describe();
   model->fingerprint = fingerprint_of(options, loaded);
