@@ -10,9 +10,8 @@ namespace {
 
 bool holds_text(const Value* list, std::string_view text) {
   if (list == nullptr || !list->is_array()) return false;
-  return std::any_of(list->array().begin(), list->array().end(), [&](const Value& each) {
-    return each.is_string() && each.string() == text;
-  });
+  return std::any_of(list->array().begin(), list->array().end(),
+                     [&](const Value& each) { return each.is_string() && each.string() == text; });
 }
 
 /// A scalar that is no text, as JSON and calls spell it.
@@ -87,8 +86,9 @@ std::vector<CallTool> call_tools(const Value& tools, ArgumentRule rule) {
       const Value* name = find_in(function, "name");
       if (name == nullptr || !name->is_string() || name->string() != declared.name) continue;
       const Value* strict = find_in(function, "strict");
-      const bool follows = rule == ArgumentRule::kDeclared ||
-                           (strict != nullptr && strict->kind() == Value::Kind::kBool && strict->boolean());
+      const bool follows =
+          rule == ArgumentRule::kDeclared ||
+          (strict != nullptr && strict->kind() == Value::Kind::kBool && strict->boolean());
       const Value* schema = find_in(function, "parameters");
       if (follows) tool.parameters = parameters_of(declared, schema);
     }

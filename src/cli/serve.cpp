@@ -113,14 +113,14 @@ void serve(ServeOptions& options) {
   log_info("serve", "listening url={}", listener.url());
   // The loop stops before what it uses goes.
   std::optional<LoadedModel> loaded;
-  std::optional<ServedModel> served;
+  std::unique_ptr<ServedModel> served;
   std::optional<Engine> engine;
   const Running running(loop);
   loaded.emplace(options.model, options.max_running);
   loaded->warm_up([&](int64_t done, int64_t total) {
     service.set_progress(static_cast<int32_t>(100 * done / std::max<int64_t>(total, 1)));
   });
-  served.emplace(served_model(options, *loaded));
+  served = served_model(options, *loaded);
   engine.emplace(loaded->model(), loaded->backend(), engine_options(options, *loaded));
   served->max_model_len = engine->limits().max_model_len;
   service.serve(*served, *engine);

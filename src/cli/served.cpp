@@ -76,26 +76,28 @@ int64_t kv_bytes_of(const ServeOptions& options, const LoadedModel& loaded) {
 
 }  // namespace
 
-ServedModel served_model(const ServeOptions& options, const LoadedModel& loaded) {
+std::unique_ptr<ServedModel> served_model(const ServeOptions& options, const LoadedModel& loaded) {
   const std::string folder = loaded.checkpoint().folder();
-  ServedModel model(load_tokenizer(options.model.model));
-  model.tokenizer.check_fits(loaded.config().vocab_size);
-  model.render = render_options(folder, options.chat_template);
-  model.render.template_exact = options.template_exact;
-  model.render.enable_thinking = options.thinking == "on";
+  auto model = std::make_unique<ServedModel>(load_tokenizer(options.model.model));
+  model->tokenizer.check_fits(loaded.config().vocab_size);
+  model->render = render_options(folder, options.chat_template);
+  model->render.template_exact = options.template_exact;
+  model->render.enable_thinking = options.thinking == "on";
   if (options.generation_config == "auto")
-    model.sampling = sampling_params({}, loaded.checkpoint());
-  model.end_ids = end_ids(loaded.checkpoint(), loaded.config().eos_token_id);
-  model.never_ids = never_ids(loaded.checkpoint());
-  model.vocab_size = loaded.config().vocab_size;
-  model.folder = folder;
-  model.quantization = loaded.quant().describe();
-  model.fingerprint = fingerprint_of(options, loaded);
+    model->sampling = sampling_params({}, loaded.checkpoint());
+  model->end_ids = end_ids(loaded.checkpoint(), loaded.config().eos_token_id);
+  model->never_ids = never_ids(loaded.checkpoint());
+  model->vocab_size = loaded.config().vocab_size;
+  // A small vocabulary ends below the media tokens.
+  std::erase_if(model->never_ids, [&](int32_t id) { return id >= model->vocab_size; });
+  model->folder = folder;
+  model->quantization = loaded.quant().describe();
+  model->fingerprint = fingerprint_of(options, loaded);
   const fs::path chat_template = fs::path(folder) / "chat_template.jinja";
-  if (fs::exists(chat_template)) model.chat_template = read_file(chat_template, kMostTemplateBytes);
-  model.created = std::chrono::duration_cast<std::chrono::seconds>(
-                      std::chrono::system_clock::now().time_since_epoch())
-                      .count();
+  if (fs::exists(chat_template)) model->chat_template = read_file(chat_template, kMostTemplateBytes);
+  model->created = std::chrono::duration_cast<std::chrono::seconds>(
+                       std::chrono::system_clock::now().time_since_epoch())
+                       .count();
   return model;
 }
 

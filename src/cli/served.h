@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,7 +13,7 @@ namespace facet::cli {
 
 /// What the routes must know of a loaded model; max_model_len is set once the engine is there.
 /// Throws as the readers of tokenizer.json and the configs do.
-ServedModel served_model(const ServeOptions& options, const LoadedModel& loaded);
+std::unique_ptr<ServedModel> served_model(const ServeOptions& options, const LoadedModel& loaded);
 
 /// Options of the engine: room for keys and values by the flags and the memory of this machine.
 /// Throws Error{kOutOfMemory} with the numbers and the flags that help.

@@ -1,8 +1,9 @@
 // POST /v1/chat/completions (server-api 5).
 
-#include <fmt/core.h>
+#include <algorithm>
 #include <utility>
 
+#include "server/answer_guide.h"
 #include "server/chat_answer.h"
 #include "server/chat_fields.h"
 #include "server/route.h"
@@ -54,6 +55,31 @@ ChatShape read_shape(Fields& fields,
   return shape;
 }
 
+/// Nothing where no token is ever limited.
+std::optional<CallGuideOptions> guide_options(const ChatPrompt& prompt,
+                                              const ServerSettings& settings) {
+  const ToolChoice& choice = prompt.tool_choice;
+  const bool calls = choice.mode != ToolChoice::Mode::kNone;
+  const bool budget = prompt.thinking && prompt.thinking_budget;
+  if (!calls && !budget) return std::nullopt;
+  CallGuideOptions options;
+  options.thinking = prompt.thinking;
+  options.open_thought = prompt.open_thought;
+  if (budget) options.thought_budget = prompt.thinking_budget;
+  if (!calls) return options;
+  options.required = choice.mode == ToolChoice::Mode::kRequired;
+  options.single_call = !prompt.parallel_tool_calls;
+  const bool always = settings.tool_schema == ToolSchema::kAlways;
+  options.tools = call_tools(*prompt.tools, always ? ArgumentRule::kDeclared : ArgumentRule::kFree);
+  if (!choice.allowed.empty()) {
+    std::erase_if(options.tools, [&](const CallTool& tool) {
+      return std::find(choice.allowed.begin(), choice.allowed.end(), tool.name) ==
+             choice.allowed.end();
+    });
+  }
+  return options;
+}
+
 }  // namespace
 
 Prepared prepare_chat(const Value& body, const RouteContext& context) {
@@ -73,6 +99,8 @@ Prepared prepare_chat(const Value& body, const RouteContext& context) {
   request.logprobs = logprobs;
   if (prompt.tool_choice.mode == ToolChoice::Mode::kNone && !shape.raw)
     request.never_ids.push_back(to_index(control::kToolCallOpen));
+  if (auto guide = guide_options(prompt, context.settings); guide && !shape.raw)
+    request.make_guide = answer_guides(model.table, std::move(*guide));
   // The parser takes <|turn> for an end token.
   if (generation.ignore_eos) request.never_ids.push_back(to_index(control::kTurnOpen));
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "chat/prompt_renderer.h"
+#include "chat/token_table.h"
 #include "engine/sampling.h"
 #include "tokenizer/tokenizer.h"
 
@@ -14,9 +15,14 @@ namespace facet {
 
 /// What the routes must know of the model that is served. Constant once it is there.
 struct ServedModel {
-  explicit ServedModel(Tokenizer tokenizer_in) : tokenizer(std::move(tokenizer_in)) {}
+  explicit ServedModel(Tokenizer tokenizer_in)
+      : tokenizer(std::move(tokenizer_in)), table(tokenizer) {}
+  // The table points to the tokenizer.
+  ServedModel(const ServedModel&) = delete;
+  ServedModel& operator=(const ServedModel&) = delete;
 
   Tokenizer tokenizer;
+  TokenTable table;
   RenderOptions render;            ///< enable_thinking: the server's default
   SamplingParams sampling;         ///< of generation_config.json, or neutral
   std::vector<int32_t> end_ids;    ///< end tokens
