@@ -86,8 +86,8 @@ void print_summary(const ServeOptions& options,
   line("at one time",
        fmt::format("{} answers running, {} requests waiting with {} prompt tokens in all",
                    limits.max_running, limits.max_queue, limits.max_queue_tokens));
-  line("connections", fmt::format("{}, at most {} KiB of requests' bodies each",
-                                  options.listen.limits.connections, 8 << 10));
+  line("connections", fmt::format("{}, bodies of at most {}", options.listen.limits.connections,
+                                  human_bytes(options.settings.body_limit)));
   line("thinking", options.thinking + " where the request does not say");
   line("address", url);
   const bool tcp = options.listen.unix_socket.empty();

@@ -40,6 +40,17 @@ void add_listen_options(CLI::App& command, ServeOptions& o) {
       "Of these, from one address beyond this machine")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
+  add("--max-body", o.settings.body_limit, "Most bytes of a request's body")
+      ->check(CLI::Range(int64_t{1024}, int64_t{1} << 30))
+      ->capture_default_str();
+  const auto seconds = [&](const char* name, int64_t& field, const char* help) {
+    add(name, field, help)->check(CLI::Range(int64_t{1}, int64_t{3600}))->capture_default_str();
+  };
+  seconds("--header-timeout", o.header_timeout, "Seconds for the header of a request");
+  seconds("--body-timeout", o.body_timeout, "Seconds for its body");
+  seconds("--write-timeout", o.write_timeout,
+          "Seconds after which a reader that takes nothing is given up");
+  seconds("--idle-timeout", o.idle_timeout, "Seconds a connection is kept for another request");
   add("--sse-ping", o.sse_ping, "Seconds after which a silent stream gets a comment; 0: never")
       ->check(CLI::Range(int64_t{0}, int64_t{86400}))
       ->capture_default_str();
@@ -182,6 +193,11 @@ KeyRing check_serve_options(ServeOptions& o) {
     settings.reasoning_field = ReasoningField::kReasoningContent;
   if (o.tool_stream == "whole") settings.tool_stream = ToolStream::kWhole;
   if (o.tool_schema) settings.tool_schema = ToolSchema::kAlways;
+  http::Limits& limits = o.listen.limits;
+  limits.head_time = std::chrono::seconds(o.header_timeout);
+  limits.body_time = std::chrono::seconds(o.body_timeout);
+  limits.stall_time = std::chrono::seconds(o.write_timeout);
+  limits.idle_time = std::chrono::seconds(o.idle_timeout);
   settings.sse_ping = std::chrono::seconds(o.sse_ping);
   settings.queue_timeout = std::chrono::seconds(o.queue_timeout);
   settings.request_timeout = std::chrono::seconds(o.request_timeout);

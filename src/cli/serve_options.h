@@ -41,6 +41,10 @@ struct ServeOptions {
   int64_t queue_timeout = 0;
   int64_t request_timeout = 0;
   int64_t drain = 30;
+  int64_t header_timeout = 10;
+  int64_t body_timeout = 60;
+  int64_t write_timeout = 30;
+  int64_t idle_timeout = 60;
 };
 
 void add_serve_options(CLI::App& command, ServeOptions& options);

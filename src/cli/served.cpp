@@ -94,7 +94,8 @@ std::unique_ptr<ServedModel> served_model(const ServeOptions& options, const Loa
   model->quantization = loaded.quant().describe();
   model->fingerprint = fingerprint_of(options, loaded);
   const fs::path chat_template = fs::path(folder) / "chat_template.jinja";
-  if (fs::exists(chat_template)) model->chat_template = read_file(chat_template, kMostTemplateBytes);
+  if (fs::exists(chat_template))
+    model->chat_template = read_file(chat_template, kMostTemplateBytes);
   model->created = std::chrono::duration_cast<std::chrono::seconds>(
                        std::chrono::system_clock::now().time_since_epoch())
                        .count();

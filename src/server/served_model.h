@@ -60,7 +60,8 @@ struct ServerSettings {
   std::chrono::seconds request_timeout{0};  ///< 0: none
   std::vector<std::string> allowed_hosts;   ///< beside the loopback names
   std::vector<std::string> allowed_origins;
-  bool check_host = true;  ///< bound to loopback: Host must be a loopback name or allowed
+  int64_t body_limit = 8 << 20;  ///< bytes
+  bool check_host = true;        ///< bound to loopback: Host must be a loopback name or allowed
 };
 
 }  // namespace facet

@@ -13,7 +13,6 @@
 namespace facet {
 namespace {
 
-constexpr uint64_t kBodyLimit = 8 << 20;
 /// Bodies up to this are parsed and tokenised on the loop's thread; that takes a millisecond or
 /// two.
 constexpr size_t kSmallBody = 8 << 10;
@@ -41,12 +40,12 @@ ApiCode code_of(http::Fault fault) {
   return ApiCode::kBadRequest;
 }
 
-std::string_view text_of(http::Fault fault) {
+std::string text_of(http::Fault fault, int64_t body_limit) {
   switch (fault) {
     case http::Fault::kTimeout:
       return "The request did not arrive in time.";
     case http::Fault::kPayloadTooLarge:
-      return "The body is larger than 8388608 bytes.";
+      return fmt::format("The body is larger than {} bytes.", body_limit);
     case http::Fault::kUriTooLong:
       return "The request line is longer than 8192 bytes.";
     case http::Fault::kHeadersTooLarge:
@@ -143,7 +142,8 @@ http::Handler::Admission Service::admit(const http::RequestHead& head) {
     if (match.route->access == RouteAccess::kUser) check_key(head);
     check_state(*match.route);
     if (match.route->method == "POST") check_body_fields(head);
-    return {std::nullopt, match.route->method == "POST" ? kBodyLimit : 0};
+    const bool has_body = match.route->method == "POST";
+    return {std::nullopt, has_body ? static_cast<uint64_t>(settings_.body_limit) : 0};
   } catch (const ApiError& error) {
     return {refusal(error, head), 0};
   }
@@ -196,7 +196,8 @@ http::Response Service::refusal(const ApiError& error, const http::RequestHead& 
 
 http::Response Service::refuse(http::Fault fault, const http::RequestHead* head) {
   static const http::RequestHead kNone;
-  return refusal({code_of(fault), std::string(text_of(fault))}, head != nullptr ? *head : kNone);
+  return refusal({code_of(fault), text_of(fault, settings_.body_limit)},
+                 head != nullptr ? *head : kNone);
 }
 
 http::Response Service::health(RouteKind kind) const {

@@ -23,7 +23,11 @@ class Server:
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        if not self._listening.wait(START_SECONDS):
+        end = time.monotonic() + START_SECONDS
+        while self.process.poll() is None and time.monotonic() < end:
+            if self._listening.wait(0.05):
+                break
+        if self.url is None:
             raise AssertionError(f"does not listen: {''.join(self.log)}")
         if ready:
             self.wait_ready()

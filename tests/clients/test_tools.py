@@ -29,7 +29,13 @@ SCRIPT = [
         "after": USER_TURN + "Is it raining in Oslo?" + MODEL_TURN + NO_THOUGHT,
         "say": f"I look.{CALL}<|tool_response>",
     },
-    {"after": '<|tool_response>response:get_weather{value:<|"|>rain: 3 mm<|"|>}<tool_response|>', "say": "It rains a little.<turn|>"},
+    {
+        "after": '<|tool_response>response:get_weather{value:<|"|>rain: 3 mm<|"|>}<tool_response|>'
+        + "I look."
+        + MODEL_TURN
+        + NO_THOUGHT,
+        "say": "It rains a little.<turn|>",
+    },
     {"after": USER_TURN + "Two cities." + MODEL_TURN + NO_THOUGHT, "say": f"{CALL}{CALL}<|tool_response>"},
     {
         "after": USER_TURN + "Think first." + MODEL_TURN,

@@ -52,8 +52,7 @@ std::vector<int32_t> ids_of(const Tokenizer& tokenizer, const boost::json::value
   return ids;
 }
 
-ServedModel served_model() {
-  ServedModel model(Tokenizer::load(source_dir() + "/models/fable/tokenizer.json"));
+void describe(ServedModel& model) {
   model.end_ids = {to_index(control::kEos), to_index(control::kTurnClose),
                    to_index(control::kToolResponseOpen)};
   for (const ControlToken& token : kControlTokens) {
@@ -63,7 +62,6 @@ ServedModel served_model() {
   model.vocab_size = model.tokenizer.size();
   model.quantization = "none";
   model.fingerprint = "fp_scripted";
-  return model;
 }
 
 void serve(const Arguments& arguments) {
@@ -76,7 +74,8 @@ void serve(const Arguments& arguments) {
   listen.port = 0;
   http::Listener listener(loop, service, listen);
   cli::ServeLifecycle lifecycle(loop, service, listener, std::chrono::seconds(10), [] {});
-  ServedModel model = served_model();
+  ServedModel model(Tokenizer::load(source_dir() + "/models/fable/tokenizer.json"));
+  describe(model);
   ScriptedBackend backend(to_index(control::kTurnClose));
   const boost::json::value script =
       boost::json::parse(read_file(arguments.script, kMostScriptBytes));

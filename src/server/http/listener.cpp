@@ -124,7 +124,7 @@ struct Listener::Impl {
     if (!error) acceptor.set_option(asio::socket_base::reuse_address(true), error);
     if (!error) acceptor.bind(endpoint, error);
     if (!error) acceptor.listen(4096, error);
-    if (error) throw Error(ErrorCode::kIo, "cannot listen: " + error.message(), name);
+    if (error) throw Error(ErrorCode::kUsage, "cannot listen: " + error.message(), name);
   }
 
   void listen_tcp() {
@@ -149,7 +149,7 @@ struct Listener::Impl {
       asio::local::stream_protocol::socket probe(io);
       probe.connect(asio::local::stream_protocol::endpoint(options.unix_socket), refused);
       if (!refused)
-        throw Error(ErrorCode::kIo, "another server listens there", options.unix_socket);
+        throw Error(ErrorCode::kUsage, "another server listens there", options.unix_socket);
       unlink(options.unix_socket.c_str());
     }
     const mode_t before = umask(0117);  // mode 0660

@@ -27,8 +27,8 @@ bool is_loopback(const std::string& host);
 /// once the loop runs. To be destroyed only when the loop has stopped or was never started.
 class Listener {
  public:
-  /// Throws Error{kUsage} for a host that means nothing, Error{kUnsafeSettings} for a certificate
-  /// or key that cannot be used, Error{kIo} if the port cannot be had.
+  /// Throws Error{kUsage} for a host that means nothing and a port that cannot be had,
+  /// Error{kUnsafeSettings} for a certificate or key that cannot be used.
   Listener(Loop& loop, Handler& handler, const ListenOptions& options);
   ~Listener();
   Listener(const Listener&) = delete;

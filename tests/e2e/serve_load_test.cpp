@@ -1,0 +1,198 @@
+// Full queues, time limits, keys, the end (reliability 2.2, 2.7; server-api 3, 17).
+
+#include <csignal>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <thread>
+
+#include "tests/e2e/process.h"
+#include "tests/e2e/server.h"
+
+namespace facet {
+namespace {
+
+using std::chrono::seconds;
+using test::chat_body;
+using test::http_request;
+using test::HttpAnswer;
+using test::run_facet;
+using test::TempDir;
+using test::TestServer;
+using test::Wire;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr const char* kChat = "/v1/chat/completions";
+constexpr const char* kLong = R"(,"max_tokens":4000,"ignore_eos":true,"seed":1,"stream":true)";
+constexpr const char* kKey = "0123456789abcdef0123456789abcdef";
+constexpr const char* kOther = "fedcba9876543210fedcba9876543210";
+constexpr int kUnsafe = 78;
+
+/// A stream that has begun.
+Wire begin_stream(const TestServer& server, const char* more = kLong) {
+  Wire wire = server.connect();
+  wire.send(http_request("POST", kChat, chat_body(more)));
+  EXPECT_TRUE(wire.read_until("\"content\":\""));
+  return wire;
+}
+
+TEST(ServeLoad, AFullQueueIsToldAtOnce) {
+  const TestServer server({"--max-running", "1", "--max-queue", "1"});
+  const Wire running = begin_stream(server);
+  Wire waiting = server.connect();
+  waiting.send(http_request("POST", kChat, chat_body(kLong)));
+  ASSERT_TRUE(waiting.read_until("\r\n\r\n"));
+  const auto begin = std::chrono::steady_clock::now();
+  const HttpAnswer full = server.post(kChat, chat_body());
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, seconds(2));
+  EXPECT_EQ(full.status, 503);
+  EXPECT_EQ(full.code(), "server_overloaded");
+  EXPECT_TRUE(full.fields.contains("retry-after"));
+  EXPECT_EQ(full.json().at("error").at("type").as_string(), "unavailable_error");
+}
+
+TEST(ServeLoad, WhoWaitsTooLongIsToldSo) {
+  const TestServer server({"--max-running", "1", "--queue-timeout", "1"});
+  const Wire running = begin_stream(server);
+  const HttpAnswer late = server.post(kChat, chat_body());
+  EXPECT_EQ(late.status, 503);
+  EXPECT_EQ(late.code(), "queue_timeout");
+  EXPECT_TRUE(late.fields.contains("retry-after"));
+  Wire stream = server.connect();
+  stream.send(http_request("POST", kChat, chat_body(kLong)));
+  const HttpAnswer streamed = stream.read_answer();
+  EXPECT_EQ(streamed.status, 200);
+  EXPECT_THAT(streamed.body, HasSubstr("\"code\":\"queue_timeout\""));
+  EXPECT_THAT(streamed.body, Not(HasSubstr("[DONE]")));
+  EXPECT_TRUE(stream.closed());
+}
+
+TEST(ServeLoad, DrainingLetsStreamsEndAndRefusesOthers) {
+  TestServer server;
+  Wire stream = server.connect();
+  stream.send(http_request("POST", kChat,
+                           chat_body(R"(,"max_tokens":150,"ignore_eos":true,"stream":true)")));
+  ASSERT_TRUE(stream.read_until("\"content\":\""));
+  server.signal(SIGTERM);
+  for (int i = 0; i < 200 && server.log().find("draining") == std::string::npos; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  const HttpAnswer refused = server.post(kChat, chat_body());
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.code(), "shutting_down");
+  EXPECT_EQ(refused.fields.at("x-should-retry"), "false");
+  EXPECT_EQ(server.request("GET", "/health").code(), "shutting_down");
+  EXPECT_EQ(server.request("GET", "/health/live").status, 200);
+  EXPECT_TRUE(stream.read_until("data: [DONE]"));
+  EXPECT_EQ(server.wait(), 0);
+}
+
+TEST(ServeLoad, DrainingEndsAndASecondSignalDoesNotWait) {
+  TestServer patient({"--drain", "1"});
+  Wire stream = begin_stream(patient);
+  patient.signal(SIGINT);
+  EXPECT_TRUE(stream.read_until("\"code\":\"shutting_down\""));
+  EXPECT_EQ(patient.wait(), 0);
+  TestServer hurried;
+  const Wire other = begin_stream(hurried);
+  hurried.signal(SIGTERM);
+  for (int i = 0; i < 200 && hurried.log().find("draining") == std::string::npos; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  hurried.signal(SIGTERM);
+  EXPECT_EQ(hurried.wait(), -SIGTERM);
+}
+
+// ---- Keys
+
+class ServeKeys : public testing::Test {
+ protected:
+  ServeKeys() {
+    write_keys(std::string("# one for us, one for them\nus ") + kKey + "\nthem " + kOther +
+               " admin\n");
+  }
+  void write_keys(const std::string& text, mode_t mode = 0600) const {
+    dir_.write("keys", text);
+    chmod(file().c_str(), mode);
+  }
+  std::string file() const { return dir_.path("keys"); }
+  int refused_start(const std::vector<std::string>& flags) const {
+    std::vector<std::string> arguments = {"serve", "fable", "--port", "0"};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    const test::Finished run = run_facet(arguments);
+    EXPECT_THAT(run.err, HasSubstr("facet: ")) << run.err;
+    return run.exit_code;
+  }
+
+  TempDir dir_;
+};
+
+TEST_F(ServeKeys, OpenTheRoutesThatNeedThem) {
+  const TestServer server({"--api-key-file", file()});
+  const std::string good = std::string("Authorization: Bearer ") + kKey + "\r\n";
+  const std::string plain = std::string("X-Api-Key: ") + kOther + "\r\n";
+  std::string text;
+  for (const std::string& fields :
+       {std::string(), std::string("Authorization: Bearer wrong\r\n"),
+        std::string("Authorization: Basic ") + kKey + "\r\n", std::string("X-Api-Key: \r\n"),
+        "Authorization: Bearer " + std::string(600, 'x') + "\r\n", good + plain, good + good,
+        std::string("Authorization: Bearer ") + kKey + "x\r\n"}) {
+    const HttpAnswer answer = server.request("GET", "/v1/models", "", fields);
+    EXPECT_EQ(answer.status, 401) << fields;
+    EXPECT_EQ(answer.code(), "invalid_api_key");
+    EXPECT_EQ(answer.fields.at("www-authenticate"), "Bearer");
+    if (text.empty()) text = answer.body;
+    EXPECT_EQ(answer.body, text);
+  }
+  EXPECT_EQ(server.request("GET", "/v1/models?key=" + std::string(kKey)).status, 401);
+  EXPECT_EQ(server.request("GET", "/v1/models", "", good).status, 200);
+  EXPECT_EQ(server.request("GET", "/v1/models", "", plain).status, 200);
+  const std::string both = good + "X-Api-Key: " + kKey + "\r\n";
+  EXPECT_EQ(server.request("GET", "/v1/models", "", both).status, 200);
+  for (const char* path : {"/v1/chat/completions", "/v1/completions", "/generate", "/tokenize",
+                           "/detokenize", "/apply-template", "/chat/completions"})
+    EXPECT_EQ(server.post(path, "{}").status, 401) << path;
+  for (const char* path :
+       {"/v1/models/fable", "/tokenizer_info", "/health/ready", "/health_generate"})
+    EXPECT_EQ(server.request("GET", path).status, 401) << path;
+  for (const char* path : {"/health", "/ping", "/health/live"})
+    EXPECT_EQ(server.request("GET", path).status, 200) << path;
+  EXPECT_THAT(server.log(), Not(HasSubstr(kKey)));
+}
+
+TEST_F(ServeKeys, AreReadAgainOnHangup) {
+  const TestServer server({"--api-key-file", file()});
+  write_keys(std::string(32, 'n') + "\n");
+  server.signal(SIGHUP);
+  for (int i = 0; i < 200 && server.log().find("keys reloaded") == std::string::npos; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  const std::string old = std::string("Authorization: Bearer ") + kKey + "\r\n";
+  const std::string fresh = "Authorization: Bearer " + std::string(32, 'n') + "\r\n";
+  EXPECT_EQ(server.request("GET", "/v1/models", "", old).status, 401);
+  EXPECT_EQ(server.request("GET", "/v1/models", "", fresh).status, 200);
+}
+
+TEST_F(ServeKeys, UnsafeSettingsDoNotStart) {
+  EXPECT_EQ(refused_start({"--host", "0.0.0.0"}), kUnsafe);
+  EXPECT_EQ(refused_start({"--host", "::"}), kUnsafe);
+  write_keys(std::string(kKey) + "\n", 0644);
+  EXPECT_EQ(refused_start({"--api-key-file", file()}), kUnsafe);
+  write_keys("short\n");
+  EXPECT_EQ(refused_start({"--api-key-file", file()}), kUnsafe);
+  write_keys("# nothing\n");
+  EXPECT_EQ(refused_start({"--api-key-file", file()}), kUnsafe);
+  EXPECT_EQ(refused_start({"--api-key-file", dir_.path("none")}), kUnsafe);
+  EXPECT_EQ(refused_start({"--tls-cert", file(), "--tls-key", file()}), kUnsafe);
+}
+
+TEST_F(ServeKeys, WrongFlagsDoNotStart) {
+  EXPECT_EQ(refused_start({"--max-queue", "0"}), test::kUsage);
+  EXPECT_EQ(refused_start({"--no-such-flag"}), test::kUsage);
+  EXPECT_EQ(refused_start({"--tls-cert", file()}), test::kUsage);
+  EXPECT_EQ(refused_start({"--host", "no.such.host.invalid"}), test::kUsage);
+  const TestServer server;
+  EXPECT_EQ(refused_start({"--port", std::to_string(server.port())}), test::kUsage);
+  EXPECT_EQ(refused_start({"--kv-memory", "100"}), 71);
+}
+
+}  // namespace
+}  // namespace facet

@@ -1,0 +1,107 @@
+#pragma once
+
+#include <boost/json/value.hpp>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <sys/types.h>
+#include <vector>
+
+#include "tests/support.h"
+
+namespace facet::test {
+
+/// What came back over a socket.
+struct HttpAnswer {
+  int status = 0;                             ///< 0: nothing came
+  std::map<std::string, std::string> fields;  ///< names in lower case
+  std::string body;                           ///< chunks joined
+
+  boost::json::value json() const;
+  /// error.code of the body; empty if it has none.
+  std::string code() const;
+};
+
+/// A socket to a server, and nothing in between: what is sent is exactly what is given.
+class Wire {
+ public:
+  /// `receive_buffer`: bytes that the kernel keeps of what was not read; 0: its default.
+  explicit Wire(int port, int receive_buffer = 0);
+  ~Wire();
+  Wire(Wire&& other) noexcept;
+  Wire& operator=(Wire&&) = delete;
+
+  /// false if the server has closed.
+  bool send(std::string_view bytes);
+  /// Reads one answer; status 0 if the server closes, or nothing comes for `patience`.
+  HttpAnswer read_answer(std::chrono::milliseconds patience = std::chrono::seconds(30));
+  /// Reads until `text` has come; false if the server closes or nothing comes.
+  bool read_until(std::string_view text);
+  /// Does the server close the connection within `patience`? Drops what it sends before.
+  bool closed(std::chrono::milliseconds patience = std::chrono::seconds(10));
+  /// Sends the end of the stream; what the server sends can still be read.
+  void half_close();
+  /// Closes with a reset instead of a farewell.
+  void reset();
+
+ private:
+  bool fill(std::chrono::milliseconds patience);
+
+  int fd_ = -1;
+  std::string unread_;
+};
+
+/// `facet serve fable` on a free port, with further flags.
+class TestServer {
+ public:
+  explicit TestServer(const std::vector<std::string>& flags = {});
+  ~TestServer();
+  TestServer(const TestServer&) = delete;
+  TestServer& operator=(const TestServer&) = delete;
+
+  int port() const { return port_; }
+  Wire connect(int receive_buffer = 0) const { return Wire(port_, receive_buffer); }
+  /// One request on a connection of its own. Lines of `fields` end in \r\n.
+  HttpAnswer request(std::string_view method,
+                     std::string_view path,
+                     std::string_view body = {},
+                     std::string_view fields = {}) const;
+  HttpAnswer post(std::string_view path, std::string_view body) const {
+    return request("POST", path, body);
+  }
+  /// The test fails unless the server still answers a good request as it should.
+  void expect_well() const;
+  /// Waits until nothing runs or waits in the engine; false if that takes over ten seconds.
+  bool becomes_idle() const;
+
+  void signal(int number) const;
+  /// Waits for the end of the program; its exit code, or -signal.
+  int wait();
+  std::string log() const;
+
+ private:
+  std::unique_ptr<TempDir> dir_ = std::make_unique<TempDir>();
+  pid_t child_ = -1;
+  int port_ = 0;
+};
+
+/// Bytes of a request with everything it needs.
+std::string http_request(std::string_view method,
+                         std::string_view path,
+                         std::string_view body = {},
+                         std::string_view fields = {});
+
+/// The JSON of each event of a stream, and whether [DONE] came last.
+struct Events {
+  std::vector<boost::json::value> all;
+  bool done = false;
+};
+Events events_of(const std::string& body);
+
+/// A chat of one short question; `more` are further members, beginning with a comma.
+std::string chat_body(std::string_view more = {});
+
+}  // namespace facet::test
