@@ -1,10 +1,9 @@
 #pragma once
 
-#include <compare>
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <span>
+#include <tuple>
 #include <vector>
 
 #include "cache/kv_cache.h"
@@ -21,7 +20,10 @@ struct Rank {
   int64_t key = 0;  ///< 0 for all, or with priorities a point in time (ns): when it came, shifted
   RequestHandle handle{};
   int32_t choice = 0;
-  auto operator<=>(const Rank&) const = default;
+
+  bool operator<(const Rank& other) const {
+    return std::tie(key, handle, choice) < std::tie(other.key, other.handle, other.choice);
+  }
 };
 
 /// One choice of a request: a timeline of tokens, and how much of it the cache holds.
