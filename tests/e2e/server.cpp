@@ -168,9 +168,9 @@ void Wire::reset() {
 // ---- TestServer
 
 TestServer::TestServer(const std::vector<std::string>& flags) {
-  std::vector<std::string> arguments = {
-      "facet",     "serve", "fable",       "--backend", "cpu",           "--port", "0",
-      "--threads", "1",     "--kv-memory", "100000000", "--max-running", "8"};
+  std::vector<std::string> arguments = {"facet", "serve",       "fable",    "--backend",
+                                        "cpu",   "--port",      "0",        "--threads",
+                                        "1",     "--kv-memory", "100000000"};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
   child_ = fork();
   if (child_ == 0) {
