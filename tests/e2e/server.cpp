@@ -102,7 +102,7 @@ bool Wire::fill(milliseconds patience) {
   return true;
 }
 
-HttpAnswer Wire::read_answer(milliseconds patience) {
+HttpAnswer Wire::read_head(milliseconds patience) {
   size_t end = std::string::npos;
   while ((end = unread_.find("\r\n\r\n")) == std::string::npos) {
     if (!fill(patience)) return {};
@@ -117,7 +117,12 @@ HttpAnswer Wire::read_answer(milliseconds patience) {
     at = line + 2;
   }
   unread_.erase(0, end + 4);
-  if (answer.status == 100) return answer;
+  return answer;
+}
+
+HttpAnswer Wire::read_answer(milliseconds patience) {
+  HttpAnswer answer = read_head(patience);
+  if (answer.status == 0 || answer.status == 100) return answer;
   if (answer.fields.contains("transfer-encoding")) {
     while (true) {
       if (auto body = take_chunks(unread_)) {
