@@ -35,7 +35,7 @@ struct SchedulerState {
   std::vector<Running> running;    ///< best rank first
   const Waiting* next = nullptr;   ///< the waiting sequence of the best rank that could begin now
   std::vector<int32_t> available;  ///< by KV group: pages that are free or can be evicted
-  int32_t prefill_rows = 0;        ///< prompt rows that a step with decodes can take
+  int32_t prefill_rows = 0;        ///< prompt rows that a step with decodes can take; may be 0
   bool may_admit = true;           ///< not after a preemption for the same step
 };
 

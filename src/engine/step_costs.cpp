@@ -6,54 +6,64 @@
 namespace facet {
 namespace {
 
-constexpr int32_t kUnknownRows = 4;  // beside decodes, before anything was measured
-constexpr double kWeight = 0.2;      // of a new sample
 /// How much more a row may cost beside decodes than among many: the first guess is careful.
 constexpr double kMixedFactor = 4;
+constexpr double kUnknownRows = 4;  // rows that take as long as the decodes, if nothing is known
+/// Prompt rows get this share of the decodes' time: twice that time is not to be reached.
+constexpr double kShare = 0.8;
+/// Steps with prompt rows between two without.
+constexpr int32_t kMixedSteps = 32;
 
 size_t bucket(int32_t decodes) {
   return static_cast<size_t>(std::bit_width(static_cast<uint32_t>(decodes)));
 }
 
-}  // namespace
-
-void StepCosts::Estimate::add(double sample) {
-  if (seconds == 0) {
-    seconds = sample;
-    return;
-  }
-  seconds += kWeight * (std::clamp(sample, seconds / 2, seconds * 2) - seconds);
+/// A running mean in which one outlier, such as a machine that was stopped, counts little.
+void learn(double& mean, double sample) {
+  constexpr double kWeight = 0.2;
+  if (mean == 0) mean = sample;
+  mean += kWeight * (std::clamp(sample, mean / 2, mean * 2) - mean);
 }
 
+}  // namespace
+
 double StepCosts::decode_seconds(int32_t decodes) const {
-  if (decodes == 0) return 0;
   for (size_t at = bucket(decodes); at > 0; --at) {
-    if (decode_[at].seconds > 0) return decode_[at].seconds;
+    if (decode_[at] > 0) return decode_[at];
   }
   return 0;
 }
 
 void StepCosts::observe(int32_t decodes, int32_t prompt_rows, double seconds) {
   if (prompt_rows == 0) {
-    if (decodes > 0) decode_[bucket(decodes)].add(seconds);
+    if (decodes > 0) learn(decode_[bucket(decodes)], seconds);
+    mixed_steps_ = 0;
     return;
   }
   if (decodes == 0) {
-    prompt_row_.add(seconds / prompt_rows);
+    learn(prompt_row_, seconds / prompt_rows);
     return;
   }
+  ++mixed_steps_;
   const double decoding = decode_seconds(decodes);
   if (decoding == 0) return;  // cannot be told apart
-  // A step that was faster than its decodes alone says that rows are cheap, not that they are free.
-  mixed_row_.add(std::max(seconds - decoding, seconds / 10) / prompt_rows);
+  mixed_row_ = guess_mixed_row(decoding);
+  // The difference of two times would be mostly noise. The ratio of what came to what was expected
+  // is not, and leads to where a step takes what it should: quickly if it took longer.
+  const double expected = decoding + prompt_rows * mixed_row_;
+  mixed_row_ *= std::clamp(1 + 0.3 * (seconds / expected - 1), 0.9, 1.2);
+}
+
+double StepCosts::guess_mixed_row(double decoding) const {
+  if (mixed_row_ > 0) return mixed_row_;
+  return prompt_row_ > 0 ? prompt_row_ * kMixedFactor : decoding / kUnknownRows;
 }
 
 int32_t StepCosts::prompt_rows(int32_t decodes, int32_t most) const {
   const double decoding = decode_seconds(decodes);
-  const double row =
-      mixed_row_.seconds > 0 ? mixed_row_.seconds : prompt_row_.seconds * kMixedFactor;
-  if (decoding == 0 || row == 0) return std::min(kUnknownRows, most);
-  return std::max(1, static_cast<int32_t>(std::min(decoding / row, static_cast<double>(most))));
+  if (decoding == 0 || mixed_steps_ >= kMixedSteps) return 0;
+  const double rows = kShare * decoding / guess_mixed_row(decoding);
+  return std::max(1, static_cast<int32_t>(std::min(rows, static_cast<double>(most))));
 }
 
 }  // namespace facet

@@ -12,23 +12,21 @@ class StepCosts {
  public:
   /// A step of `decodes` decodes and `prompt_rows` other rows took `seconds`.
   void observe(int32_t decodes, int32_t prompt_rows, double seconds);
-  /// Prompt rows, 1 to `most`, that take as long as a step of `decodes` > 0 decodes alone.
+  /// Prompt rows, at most `most`, that a step of `decodes` > 0 decodes can take. 0 now and then, so
+  /// that the time of decodes alone stays known.
   int32_t prompt_rows(int32_t decodes, int32_t most) const;
 
  private:
-  /// A mean in which one outlier, such as a machine that was stopped, counts little.
-  struct Estimate {
-    double seconds = 0;  // 0: nothing known
-    void add(double sample);
-  };
-
-  /// A step of `decodes` decodes; 0 if nothing is known. What is not known is taken from the next
-  /// smaller number that is.
+  /// Of a step of `decodes` decodes; 0 if nothing is known. What is not known is taken from the
+  /// next smaller number that is.
   double decode_seconds(int32_t decodes) const;
+  /// Of a prompt row beside decodes that take `decoding` seconds.
+  double guess_mixed_row(double decoding) const;
 
-  std::array<Estimate, 32> decode_;  // by the bits of the number of decodes
-  Estimate mixed_row_;               // a prompt row beside decodes
-  Estimate prompt_row_;              // one of a step of prompts alone, which are many and cheaper
+  std::array<double, 32> decode_{};  // seconds, by the bits of the number of decodes; 0: not known
+  double mixed_row_ = 0;             // seconds of a prompt row beside decodes; likewise
+  double prompt_row_ = 0;            // of one among many: cheaper
+  int32_t mixed_steps_ = 0;          // since the last with decodes alone
 };
 
 }  // namespace facet

@@ -20,18 +20,17 @@ std::string name_of(cpu::Isa isa) {
   return name;
 }
 
-gemma4::Gemma4Model load(const Checkpoint& checkpoint, Backend& backend) {
+}  // namespace
+
+gemma4::Gemma4Model load_model(const Checkpoint& checkpoint,
+                               Backend& backend,
+                               gemma4::StepLimits limits) {
   const auto config = gemma4::Gemma4Config::parse(checkpoint.config());
   const auto quant = QuantConfig::parse(checkpoint.config(), checkpoint.hf_quant_config());
   const auto activation = *find_activation(config.hidden_activation);
-  return {config,
-          gemma4::load_weights(checkpoint, config, quant, activation),
-          activation,
-          backend,
-          {kMaxRows, kMaxRows}};
+  return {config, gemma4::load_weights(checkpoint, config, quant, activation), activation, backend,
+          limits};
 }
-
-}  // namespace
 
 std::vector<std::string> backend_names() {
   std::vector<std::string> names = {"ref"};
@@ -74,7 +73,7 @@ LoadedModel::LoadedModel(const Checkpoint& checkpoint,
                          Backend& backend,
                          DType kv_dtype,
                          int32_t page_size)
-    : model(load(checkpoint, backend)),
+    : model(load_model(checkpoint, backend, {kMaxRows, kMaxRows})),
       cache(model.kv_groups(page_size, kv_dtype),
             std::vector<int32_t>(model.kv_groups(page_size, kv_dtype).size(), 2048 / page_size),
             backend.allocator()),

@@ -35,6 +35,11 @@ class Golden {
   SafetensorsFile expected_;
 };
 
+/// The model of a checkpoint. Both must outlive it.
+gemma4::Gemma4Model load_model(const Checkpoint& checkpoint,
+                               Backend& backend,
+                               gemma4::StepLimits limits);
+
 /// A model over a golden's checkpoint, with a cache large enough for the tests.
 struct LoadedModel {
   LoadedModel(const Checkpoint& checkpoint,

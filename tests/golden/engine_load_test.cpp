@@ -1,0 +1,230 @@
+// The engine with its threads over Fable: what a long prompt does to those who read along, and what
+// the prefix cache saves in a conversation.
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <fmt/core.h>
+#include <fstream>
+#include <gtest/gtest.h>
+#include <mutex>
+#include <thread>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+#include "tests/golden/fable.h"
+
+namespace facet {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Notes when each token came.
+class TimedSink final : public TokenSink {
+ public:
+  void on_start(int32_t cached_tokens,
+                std::vector<std::optional<TokenLogprob>> /*prompt_logprobs*/) override {
+    const std::lock_guard lock(mu_);
+    cached_ = cached_tokens;
+  }
+  void on_tokens(std::span<const TokenEvent> events) override {
+    const std::lock_guard lock(mu_);
+    for (const TokenEvent& event : events) {
+      if (event.id >= 0) ids_.push_back(event.id);
+      if (event.logprob) logprobs_.push_back(*event.logprob);
+      times_.push_back(Clock::now());
+      if (event.finish) finish_ = event.finish;
+    }
+    changed_.notify_all();
+  }
+
+  void wait_for_tokens(size_t count) {
+    std::unique_lock lock(mu_);
+    changed_.wait(lock, [&] { return ids_.size() >= count || finish_; });
+  }
+  FinishReason wait() {
+    std::unique_lock lock(mu_);
+    changed_.wait(lock, [&] { return finish_.has_value(); });
+    return *finish_;
+  }
+  // After wait().
+  const std::vector<int32_t>& ids() const { return ids_; }
+  const std::vector<TokenLogprob>& logprobs() const { return logprobs_; }
+  const std::vector<Clock::time_point>& times() const { return times_; }
+  int32_t cached() const { return cached_; }
+
+ private:
+  std::mutex mu_;
+  std::condition_variable changed_;
+  std::vector<int32_t> ids_;
+  std::vector<TokenLogprob> logprobs_;
+  std::vector<Clock::time_point> times_;
+  std::optional<FinishReason> finish_;
+  int32_t cached_ = 0;
+};
+
+struct Sent {
+  RequestHandle handle{};
+  std::shared_ptr<TimedSink> sink = std::make_shared<TimedSink>();
+};
+
+Sent send(Engine& engine, Request request) {
+  Sent sent;
+  request.sink = sent.sink;
+  const auto answer = engine.submit(std::move(request));
+  EXPECT_TRUE(std::holds_alternative<RequestHandle>(answer));
+  if (std::holds_alternative<RequestHandle>(answer)) sent.handle = std::get<RequestHandle>(answer);
+  return sent;
+}
+
+/// The longest gap between two tokens of a stream that begins in [from, to), and the median gap of
+/// those before `from`, in milliseconds.
+struct Gaps {
+  double longest = 0;
+  double usual = 0;
+};
+
+/// The time that other programs took from this one's cores since it was made, as a share of all.
+class OtherPrograms {
+ public:
+  double share() const {
+    const double wall = std::chrono::duration<double>(Clock::now() - start_).count();
+    const double all = all_seconds() - all_;
+    const double own = own_seconds() - own_;
+    return std::max(0.0, all - own) / (wall * std::thread::hardware_concurrency());
+  }
+
+ private:
+  static double own_seconds() {
+    timespec time{};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+  }
+  /// Of all programs: user, nice and system time, in /proc/stat's ticks.
+  static double all_seconds() {
+    std::ifstream stat("/proc/stat");
+    std::string name;
+    double user = 0;
+    double nice = 0;
+    double system = 0;
+    stat >> name >> user >> nice >> system;
+    return (user + nice + system) / static_cast<double>(sysconf(_SC_CLK_TCK));
+  }
+
+  const Clock::time_point start_ = Clock::now();
+  const double all_ = all_seconds();
+  const double own_ = own_seconds();
+};
+
+Gaps gaps_of(const std::vector<Sent>& streams, Clock::time_point from, Clock::time_point to) {
+  Gaps gaps;
+  std::vector<double> before;
+  for (const Sent& stream : streams) {
+    const std::vector<Clock::time_point>& times = stream.sink->times();
+    for (size_t i = 2; i + 1 < times.size(); ++i) {
+      const double gap = std::chrono::duration<double, std::milli>(times[i + 1] - times[i]).count();
+      if (times[i + 1] < from) before.push_back(gap);
+      if (times[i] >= from && times[i] < to) gaps.longest = std::max(gaps.longest, gap);
+    }
+  }
+  std::sort(before.begin(), before.end());
+  gaps.usual = before[before.size() / 2];
+  return gaps;
+}
+
+TEST(EngineLoad, ALongPromptStretchesNoGapBeyondThreeTimes) {
+  constexpr int32_t kStreams = 4;
+  constexpr int32_t kPrompt = 6000;
+  test::Fable fable({.max_rows = 512, .max_logit_rows = 16});
+  // Three tries, as other programs on the machine stretch gaps too.
+  Gaps gaps;
+  double others = 0;
+  for (int32_t attempt = 0; attempt < 3; ++attempt) {
+    EngineOptions options;
+    options.kv_bytes = int64_t{256} << 20;
+    Engine engine(fable.model, *fable.backend, options);
+    std::vector<Sent> streams;
+    for (int32_t i = 0; i < kStreams; ++i) {
+      Request request;
+      request.prompt = test::fable_ids(static_cast<uint64_t>(i), 100);
+      request.max_tokens = 4000;
+      streams.push_back(send(engine, request));
+    }
+    for (const Sent& stream : streams) stream.sink->wait_for_tokens(100);
+    Request request;
+    request.prompt = test::fable_ids(99, kPrompt);
+    request.max_tokens = 1;
+    const OtherPrograms other_programs;
+    const auto from = Clock::now();
+    const Sent prompt = send(engine, request);
+    EXPECT_EQ(prompt.sink->wait(), FinishReason::kLength);
+    const auto to = Clock::now();
+    others = other_programs.share();
+    for (const Sent& stream : streams) engine.cancel(stream.handle);
+    for (const Sent& stream : streams) EXPECT_EQ(stream.sink->wait(), FinishReason::kAborted);
+    gaps = gaps_of(streams, from, to);
+    fmt::print(
+        "usual gap {:.2f} ms, longest beside the prompt {:.2f} ms; {} tokens in {:.2f} s; other "
+        "programs took {:.0f}%\n",
+        gaps.usual, gaps.longest, kPrompt, std::chrono::duration<double>(to - from).count(),
+        others * 100);
+    if (gaps.longest <= 3 * gaps.usual) return;
+  }
+  if (others > 0.05) GTEST_SKIP() << "other programs keep the machine busy: no gap can be told";
+  EXPECT_LE(gaps.longest, 3 * gaps.usual);
+}
+
+TEST(EngineLoad, TheSecondTurnOfAConversationComputesWhatIsNew) {
+  constexpr int32_t kPrompt = 6000;
+  constexpr int32_t kRepeated = kPrompt - 7;  // the second prompt parts a little before its end
+  test::Fable fable({.max_rows = 512, .max_logit_rows = 16});
+  EngineOptions options;
+  options.kv_bytes = int64_t{64} << 20;
+  std::vector<std::vector<int32_t>> ids;
+  std::vector<std::vector<TokenLogprob>> logprobs;
+  for (const PrefixCaching caching : {PrefixCaching::kOn, PrefixCaching::kOff}) {
+    options.prefix_caching = caching;
+    Engine engine(fable.model, *fable.backend, options);
+    Request request;
+    request.prompt = test::fable_ids(5, kPrompt);
+    request.max_tokens = 300;  // more than the window
+    request.logprobs = 1;
+    const Sent first = send(engine, request);
+    EXPECT_EQ(first.sink->wait(), FinishReason::kLength);
+    EXPECT_EQ(first.sink->cached(), 0);
+
+    request.prompt.resize(kRepeated);
+    const std::vector<int32_t> answer = first.sink->ids();
+    request.prompt.insert(request.prompt.end(), answer.begin(), answer.end());
+    request.max_tokens = 20;
+    const Sent second = send(engine, request);
+    EXPECT_EQ(second.sink->wait(), FinishReason::kLength);
+    // And one that goes on where the first stopped.
+    request.prompt = test::fable_ids(5, kPrompt);
+    request.prompt.insert(request.prompt.end(), answer.begin(), answer.end());
+    request.prompt.push_back(400);
+    const Sent third = send(engine, request);
+    EXPECT_EQ(third.sink->wait(), FinishReason::kLength);
+    if (caching == PrefixCaching::kOn) {
+      EXPECT_GT(second.sink->cached(), kRepeated - options.page_size);
+      EXPECT_LE(second.sink->cached(), kRepeated);
+      // The last token of an answer is never read.
+      EXPECT_GT(third.sink->cached(), kPrompt + 300 - 1 - options.page_size);
+    } else {
+      EXPECT_EQ(second.sink->cached(), 0);
+      EXPECT_EQ(third.sink->cached(), 0);
+    }
+    for (const Sent* sent : {&first, &second, &third}) {
+      ids.push_back(sent->sink->ids());
+      logprobs.push_back(sent->sink->logprobs());
+    }
+  }
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(ids[i], ids[i + 3]) << "answer " << i;
+    EXPECT_TRUE(logprobs[i] == logprobs[i + 3]) << "answer " << i;
+  }
+}
+
+}  // namespace
+}  // namespace facet
