@@ -94,7 +94,9 @@ class OutputParser {
   bool ended() const { return state_ == State::kEnded; }
   const OutputResult& result() const { return result_; }
   /// Is what is being read part of a thought?
-  bool in_thought() const { return state_ == State::kThought; }
+  bool in_thought() const {
+    return state_ == State::kThought || (state_ == State::kStart && options_.open_thought);
+  }
   /// Bytes read that are held back and may still become content.
   size_t held_content() const;
 

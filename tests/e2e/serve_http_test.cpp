@@ -159,8 +159,13 @@ TEST_F(ServeHttp, PathsAndMethodsAreExact) {
   EXPECT_EQ(missing.code(), "unsupported_endpoint");
   EXPECT_THAT(missing.body, HasSubstr("Embeddings"));
   EXPECT_EQ(server_.request("GET", "/health?beta=true").status, 200);
-  const HttpAnswer head = server_.request("HEAD", "/nothing");
-  EXPECT_EQ(head.status, 404);
+  // HEAD: as GET, without the body.
+  Wire wire = server_.connect();
+  wire.send(http_request("HEAD", "/nothing") + http_request("HEAD", "/health") +
+            http_request("GET", "/health"));
+  EXPECT_EQ(wire.read_head().status, 404);
+  EXPECT_EQ(wire.read_head().fields.at("content-length"), "15");
+  EXPECT_EQ(wire.read_answer().body, R"({"status":"ok"})");
   server_.expect_well();
 }
 

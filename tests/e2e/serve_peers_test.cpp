@@ -108,7 +108,7 @@ TEST(ServePeers, AReaderThatTakesNothingIsGivenUp) {
 }
 
 TEST(ServePeers, WorkEndsWithItsClient) {
-  const TestServer server;
+  const TestServer server({"--max-running", "8"});
   {
     Wire stream = server.connect();
     stream.send(http_request("POST", kChat, chat_body(kLongStream)));

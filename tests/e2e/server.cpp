@@ -102,7 +102,7 @@ bool Wire::fill(milliseconds patience) {
   return true;
 }
 
-HttpAnswer Wire::read_answer(milliseconds patience) {
+HttpAnswer Wire::read_head(milliseconds patience) {
   size_t end = std::string::npos;
   while ((end = unread_.find("\r\n\r\n")) == std::string::npos) {
     if (!fill(patience)) return {};
@@ -117,7 +117,12 @@ HttpAnswer Wire::read_answer(milliseconds patience) {
     at = line + 2;
   }
   unread_.erase(0, end + 4);
-  if (answer.status == 100) return answer;
+  return answer;
+}
+
+HttpAnswer Wire::read_answer(milliseconds patience) {
+  HttpAnswer answer = read_head(patience);
+  if (answer.status == 0 || answer.status == 100) return answer;
   if (answer.fields.contains("transfer-encoding")) {
     while (true) {
       if (auto body = take_chunks(unread_)) {
@@ -168,9 +173,9 @@ void Wire::reset() {
 // ---- TestServer
 
 TestServer::TestServer(const std::vector<std::string>& flags) {
-  std::vector<std::string> arguments = {
-      "facet",     "serve", "fable",       "--backend", "cpu",           "--port", "0",
-      "--threads", "1",     "--kv-memory", "100000000", "--max-running", "8"};
+  std::vector<std::string> arguments = {"facet", "serve",       "fable",    "--backend",
+                                        "cpu",   "--port",      "0",        "--threads",
+                                        "1",     "--kv-memory", "100000000"};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
   child_ = fork();
   if (child_ == 0) {

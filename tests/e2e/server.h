@@ -38,6 +38,8 @@ class Wire {
   bool send(std::string_view bytes);
   /// Reads one answer; status 0 if the server closes, or nothing comes for `patience`.
   HttpAnswer read_answer(std::chrono::milliseconds patience = std::chrono::seconds(30));
+  /// Reads an answer that has no body, whatever it says.
+  HttpAnswer read_head(std::chrono::milliseconds patience = std::chrono::seconds(30));
   /// Reads until `text` has come; false if the server closes or nothing comes.
   bool read_until(std::string_view text);
   /// Does the server close the connection within `patience`? Drops what it sends before.

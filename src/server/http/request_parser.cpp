@@ -95,7 +95,8 @@ RequestParser::~RequestParser() = default;
 RequestHead& RequestParser::head() { return impl_->head; }
 std::string& RequestParser::body() { return impl_->body; }
 bool RequestParser::done() const { return impl_->is_done(); }
-bool RequestParser::keep_alive() const { return impl_->keep_alive(); }
+// Beast wants to be asked about whole heads only.
+bool RequestParser::keep_alive() const { return impl_->is_header_done() && impl_->keep_alive(); }
 bool RequestParser::is_http_1_0() const { return impl_->version == 10; }
 
 bool RequestParser::expects_continue() const {
@@ -104,6 +105,7 @@ bool RequestParser::expects_continue() const {
 }
 
 std::optional<uint64_t> RequestParser::content_length() const {
+  if (!impl_->is_header_done()) return 0;
   if (impl_->chunked()) return std::nullopt;
   return impl_->content_length().value_or(0);
 }
@@ -135,7 +137,7 @@ bool RequestParser::read_head(std::string_view head) {
   } else if (!check_fields()) {
     fault_ = Fault::kBadRequest;
   }
-  impl_->head.has_body = !impl_->is_done();
+  impl_->head.has_body = impl_->is_header_done() && !impl_->is_done();
   impl_->eager(true);
   return !fault_;
 }

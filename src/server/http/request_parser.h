@@ -33,7 +33,7 @@ class RequestParser {
   bool keep_alive() const;
   bool is_http_1_0() const;
   bool expects_continue() const;
-  /// Bytes of the body that the head announces; nothing for a chunked one.
+  /// Bytes of the body that the head announces; nothing for a chunked one, 0 before read_head().
   std::optional<uint64_t> content_length() const;
 
  private:
