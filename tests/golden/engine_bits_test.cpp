@@ -2,6 +2,7 @@
 // it: Fable on the CPU backend under random schedules.
 
 #include <algorithm>
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 #include <random>
 
@@ -15,7 +16,8 @@ namespace {
 
 using test::Ledger;
 
-constexpr int32_t kSchedules = 200;
+constexpr int32_t kShards = 4;      // so that they can run side by side
+constexpr int32_t kSchedules = 50;  // of a shard
 constexpr int32_t kPage = 8;
 constexpr int32_t kWindow = 256;  // Fable's
 
@@ -46,14 +48,14 @@ class Driven {
 /// Some requests that share beginnings, one of them longer than the window.
 std::vector<Request> requests() {
   std::vector<Request> made;
-  const std::vector<int32_t> common = test::fable_ids(1, 20);
+  const std::vector<int32_t> common = test::fable_ids(1, 12);
   for (int32_t i = 0; i < 4; ++i) {
     Request request;
     request.prompt = common;
-    const int32_t own = i == 0 ? kWindow : 5 + 5 * i;
+    const int32_t own = i == 0 ? kWindow : 3 * i;
     const std::vector<int32_t> rest = test::fable_ids(10 + static_cast<uint64_t>(i), own);
     request.prompt.insert(request.prompt.end(), rest.begin(), rest.end());
-    request.max_tokens = i == 0 ? 5 : 20 + 4 * i;
+    request.max_tokens = i == 0 ? 5 : 14 + 2 * i;
     request.choices = i == 2 ? 3 : 1;
     request.sampling.temperature = i == 3 ? 0.0F : 1.0F;
     request.sampling.top_p = 0.95F;
@@ -66,24 +68,20 @@ std::vector<Request> requests() {
   return made;
 }
 
-/// Whether a schedule has the long request, or so few pages that short ones take them from each
-/// other.
-enum class Pool { kLong, kCrowded };
-
-EngineOptions options_of(std::mt19937_64& random, Pool pool) {
+/// Pools from what the longest request needs to a few times that.
+EngineOptions options_of(std::mt19937_64& random, bool with_long) {
   const auto draw = [&](int32_t low, int32_t high) {
     return std::uniform_int_distribution<int32_t>(low, high)(random);
   };
   EngineOptions options;
   options.page_size = kPage;
-  options.prefill_chunk = draw(1, 2) == 1 ? draw(9, 40) : draw(41, 128);
-  options.max_running = draw(2, 7);
+  options.prefill_chunk = with_long ? draw(20, 128) : draw(3, 40);
+  options.max_running = draw(3, 7);
   options.snapshot_positions = kPage * draw(1, 16);
   options.prefix_caching = draw(0, 3) > 0 ? PrefixCaching::kOn : PrefixCaching::kOff;
-  // From one long sequence and a little to plenty.
-  const int32_t window = (kWindow + options.prefill_chunk) / kPage + 4;
-  options.pages = {window + draw(0, 20), 36 + draw(0, 12)};
-  if (pool == Pool::kCrowded) options.pages = {12 + draw(0, 4), 12 + draw(0, 4)};
+  const int32_t longest = with_long ? kWindow + 12 + 5 : 12 + 9 + 20;
+  const int32_t pages = longest / kPage + 1;
+  options.pages = {pages + draw(0, 6), pages + draw(0, 6)};
   return options;
 }
 
@@ -96,8 +94,10 @@ void expect_equal(const Ledger& found, const Ledger& alone) {
   EXPECT_TRUE(found.prompt_logprobs == alone.prompt_logprobs);
 }
 
-TEST(EngineBits, ARandomScheduleChangesNothing) {
-  test::Fable fable({.max_rows = 256, .max_logit_rows = 64});
+class EngineBits : public testing::TestWithParam<int32_t> {};
+
+TEST_P(EngineBits, ARandomScheduleChangesNothing) {
+  test::Fable fable({.max_rows = 256, .max_logit_rows = 64}, 1);
   const std::vector<Request> wanted = requests();
   std::vector<std::shared_ptr<Ledger>> alone;
   for (const Request& request : wanted) {
@@ -114,13 +114,14 @@ TEST(EngineBits, ARandomScheduleChangesNothing) {
   }
   int64_t preemptions = 0;
   int64_t cached = 0;
-  for (int32_t schedule = 0; schedule < kSchedules; ++schedule) {
+  const int32_t first = GetParam() * kSchedules;
+  for (int32_t schedule = first; schedule < first + kSchedules; ++schedule) {
     SCOPED_TRACE(schedule);
     std::mt19937_64 random(static_cast<uint64_t>(schedule));
-    const Pool pool = schedule % 2 == 0 ? Pool::kLong : Pool::kCrowded;
-    Driven driven(fable, options_of(random, pool));
+    const bool with_long = schedule % 10 == 0;
+    Driven driven(fable, options_of(random, with_long));
     std::vector<size_t> order = {1, 2, 3, 3};  // one comes again: after the first or beside it
-    if (pool == Pool::kLong) order.push_back(0);
+    if (with_long) order.push_back(0);
     std::shuffle(order.begin(), order.end(), random);
     std::vector<std::pair<size_t, std::shared_ptr<Ledger>>> sent;
     std::optional<RequestHandle> neighbour;
@@ -132,7 +133,7 @@ TEST(EngineBits, ARandomScheduleChangesNothing) {
         driven.send(wanted[which], sent.back().second);
         if (!neighbour) {
           Request other = wanted[1 + random() % 3];
-          other.max_tokens = 40;
+          other.max_tokens = 20;
           neighbour = driven.send(other, std::make_shared<Ledger>(other.choices));
         }
       }
@@ -150,11 +151,12 @@ TEST(EngineBits, ARandomScheduleChangesNothing) {
     cached += driven.core().status().cached_tokens;
     if (HasFailure()) break;
   }
-  EXPECT_GT(preemptions, 20);
-  EXPECT_GT(cached, 2000);
-  RecordProperty("preemptions", static_cast<int>(preemptions));
-  RecordProperty("cached_tokens", static_cast<int>(cached));
+  fmt::print("{} preemptions, {} tokens from the cache\n", preemptions, cached);
+  EXPECT_GT(preemptions, 5);
+  EXPECT_GT(cached, 500);
 }
+
+INSTANTIATE_TEST_SUITE_P(Shards, EngineBits, testing::Range(0, kShards));
 
 }  // namespace
 }  // namespace facet

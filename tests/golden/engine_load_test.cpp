@@ -136,7 +136,7 @@ Gaps gaps_of(const std::vector<Sent>& streams, Clock::time_point from, Clock::ti
 TEST(EngineLoad, ALongPromptStretchesNoGapBeyondThreeTimes) {
   constexpr int32_t kStreams = 4;
   constexpr int32_t kPrompt = 6000;
-  test::Fable fable({.max_rows = 512, .max_logit_rows = 16});
+  test::Fable fable({.max_rows = 512, .max_logit_rows = 16}, 0);
   // Three tries, as other programs on the machine stretch gaps too.
   Gaps gaps;
   double others = 0;
@@ -178,7 +178,7 @@ TEST(EngineLoad, ALongPromptStretchesNoGapBeyondThreeTimes) {
 TEST(EngineLoad, TheSecondTurnOfAConversationComputesWhatIsNew) {
   constexpr int32_t kPrompt = 6000;
   constexpr int32_t kRepeated = kPrompt - 7;  // the second prompt parts a little before its end
-  test::Fable fable({.max_rows = 512, .max_logit_rows = 16});
+  test::Fable fable({.max_rows = 512, .max_logit_rows = 16}, 0);
   EngineOptions options;
   options.kv_bytes = int64_t{64} << 20;
   std::vector<std::vector<int32_t>> ids;

@@ -1,12 +1,13 @@
 #include "tests/golden/fable.h"
 
+#include "kernels/cpu/cpu_backend.h"
 #include "tests/golden/golden.h"
 #include "tests/support.h"
 
 namespace facet::test {
-Fable::Fable(gemma4::StepLimits limits)
+Fable::Fable(gemma4::StepLimits limits, int32_t threads)
     : checkpoint(source_dir() + "/models/fable"),
-      backend(make_backend("cpu")),
+      backend(cpu::make_cpu_backend({.threads = threads})),
       model(load_model(checkpoint, *backend, limits)) {}
 
 std::vector<int32_t> fable_ids(uint64_t seed, int32_t count) {

@@ -13,7 +13,8 @@ namespace facet::test {
 
 /// The bundled model on the CPU backend, for the tests of the engine.
 struct Fable {
-  explicit Fable(gemma4::StepLimits limits);
+  /// `threads`: 0 for one per core.
+  Fable(gemma4::StepLimits limits, int32_t threads);
 
   Checkpoint checkpoint;
   std::unique_ptr<Backend> backend;
