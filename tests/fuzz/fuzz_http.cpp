@@ -53,7 +53,8 @@ class Reader {
                          parser_->is_http_1_0(), parser_->content_length().value_or(0));
     if (!sound) return end("head", *parser_->fault());
     noted += parser_->head().method + " " + parser_->head().path + ";";
-    return finish_if_done();
+    finish_if_done();
+    return true;
   }
 
   bool read_body() {
@@ -62,11 +63,11 @@ class Reader {
     if (used > in_.size()) std::abort();
     in_.erase(0, used);
     if (parser_->fault()) return end("body", *parser_->fault());
-    return finish_if_done() || (used > 0 && !in_.empty());
+    return finish_if_done();
   }
 
   bool finish_if_done() {
-    if (!parser_->done()) return parser_ != nullptr && !in_.empty();
+    if (!parser_->done()) return false;
     if (parser_->body().size() > kBodyLimit) std::abort();
     noted += parser_->body() + ";";
     parser_.reset();
