@@ -58,7 +58,7 @@ asio::awaitable<void> exchange(Stream& stream,
   beast::response_parser<beast::buffer_body> parser;
   parser.body_limit(boost::none);
   co_await beast::async_read_header(stream, buffer, parser, use_awaitable);
-  answer.status = parser.get().result_int();
+  answer.status = static_cast<int32_t>(parser.get().result_int());
   answer.content_type = parser.get()[beast::field::content_type];
   const bool hand_out = on_body && answer.status == 200;
   std::array<char, kPiece> piece{};
