@@ -39,7 +39,7 @@ Wire begin_stream(const TestServer& server, const char* more = kLong) {
 
 TEST(ServeLoad, AFullQueueIsToldAtOnce) {
   const TestServer server({"--max-running", "1", "--max-queue", "1"});
-  const Wire running = begin_stream(server);
+  const Wire running = server.occupy();
   Wire waiting = server.connect();
   waiting.send(http_request("POST", kChat, chat_body(kLong)));
   ASSERT_TRUE(waiting.read_until("\r\n\r\n"));
@@ -54,7 +54,7 @@ TEST(ServeLoad, AFullQueueIsToldAtOnce) {
 
 TEST(ServeLoad, WhoWaitsTooLongIsToldSo) {
   const TestServer server({"--max-running", "1", "--queue-timeout", "1"});
-  const Wire running = begin_stream(server);
+  const Wire running = server.occupy();
   const HttpAnswer late = server.post(kChat, chat_body());
   EXPECT_EQ(late.status, 503);
   EXPECT_EQ(late.code(), "queue_timeout");

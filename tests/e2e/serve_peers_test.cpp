@@ -157,7 +157,7 @@ TEST(ServePeers, AHalfClosedConnectionGetsItsPlainAnswerButNoStream) {
   ASSERT_TRUE(stream.read_until("data: "));
   stream.half_close();
   EXPECT_TRUE(stream.closed());
-  EXPECT_THAT(server.log(), HasSubstr("id=halved status=200 reason=cancelled"));
+  EXPECT_TRUE(logs(server, "id=halved status=200 reason=cancelled"));
   EXPECT_TRUE(server.becomes_idle());
   server.expect_well();
 }
@@ -179,9 +179,7 @@ TEST(ServePeers, ManyDisconnectsLeaveNothingBehind) {
 
 TEST(ServePeers, SilentStreamsGetComments) {
   const TestServer server({"--sse-ping", "1", "--max-running", "1"});
-  Wire busy = server.connect();
-  busy.send(http_request("POST", kChat, chat_body(kLongStream)));
-  ASSERT_TRUE(busy.read_until("\"content\":\""));
+  const Wire busy = server.occupy();
   Wire waiting = server.connect();
   waiting.send(http_request("POST", kChat, chat_body(kLongStream)));
   EXPECT_TRUE(waiting.read_until(": ping\n\n"));

@@ -244,6 +244,18 @@ bool TestServer::becomes_idle() const {
   return false;
 }
 
+Wire TestServer::occupy() const {
+  Wire wire = connect();
+  wire.send(http_request("POST", "/v1/chat/completions",
+                         chat_body(R"(,"max_tokens":8000,"n":16,"ignore_eos":true,"seed":1)")));
+  for (int i = 0; i < 1000; ++i) {
+    if (request("GET", "/health/ready").json().at("running").as_int64() > 0) return wire;
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  ADD_FAILURE() << "the request does not begin";
+  return wire;
+}
+
 void TestServer::signal(int number) const { kill(child_, number); }
 
 int TestServer::wait() {

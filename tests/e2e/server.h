@@ -78,6 +78,8 @@ class TestServer {
   void expect_well() const;
   /// Waits until nothing runs or waits in the engine; false if that takes over ten seconds.
   bool becomes_idle() const;
+  /// A request that keeps one running sequence busy for many seconds, and says nothing meanwhile.
+  Wire occupy() const;
 
   void signal(int number) const;
   /// Waits for the end of the program; its exit code, or -signal.
