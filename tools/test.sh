@@ -85,8 +85,8 @@ run_tests() {
   stage "format" check_format
   if ((!quick)); then
     # What reads untrusted input; with --all, everything.
-    untrusted=(facet_{base,json,tensor,quant,checkpoint,tokenizer,chat,model_gemma4,cache,engine,cli}_test
-               replay_{safetensors,config,tokenizer})
+    untrusted=(facet_{base,json,tensor,quant,checkpoint,tokenizer,chat,model_gemma4,cache,engine,server_http,server,cli}_test
+               replay_{safetensors,config,tokenizer,http})
     if ((all)); then untrusted=(all); fi
     stage "asan" if_built in_preset asan 'unit|fuzz' "$unwanted" "${untrusted[@]}"
     if ((all)); then
