@@ -131,7 +131,7 @@ std::string first_model(const RemoteServer& server) {
   const json::value body = parse_json(server, answer.body);
   const json::value* list = member(&body, "data");
   if (list != nullptr && list->is_array() && !list->get_array().empty()) {
-    const std::string id = text_of(member(&list->get_array().front(), "id"));
+    std::string id = text_of(member(&list->get_array().front(), "id"));
     if (!id.empty()) return id;
   }
   throw Error(ErrorCode::kIo, "names no model", server.url.authority());
