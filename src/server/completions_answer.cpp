@@ -71,8 +71,9 @@ void CompletionsAnswer::start(int32_t prompt,
   if (options_.echo) {
     const RawPrompt& raw = options_.prompts[static_cast<size_t>(prompt)];
     for (int32_t i = 0; i < options_.choices_per_prompt; ++i) {
-      const auto index = static_cast<size_t>(prompt * options_.choices_per_prompt + i);
-      choices_[index].state.echo(raw.ids, raw.added_bos ? 1 : 0, prompt_logprobs);
+      const int32_t index = prompt * options_.choices_per_prompt + i;
+      choices_[static_cast<size_t>(index)].state.echo(raw.ids, raw.added_bos ? 1 : 0,
+                                                      prompt_logprobs);
     }
   }
   prompt_logprobs_[static_cast<size_t>(prompt)] = std::move(prompt_logprobs);

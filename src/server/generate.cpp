@@ -190,9 +190,9 @@ void GenerateAnswer::write_logprobs(JsonWriter& json,
 
 /// The object sampling_params, with neutral defaults.
 void read_params(Fields& fields, const ServedModel& model, GenerationFields& out) {
-  static const Value kNone{Value::Object{}};
+  static const Value none{Value::Object{}};
   std::optional<Fields> given = fields.object("sampling_params");
-  Fields params = given ? *given : Fields(kNone, "sampling_params");
+  Fields params = given ? *given : Fields(none, "sampling_params");
   read_sampling(params, model, out);
   read_stops(params, model, out);
   const auto cap = params.integer("max_new_tokens", 0, INT32_MAX);

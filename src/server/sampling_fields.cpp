@@ -242,6 +242,7 @@ void finish_fields(const Fields& fields, const ServerSettings& settings, std::st
   if (settings.strict_fields)
     fields.fail(ApiCode::kUnknownParameter, printable(unknown.front(), 60), "is not known");
   std::vector<std::string> names;
+  names.reserve(unknown.size());
   for (const std::string_view name : unknown) names.push_back(printable(name, 60));
   log_debug("server", "fields ignored route={} names={}", route, fmt::join(names, ","));
 }

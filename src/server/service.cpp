@@ -195,9 +195,9 @@ http::Response Service::refusal(const ApiError& error, const http::RequestHead& 
 }
 
 http::Response Service::refuse(http::Fault fault, const http::RequestHead* head) {
-  static const http::RequestHead kNone;
+  static const http::RequestHead none;
   return refusal({code_of(fault), text_of(fault, settings_.body_limit)},
-                 head != nullptr ? *head : kNone);
+                 head != nullptr ? *head : none);
 }
 
 http::Response Service::health(RouteKind kind) const {
@@ -343,7 +343,8 @@ void Service::generate_for_health(const http::RequestHead& head,
   origin.fields = common_fields(head);
   origin.request_id = origin.fields.front().value;
   origin.arrival = Clock::now();
-  begin(prepare_health(*model_, origin.request_id), std::move(exchange), std::move(origin));
+  Prepared prepared = prepare_health(*model_, origin.request_id);
+  begin(std::move(prepared), std::move(exchange), std::move(origin));
 }
 
 }  // namespace facet

@@ -128,13 +128,11 @@ bool RequestParser::read_head(std::string_view head) {
   error_code ec;
   impl_->eager(false);
   impl_->put(boost::asio::buffer(head.data(), head.size()), ec);
-  if (ec == beast::http::error::bad_version) {
+  const bool parsed = (!ec || ec == beast::http::error::need_more) && impl_->is_header_done();
+  const bool is_http_1 = impl_->version == 10 || impl_->version == 11;
+  if (ec == beast::http::error::bad_version || (parsed && !is_http_1)) {
     fault_ = Fault::kVersion;
-  } else if ((ec && ec != beast::http::error::need_more) || !impl_->is_header_done()) {
-    fault_ = Fault::kBadRequest;
-  } else if (impl_->version != 10 && impl_->version != 11) {
-    fault_ = Fault::kVersion;
-  } else if (!check_fields()) {
+  } else if (!parsed || !check_fields()) {
     fault_ = Fault::kBadRequest;
   }
   impl_->head.has_body = impl_->is_header_done() && !impl_->is_done();
