@@ -27,9 +27,7 @@ const char* const kTools = R"([
  {"type":"function","function":{"name":"ping","strict":true,
    "parameters":{"type":"object","properties":{}}}}])";
 
-std::vector<CallTool> tools() {
-  return call_tools(parse_value(kTools), ArgumentRule::kFree);
-}
+std::vector<CallTool> tools() { return call_tools(parse_value(kTools), ArgumentRule::kFree); }
 
 /// Reads a call in which <|"|> is shown as its text. -1: all taken; else the first piece that is
 /// refused, as its offset.
