@@ -5,6 +5,8 @@
 #include <boost/beast/http/basic_parser.hpp>
 #include <boost/beast/http/error.hpp>
 
+#include "server/http/chunk_decoder.h"
+
 namespace facet::http {
 
 namespace beast = boost::beast;
@@ -34,7 +36,7 @@ struct RequestParser::Impl final : beast::http::basic_parser<true> {
   std::string body;
   uint64_t limit = 0;
   uint64_t taken = 0;
-  int32_t chunks = 0;
+  std::optional<ChunkDecoder> chunks;  // if the body comes in chunks
   int version = 0;
   bool head_done = false;
   std::optional<Fault> fault;
@@ -63,13 +65,14 @@ struct RequestParser::Impl final : beast::http::basic_parser<true> {
   void on_body_init_impl(const boost::optional<std::uint64_t>& /*length*/,
                          error_code& /*ec*/) override {}
   std::size_t on_body_impl(BeastText data, error_code& ec) override { return append(data, ec); }
-  void on_chunk_header_impl(std::uint64_t /*size*/, BeastText extensions, error_code& ec) override {
-    if (extensions.size() > limits.chunk_extension || ++chunks > limits.chunks) refuse(ec);
-  }
+  // Chunks do not get here: ChunkDecoder reads them.
+  void on_chunk_header_impl(std::uint64_t /*size*/,
+                            BeastText /*extensions*/,
+                            error_code& /*ec*/) override {}
   std::size_t on_chunk_body_impl(std::uint64_t /*remain*/,
                                  BeastText data,
-                                 error_code& ec) override {
-    return append(data, ec);
+                                 error_code& /*ec*/) override {
+    return data.size();
   }
   void on_finish_impl(error_code& /*ec*/) override {}
 
@@ -83,10 +86,6 @@ struct RequestParser::Impl final : beast::http::basic_parser<true> {
     body.append(data.data(), data.size());
     return data.size();
   }
-  void refuse(error_code& ec) {
-    fault = Fault::kBadRequest;
-    ec = beast::http::error::bad_chunk;
-  }
 };
 
 RequestParser::RequestParser(const Limits& limits) : impl_(std::make_unique<Impl>(limits)) {}
@@ -94,7 +93,9 @@ RequestParser::~RequestParser() = default;
 
 RequestHead& RequestParser::head() { return impl_->head; }
 std::string& RequestParser::body() { return impl_->body; }
-bool RequestParser::done() const { return impl_->is_done(); }
+bool RequestParser::done() const {
+  return impl_->chunks ? impl_->chunks->done() : impl_->is_done();
+}
 // Beast wants to be asked about whole heads only.
 bool RequestParser::keep_alive() const { return impl_->is_header_done() && impl_->keep_alive(); }
 bool RequestParser::is_http_1_0() const { return impl_->version == 10; }
@@ -106,7 +107,7 @@ bool RequestParser::expects_continue() const {
 
 std::optional<uint64_t> RequestParser::content_length() const {
   if (!impl_->is_header_done()) return 0;
-  if (impl_->chunked()) return std::nullopt;
+  if (impl_->chunks) return std::nullopt;
   return impl_->content_length().value_or(0);
 }
 
@@ -137,17 +138,21 @@ bool RequestParser::read_head(std::string_view head) {
   }
   impl_->head.has_body = impl_->is_header_done() && !impl_->is_done();
   impl_->eager(true);
+  if (!fault_ && impl_->chunked()) impl_->chunks.emplace(impl_->limits);
   return !fault_;
 }
 
 size_t RequestParser::read_body(std::string_view data, uint64_t limit) {
+  if (impl_->chunks) {
+    const size_t taken = impl_->chunks->take(data, limit, impl_->body);
+    fault_ = impl_->chunks->fault();
+    return taken;
+  }
   error_code ec;
   impl_->limit = limit;
   const size_t used = impl_->put(boost::asio::buffer(data.data(), data.size()), ec);
   if (ec && ec != beast::http::error::need_more) {
     fault_ = impl_->fault.value_or(Fault::kBadRequest);
-  } else if (!done() && data.size() - used > impl_->limits.field) {
-    fault_ = Fault::kBadRequest;  // a chunk's head without an end
   }
   return used;
 }

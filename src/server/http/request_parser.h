@@ -11,7 +11,8 @@
 
 namespace facet::http {
 
-/// Reads one request: Boost.Beast's parser, and what it lets pass that we do not (C-05 to C-07).
+/// Reads one request: Boost.Beast's parser for the head, and what it lets pass that we do not (C-05
+/// to C-07).
 class RequestParser {
  public:
   explicit RequestParser(const Limits& limits);
