@@ -186,7 +186,7 @@ bool Connection::step_head() {
   }
   Handler::Admission admission = context_.handler.admit(head);
   if (admission.refusal) {
-    refuse_body(std::move(*admission.refusal));
+    refuse_body(*admission.refusal);
   } else if (parser_->content_length().value_or(0) > admission.body_limit) {
     refuse_body(context_.handler.refuse(Fault::kPayloadTooLarge, &head));
   } else if (!head.has_body) {

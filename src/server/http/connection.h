@@ -81,11 +81,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Answering.
   void dispatch();
   void refuse(Fault fault);
-  void refuse_body(Response response);
-  void send(Response response);
+  void refuse_body(const Response& response);
+  void send(const Response& response);
   std::string head_of(const Response& response, std::string_view framing) const;
-  void respond(uint64_t serial, Response response);
-  void begin_stream(uint64_t serial, Response head);
+  void respond(uint64_t serial, const Response& response);
+  void begin_stream(uint64_t serial, const Response& head);
   void write(uint64_t serial, std::string_view data);
   void end_stream(uint64_t serial, After after);
   void on_gone(uint64_t serial, std::function<void()> gone);

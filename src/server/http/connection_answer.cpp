@@ -13,8 +13,8 @@ class ConnectionExchange final : public Exchange {
   ConnectionExchange(std::shared_ptr<Connection> connection, uint64_t serial)
       : connection_(std::move(connection)), serial_(serial) {}
 
-  void respond(Response response) override { connection_->respond(serial_, std::move(response)); }
-  void begin_stream(Response head) override { connection_->begin_stream(serial_, std::move(head)); }
+  void respond(Response response) override { connection_->respond(serial_, response); }
+  void begin_stream(Response head) override { connection_->begin_stream(serial_, head); }
   void write(std::string_view data) override { connection_->write(serial_, data); }
   void end_stream(After after) override { connection_->end_stream(serial_, after); }
   void on_gone(std::function<void()> gone) override {
@@ -44,12 +44,12 @@ void Connection::refuse(Fault fault) {
   flush();
 }
 
-void Connection::refuse_body(Response response) {
+void Connection::refuse_body(const Response& response) {
   // A client that asked whether to send its body may or may not send it after a refusal.
   const uint64_t length = parser_->content_length().value_or(UINT64_MAX);
   const bool drains = length <= context_.limits.drained && !parser_->expects_continue();
   if (!drains && !parser_->done()) close_after_ = true;
-  send(std::move(response));
+  send(response);
   deadline_ = Clock::now() + context_.limits.body_time;
   state_ = close_after_ || parser_->done() ? State::kFlush : State::kDiscard;
   if (state_ == State::kFlush) parser_.reset();
@@ -64,21 +64,21 @@ std::string Connection::head_of(const Response& response, std::string_view frami
                                           : std::string_view());
 }
 
-void Connection::send(Response response) {
+void Connection::send(const Response& response) {
   close_after_ = close_after_ || context_.draining;
   out_ += head_of(response, content_length_field(response.body.size()));
   if (!head_only_) out_ += response.body;
 }
 
-void Connection::respond(uint64_t serial, Response response) {
+void Connection::respond(uint64_t serial, const Response& response) {
   if (!answers(serial) || streaming_) return;
   gone_ = nullptr;
-  send(std::move(response));
+  send(response);
   state_ = State::kFlush;
   flush();
 }
 
-void Connection::begin_stream(uint64_t serial, Response head) {
+void Connection::begin_stream(uint64_t serial, const Response& head) {
   if (!answers(serial) || streaming_) return;
   if (ended_) return abort();
   streaming_ = true;

@@ -129,11 +129,11 @@ bool RequestParser::read_head(std::string_view head) {
   error_code ec;
   impl_->eager(false);
   impl_->put(boost::asio::buffer(head.data(), head.size()), ec);
-  const bool parsed = (!ec || ec == beast::http::error::need_more) && impl_->is_header_done();
-  const bool is_http_1 = impl_->version == 10 || impl_->version == 11;
-  if (ec == beast::http::error::bad_version || (parsed && !is_http_1)) {
+  const bool broken = (ec && ec != beast::http::error::need_more) || !impl_->is_header_done();
+  const bool other_version = !broken && impl_->version != 10 && impl_->version != 11;
+  if (ec == beast::http::error::bad_version || other_version) {
     fault_ = Fault::kVersion;
-  } else if (!parsed || !check_fields()) {
+  } else if (broken || !check_fields()) {
     fault_ = Fault::kBadRequest;
   }
   impl_->head.has_body = impl_->is_header_done() && !impl_->is_done();
