@@ -10,6 +10,14 @@ uint8_t byte_at(std::string_view text, size_t i) { return static_cast<uint8_t>(t
 
 }  // namespace
 
+std::string ascii_lower(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return lower;
+}
+
 size_t utf8_length(std::string_view text) {
   if (text.empty()) return 0;
   const uint8_t first = byte_at(text, 0);

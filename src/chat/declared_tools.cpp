@@ -3,16 +3,13 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/text.h"
+
 namespace facet {
 namespace {
 
 void add_type(const Value& type, std::vector<std::string>& types) {
-  if (!type.is_string()) return;
-  std::string name = type.string();
-  for (char& c : name) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  types.push_back(std::move(name));
+  if (type.is_string()) types.push_back(ascii_lower(type.string()));
 }
 
 DeclaredParameter read_parameter(std::string_view name, const Value& schema) {

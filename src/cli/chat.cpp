@@ -1,13 +1,8 @@
 #include <CLI/CLI.hpp>
 #include <cstdlib>
-#include <fmt/core.h>
-#include <iostream>
-#include <iterator>
 #include <memory>
 #include <string>
-#include <unistd.h>
 
-#include "base/error.h"
 #include "base/mapped_file.h"
 #include "cli/commands.h"
 #include "cli/remote_chat.h"
@@ -46,21 +41,12 @@ void chat(const Options& options) {
   RemoteChat conversation(server, options.sampling, options.max_tokens);
   conversation.set_system(options.system);
   conversation.set_thinking(options.thinking);
-  std::string prompt = options.prompt;
-  if (prompt.empty() && isatty(STDIN_FILENO) != 1) {
-    prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
-    if (prompt.empty()) throw Error(ErrorCode::kBadInput, "the prompt is empty");
-  }
+  const std::string prompt = given_prompt(options.prompt);
   if (prompt.empty()) {
     terminal_chat(conversation, 0, Stats::kRate);
-    return;
+  } else {
+    answer_once(conversation, prompt, 0, Stats::kRate);
   }
-  ThoughtStyle style(isatty(STDOUT_FILENO) == 1);
-  const Answer answer = conversation.ask(
-      prompt, [&](OutputEvent::Kind kind, std::string_view text) { style.print(kind, text); }, {});
-  style.end();
-  fmt::print("\n");
-  print_stats(answer, 0, Stats::kRate);
 }
 
 }  // namespace

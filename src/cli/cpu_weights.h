@@ -30,9 +30,9 @@ struct CpuWeightsPlan {
   std::string describe() const;
 };
 
-/// nullopt for exact weights. Gives the matrices in `weights` the formats of their copies, for an
-/// Inventory of what would be read; they can no longer be computed with. Throws as copy_format
-/// does.
+/// nullopt for exact weights. `weights` become what would be read, to be looked at only: the
+/// matrices that would be replaced have the format of their copies, and no bytes of it. Throws as
+/// copy_format does.
 std::optional<CpuWeightsPlan> plan_cpu_weights(gemma4::Weights& weights,
                                                const ModelOptions& options);
 

@@ -176,9 +176,10 @@ void info(const Options& options) {
   OpenModel open(find_model(options.model.model));
   const std::unique_ptr<Backend> backend = make_backend(options.model);
   const MemoryPlan plan = plan_memory(open, *backend, options.model, options.context);
-  const Inventory stored(open);
-  const std::optional<CpuWeightsPlan> copies = plan_cpu_weights(open.weights, options.model);
-  const Inventories inventories = {stored, Inventory(open)};
+  gemma4::Weights read = open.weights;
+  const std::optional<CpuWeightsPlan> copies = plan_cpu_weights(read, options.model);
+  const Inventories inventories = {Inventory(open.config, open.weights),
+                                   Inventory(open.config, read)};
   if (options.json) {
     print_json(open, inventories, *backend, plan, copies);
   } else {

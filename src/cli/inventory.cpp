@@ -19,8 +19,7 @@ bool same_matrix(const WeightMatrix& a, const WeightMatrix& b) {
 
 }  // namespace
 
-Inventory::Inventory(const OpenModel& open) {
-  const gemma4::Weights& w = open.weights;
+Inventory::Inventory(const gemma4::Gemma4Config& config, const gemma4::Weights& w) {
   for (const gemma4::LayerWeights& layer : w.layers) {
     const gemma4::AttentionWeights& a = layer.self_attn;
     for (const WeightMatrix* m : {&a.q_proj, &a.k_proj, &a.o_proj}) add("attention", *m, 1.0);
@@ -29,9 +28,9 @@ Inventory::Inventory(const OpenModel& open) {
       add("dense mlp", *m, 1.0);
     }
     add("router", layer.router.proj, 1.0);
-    const double share = layer.experts.empty() ? 0.0
-                                               : static_cast<double>(open.config.top_k_experts) /
-                                                     layer.experts.count();
+    const double share = layer.experts.empty()
+                             ? 0.0
+                             : static_cast<double>(config.top_k_experts) / layer.experts.count();
     for (const ExpertMatrices& expert : layer.experts.experts) {
       for (const WeightMatrix* m : {&expert.gate, &expert.up, &expert.down})
         add("experts", *m, share);

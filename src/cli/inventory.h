@@ -19,7 +19,7 @@ struct ModuleKind {
 /// The matrices of a model by kind of module.
 class Inventory {
  public:
-  explicit Inventory(const OpenModel& open);
+  Inventory(const gemma4::Gemma4Config& config, const gemma4::Weights& weights);
 
   const std::map<std::string, ModuleKind>& kinds() const { return kinds_; }
   /// Formats of all matrices that are not experts'.

@@ -3,13 +3,14 @@
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
-#include <boost/json/value_to.hpp>
 #include <chrono>
 #include <fmt/core.h>
+#include <optional>
 #include <utility>
 
 #include "base/error.h"
 #include "base/text.h"
+#include "chat/value.h"
 #include "server/http/sse_reader.h"
 
 namespace facet::cli {
@@ -22,55 +23,43 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-SamplingParams params_of(const SamplingOptions& given) {
-  SamplingParams params;
-  params.temperature = given.temperature.value_or(params.temperature);
-  params.top_k = given.top_k.value_or(params.top_k);
-  params.top_p = given.top_p.value_or(params.top_p);
-  params.min_p = given.min_p.value_or(params.min_p);
-  params.repetition_penalty = given.repetition_penalty.value_or(params.repetition_penalty);
-  params.presence_penalty = given.presence_penalty.value_or(params.presence_penalty);
-  params.frequency_penalty = given.frequency_penalty.value_or(params.frequency_penalty);
-  if (given.seed) params.seed = static_cast<uint64_t>(*given.seed);
-  params.validate();
-  return params;
+const Value* member(const Value* from, const char* name) {
+  return from != nullptr ? from->find(name) : nullptr;
 }
 
-const json::value* member(const json::value* from, const char* name) {
-  const json::object* object = from != nullptr ? from->if_object() : nullptr;
-  return object != nullptr ? object->if_contains(name) : nullptr;
+std::string text_of(const Value* value) {
+  return value != nullptr && value->is_string() ? value->string() : std::string();
 }
 
-std::string text_of(const json::value* value) {
-  return value != nullptr && value->is_string() ? json::value_to<std::string>(*value)
-                                                : std::string();
+int32_t count_of(const Value* value) {
+  if (value == nullptr || value->kind() != Value::Kind::kNumber) return 0;
+  return static_cast<int32_t>(value->number().as_int64().value_or(0));
 }
 
-int32_t count_of(const json::value* value) {
-  return value != nullptr && value->is_int64() ? static_cast<int32_t>(value->get_int64()) : 0;
-}
-
-json::value parse_json(const RemoteServer& server, std::string_view text) {
-  json::error_code fault;
-  json::value value = json::parse(text, fault);
-  if (fault) {
-    throw Error(ErrorCode::kIo,
-                fmt::format("answered what is no JSON: {}", printable(std::string(text), 80)),
-                server.url.authority());
+std::optional<Value> parse_json(std::string_view text) {
+  try {
+    return parse_value(text);
+  } catch (const Error&) {
+    return std::nullopt;
   }
-  return value;
 }
 
-[[noreturn]] void refuse(const RemoteServer& server, const json::value* error, int status) {
+Value must_parse(const RemoteServer& server, std::string_view text) {
+  std::optional<Value> value = parse_json(text);
+  if (value) return std::move(*value);
+  throw Error(ErrorCode::kIo, fmt::format("answered what is no JSON: {}", printable(text, 80)),
+              server.url.authority());
+}
+
+[[noreturn]] void refuse(const RemoteServer& server, const Value* error, int status) {
   std::string message = text_of(member(error, "message"));
   if (message.empty()) message = fmt::format("answered with status {}", status);
   throw Error(ErrorCode::kBadInput, printable(message), server.url.authority());
 }
 
 [[noreturn]] void refuse(const RemoteServer& server, const http::ClientAnswer& answer) {
-  json::error_code fault;
-  const json::value body = json::parse(answer.body, fault);
-  refuse(server, fault ? nullptr : member(&body, "error"), answer.status);
+  const std::optional<Value> body = parse_json(answer.body);
+  refuse(server, body ? body->find("error") : nullptr, answer.status);
 }
 
 http::ClientRequest request_to(const RemoteServer& server, const char* method, const char* path) {
@@ -90,18 +79,18 @@ struct Stream {
 
   void take(std::string_view data) {
     if (data == "[DONE]") return;
-    const json::value event = parse_json(server, data);
-    if (const json::value* error = member(&event, "error")) refuse(server, error, 200);
-    if (const json::value* usage = member(&event, "usage")) take_usage(*usage);
-    const json::value* choices = member(&event, "choices");
-    if (choices == nullptr || !choices->is_array() || choices->get_array().empty()) return;
-    const json::value& choice = choices->get_array().front();
-    const json::value* delta = member(&choice, "delta");
+    const Value event = must_parse(server, data);
+    if (const Value* error = event.find_set("error")) refuse(server, error, 200);
+    if (const Value* usage = event.find_set("usage")) take_usage(*usage);
+    const Value* choices = event.find("choices");
+    if (choices == nullptr || !choices->is_array() || choices->array().empty()) return;
+    const Value& choice = choices->array().front();
+    const Value* delta = choice.find("delta");
     std::string thought = text_of(member(delta, "reasoning_content"));
     if (thought.empty()) thought = text_of(member(delta, "reasoning"));
     add(OutputEvent::Kind::kThought, thought, answer.reasoning);
     add(OutputEvent::Kind::kContent, text_of(member(delta, "content")), answer.content);
-    const std::string reason = text_of(member(&choice, "finish_reason"));
+    const std::string reason = text_of(choice.find("finish_reason"));
     if (!reason.empty()) answer.finish_reason = reason;
   }
 
@@ -113,12 +102,11 @@ struct Stream {
     on_piece(kind, text);
   }
 
-  void take_usage(const json::value& usage) {
-    if (!usage.is_object()) return;
-    answer.times.prompt_tokens = count_of(member(&usage, "prompt_tokens"));
-    answer.times.generated_tokens = count_of(member(&usage, "completion_tokens"));
+  void take_usage(const Value& usage) {
+    answer.times.prompt_tokens = count_of(usage.find("prompt_tokens"));
+    answer.times.generated_tokens = count_of(usage.find("completion_tokens"));
     answer.times.cached_tokens =
-        count_of(member(member(&usage, "prompt_tokens_details"), "cached_tokens"));
+        count_of(member(usage.find("prompt_tokens_details"), "cached_tokens"));
   }
 };
 
@@ -128,17 +116,19 @@ std::string first_model(const RemoteServer& server) {
   const http::ClientAnswer answer =
       http::send(server.url, request_to(server, "GET", "/v1/models"), {}, {});
   if (answer.status != 200) refuse(server, answer);
-  const json::value body = parse_json(server, answer.body);
-  const json::value* list = member(&body, "data");
-  if (list != nullptr && list->is_array() && !list->get_array().empty()) {
-    std::string id = text_of(member(&list->get_array().front(), "id"));
+  const Value body = must_parse(server, answer.body);
+  const Value* list = body.find("data");
+  if (list != nullptr && list->is_array() && !list->array().empty()) {
+    std::string id = text_of(list->array().front().find("id"));
     if (!id.empty()) return id;
   }
   throw Error(ErrorCode::kIo, "names no model", server.url.authority());
 }
 
 RemoteChat::RemoteChat(RemoteServer server, const SamplingOptions& sampling, int32_t max_tokens)
-    : Conversation(params_of(sampling), max_tokens), server_(std::move(server)), given_(sampling) {}
+    : Conversation(with_flags({}, sampling), max_tokens),
+      server_(std::move(server)),
+      given_(sampling) {}
 
 std::string RemoteChat::request_body() const {
   json::object body = {{"model", server_.model},

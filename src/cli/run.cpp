@@ -4,11 +4,7 @@
 #include <chrono>
 #include <cstdio>
 #include <fmt/core.h>
-#include <iostream>
-#include <iterator>
 #include <memory>
-#include <optional>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "cli/chat_session.h"
@@ -55,27 +51,6 @@ void print_json(const Answer& answer, double load_s) {
   fmt::print("{}\n", boost::json::serialize(all));
 }
 
-void answer_once(ChatSession& chat,
-                 const std::string& prompt,
-                 const Options& options,
-                 double load_s) {
-  const bool terminal = isatty(STDOUT_FILENO) == 1;
-  ThoughtStyle style(terminal);
-  const Answer answer = chat.ask(prompt,
-                                 [&](OutputEvent::Kind kind, std::string_view text) {
-                                   if (!options.json) style.print(kind, text);
-                                 },
-                                 {});
-  if (options.json) {
-    print_json(answer, load_s);
-    return;
-  }
-  style.end();
-  fmt::print("\n");
-  std::fflush(stdout);
-  print_stats(answer, load_s, options.verbose ? Stats::kAll : Stats::kRate);
-}
-
 void run(const Options& options) {
   if (!options.image.empty()) {
     throw Error(ErrorCode::kUsage, "--image: images are not supported yet");
@@ -91,15 +66,14 @@ void run(const Options& options) {
   chat.set_system(options.system);
   session.warm_up();
   const double load_s = std::chrono::duration<double>(Clock::now() - start).count();
-  std::string prompt = options.prompt;
-  if (prompt.empty() && isatty(STDIN_FILENO) != 1) {
-    prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
-    if (prompt.empty()) throw Error(ErrorCode::kBadInput, "the prompt is empty");
-  }
-  if (!prompt.empty()) {
-    answer_once(chat, prompt, options, load_s);
+  const std::string prompt = given_prompt(options.prompt);
+  const Stats stats = options.verbose ? Stats::kAll : Stats::kRate;
+  if (prompt.empty()) {
+    terminal_chat(chat, load_s, stats);
+  } else if (options.json) {
+    print_json(chat.ask(prompt, [](OutputEvent::Kind, std::string_view) {}, {}), load_s);
   } else {
-    terminal_chat(chat, load_s, options.verbose ? Stats::kAll : Stats::kRate);
+    answer_once(chat, prompt, load_s, stats);
   }
 }
 

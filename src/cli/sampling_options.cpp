@@ -70,6 +70,19 @@ void add_sampling_options(CLI::App& command, SamplingOptions& options) {
       ->group(group);
 }
 
+SamplingParams with_flags(SamplingParams params, const SamplingOptions& options) {
+  params.temperature = options.temperature.value_or(params.temperature);
+  params.top_k = options.top_k.value_or(params.top_k);
+  params.top_p = options.top_p.value_or(params.top_p);
+  params.min_p = options.min_p.value_or(params.min_p);
+  params.repetition_penalty = options.repetition_penalty.value_or(params.repetition_penalty);
+  params.presence_penalty = options.presence_penalty.value_or(params.presence_penalty);
+  params.frequency_penalty = options.frequency_penalty.value_or(params.frequency_penalty);
+  if (options.seed) params.seed = static_cast<uint64_t>(*options.seed);
+  params.validate();
+  return params;
+}
+
 SamplingParams sampling_params(const SamplingOptions& options, const Checkpoint& checkpoint) {
   SamplingParams params;
   if (const auto& file = checkpoint.generation_config()) {
@@ -91,21 +104,9 @@ SamplingParams sampling_params(const SamplingOptions& options, const Checkpoint&
       throw Error(ErrorCode::kBadCheckpoint, error.message(), kFile);
     }
   }
-  params.temperature = options.temperature.value_or(params.temperature);
-  params.top_k = options.top_k.value_or(params.top_k);
-  params.top_p = options.top_p.value_or(params.top_p);
-  params.min_p = options.min_p.value_or(params.min_p);
-  params.repetition_penalty = options.repetition_penalty.value_or(params.repetition_penalty);
-  params.presence_penalty = options.presence_penalty.value_or(params.presence_penalty);
-  params.frequency_penalty = options.frequency_penalty.value_or(params.frequency_penalty);
-  if (options.seed) {
-    params.seed = static_cast<uint64_t>(*options.seed);
-  } else {
-    std::random_device random;
-    params.seed = (uint64_t{random()} << 32) | random();
-  }
-  params.validate();
-  return params;
+  std::random_device random;
+  params.seed = (uint64_t{random()} << 32) | random();
+  return with_flags(params, options);
 }
 
 std::vector<int32_t> end_ids(const Checkpoint& checkpoint, std::span<const TokenId> config_ids) {

@@ -27,6 +27,9 @@ struct SamplingOptions {
 
 void add_sampling_options(CLI::App& command, SamplingOptions& options);
 
+/// `params` with what the flags give. Throws Error{kUsage} as SamplingParams::validate.
+SamplingParams with_flags(SamplingParams params, const SamplingOptions& options);
+
 /// The flags over the checkpoint's generation_config.json (do_sample false means temperature 0)
 /// over the neutral defaults; without a seed a fresh one is drawn. Throws Error{kUsage} as
 /// SamplingParams::validate.

@@ -4,6 +4,8 @@
 #include <csignal>
 #include <cstdio>
 #include <fmt/core.h>
+#include <iostream>
+#include <iterator>
 #include <optional>
 #include <unistd.h>
 
@@ -178,6 +180,24 @@ void print_stats(const Answer& answer, double load_s, Stats stats) {
     }
     fmt::print(stderr, "\n");
   }
+}
+
+std::string given_prompt(std::string prompt) {
+  if (prompt.empty() && isatty(STDIN_FILENO) != 1) {
+    prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
+    if (prompt.empty()) throw Error(ErrorCode::kBadInput, "the prompt is empty");
+  }
+  return prompt;
+}
+
+void answer_once(Conversation& chat, const std::string& prompt, double load_s, Stats stats) {
+  ThoughtStyle style(isatty(STDOUT_FILENO) == 1);
+  const Answer answer = chat.ask(
+      prompt, [&](OutputEvent::Kind kind, std::string_view text) { style.print(kind, text); }, {});
+  style.end();
+  fmt::print("\n");
+  std::fflush(stdout);
+  print_stats(answer, load_s, stats);
 }
 
 void terminal_chat(Conversation& chat, double load_s, Stats stats) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include "cli/conversation.h"
@@ -26,6 +27,13 @@ class ThoughtStyle {
   const bool colours_;
   bool in_thought_ = false;
 };
+
+/// `prompt`, or if it is empty what is piped in; empty: neither, so a chat. Throws
+/// Error{kBadInput} if nothing comes through the pipe.
+std::string given_prompt(std::string prompt);
+
+/// Answers one prompt, as text on stdout and what it took on stderr.
+void answer_once(Conversation& chat, const std::string& prompt, double load_s, Stats stats);
 
 /// The chat at the terminal, until Ctrl-D or /bye (keys and commands: server-api 17).
 void terminal_chat(Conversation& chat, double load_s, Stats stats);

@@ -14,6 +14,28 @@ void write_usage(JsonWriter& json, const Usage& usage) {
   json.close_object();
 }
 
+void write_event_usage(JsonWriter& json, const AnswerStyle& style, const Usage& usage) {
+  if (style.continuous_usage) {
+    json.key("usage");
+    write_usage(json, usage);
+  } else if (style.include_usage) {
+    json.key("usage").null();
+  }
+}
+
+std::string closing_events(const AnswerStyle& style, const Usage& usage) {
+  std::string out;
+  if (style.include_usage) {
+    JsonWriter json;
+    json.raw(style.head).key("choices").open_array().close_array().key("usage");
+    write_usage(json, usage);
+    json.close_object();
+    append_event(out, json.view());
+  }
+  out += kDoneEvent;
+  return out;
+}
+
 void append_event(std::string& out, std::string_view json) {
   out += "data: ";
   out += json;

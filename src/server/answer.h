@@ -9,6 +9,7 @@
 
 #include "engine/request.h"
 #include "server/json_writer.h"
+#include "server/token_text.h"
 
 namespace facet {
 
@@ -62,6 +63,22 @@ struct Prepared {
 /// "data: " JSON "\n\n"
 void append_event(std::string& out, std::string_view json);
 inline constexpr std::string_view kDoneEvent = "data: [DONE]\n\n";
+
+/// What the writers of chats and completions share.
+struct AnswerStyle {
+  std::string head;  ///< answer_head() of a plain answer or of events
+  bool logprobs = false;
+  TokenNames token_names = TokenNames::kText;
+  bool stream = false;
+  bool include_usage = false;
+  bool continuous_usage = false;
+  bool return_token_ids = false;
+  bool return_prompt_logprobs = false;
+};
+/// The member "usage" of an event, if events have one.
+void write_event_usage(JsonWriter& json, const AnswerStyle& style, const Usage& usage);
+/// What ends a stream: usage, if asked for, and [DONE].
+std::string closing_events(const AnswerStyle& style, const Usage& usage);
 
 /// How a choice ended, as JSON (server-api 5.8).
 struct Ending {

@@ -25,7 +25,7 @@ class ChatAnswer final : public Answer {
 
   Next take(int32_t index, const TokenEvent& event) override;
   std::string release_events() override { return std::exchange(events_, {}); }
-  std::string last_events() override;
+  std::string last_events() override { return closing_events(options_.style, usage()); }
   std::string body() override;
 
   Usage usage() const override {
@@ -59,7 +59,6 @@ class ChatAnswer final : public Answer {
   void write_delta(JsonWriter& json, const ChatDelta& delta, Choice& choice);
   void write_thought(JsonWriter& json, std::string_view text) const;
   void write_message(JsonWriter& json, const Choice& choice) const;
-  void write_usage_member(JsonWriter& json);
   template <typename Body>
   void add_event(int32_t index, const Body& write_choice);
 
@@ -77,12 +76,12 @@ Answer::Next ChatAnswer::take(int32_t index, const TokenEvent& event) {
   Choice& choice = choices_[static_cast<size_t>(index)];
   std::vector<ChatDelta> deltas;
   std::vector<ListedToken> listed;
-  if (options_.return_token_ids && event.id >= 0) choice.ids.push_back(event.id);
+  if (options_.style.return_token_ids && event.id >= 0) choice.ids.push_back(event.id);
   choice.state.take(event, deltas, listed);
   for (const ChatDelta& delta : deltas) {
     if (delta.kind == Kind::kCallStart) choice.call_ids.push_back(fresh_id("call_"));
   }
-  if (options_.stream) {
+  if (options_.style.stream) {
     if (!std::exchange(roles_sent_, true)) stream_roles();
     stream_deltas(index, deltas, listed);
     if (choice.state.ended()) stream_ending(index);
@@ -136,19 +135,19 @@ void ChatAnswer::write_message(JsonWriter& json, const Choice& choice) const {
 
 std::string ChatAnswer::body() {
   JsonWriter json;
-  json.raw(options_.head).key("choices").open_array();
+  json.raw(options_.style.head).key("choices").open_array();
   int32_t index = 0;
   for (const Choice& choice : choices_) {
     json.open_object().member("index", index++);
     write_message(json, choice);
     json.key("logprobs");
-    if (options_.logprobs) {
-      write_chat_logprobs(json, choice.listed, tokenizer_, options_.token_names);
+    if (options_.style.logprobs) {
+      write_chat_logprobs(json, choice.listed, tokenizer_, options_.style.token_names);
     } else {
       json.null();
     }
     write_ending(json, choice.state.ending());
-    if (options_.return_token_ids) {
+    if (options_.style.return_token_ids) {
       json.key("token_ids");
       write_ids(json, choice.ids);
     }
@@ -156,11 +155,11 @@ std::string ChatAnswer::body() {
   }
   json.close_array().key("usage");
   write_usage(json, usage());
-  if (options_.return_prompt_logprobs) {
+  if (options_.style.return_prompt_logprobs) {
     json.key("prompt_logprobs");
     write_prompt_logprobs(json, options_.prompt, prompt_logprobs_, tokenizer_);
   }
-  if (options_.return_token_ids) {
+  if (options_.style.return_token_ids) {
     json.key("prompt_token_ids");
     write_ids(json, options_.prompt);
   }
@@ -170,22 +169,13 @@ std::string ChatAnswer::body() {
 
 // ---- Streamed
 
-void ChatAnswer::write_usage_member(JsonWriter& json) {
-  if (options_.continuous_usage) {
-    json.key("usage");
-    write_usage(json, usage());
-  } else if (options_.include_usage) {
-    json.key("usage").null();
-  }
-}
-
 template <typename Body>
 void ChatAnswer::add_event(int32_t index, const Body& write_choice) {
   JsonWriter json;
-  json.raw(options_.head).key("choices").open_array().open_object().member("index", index);
+  json.raw(options_.style.head).key("choices").open_array().open_object().member("index", index);
   write_choice(json);
   json.close_object().close_array();
-  write_usage_member(json);
+  write_event_usage(json, options_.style, usage());
   json.close_object();
   append_event(events_, json.view());
 }
@@ -195,7 +185,7 @@ void ChatAnswer::stream_roles() {
     add_event(i, [&](JsonWriter& json) {
       json.key("delta").open_object().member("role", "assistant").member("content", "");
       json.close_object().key("logprobs").null().key("finish_reason").null();
-      if (options_.return_token_ids && i == 0) {
+      if (options_.style.return_token_ids && i == 0) {
         json.key("prompt_token_ids");
         write_ids(json, options_.prompt);
       }
@@ -233,13 +223,14 @@ void ChatAnswer::stream_deltas(int32_t index,
       json.key("delta").open_object();
       write_delta(json, delta, choice);
       json.close_object().key("logprobs");
-      if (options_.logprobs && delta.kind == Kind::kContent && !listed.empty()) {
-        write_chat_logprobs(json, std::exchange(listed, {}), tokenizer_, options_.token_names);
+      if (options_.style.logprobs && delta.kind == Kind::kContent && !listed.empty()) {
+        write_chat_logprobs(json, std::exchange(listed, {}), tokenizer_,
+                            options_.style.token_names);
       } else {
         json.null();
       }
       json.key("finish_reason").null();
-      if (options_.return_token_ids && !choice.ids.empty()) {
+      if (options_.style.return_token_ids && !choice.ids.empty()) {
         json.key("token_ids");
         write_ids(json, std::exchange(choice.ids, {}));
       }
@@ -252,24 +243,11 @@ void ChatAnswer::stream_ending(int32_t index) {
   add_event(index, [&](JsonWriter& json) {
     json.key("delta").open_object().close_object().key("logprobs").null();
     write_ending(json, choice.state.ending());
-    if (options_.return_token_ids && !choice.ids.empty()) {
+    if (options_.style.return_token_ids && !choice.ids.empty()) {
       json.key("token_ids");
       write_ids(json, std::exchange(choice.ids, {}));
     }
   });
-}
-
-std::string ChatAnswer::last_events() {
-  std::string out;
-  if (options_.include_usage) {
-    JsonWriter json;
-    json.raw(options_.head).key("choices").open_array().close_array().key("usage");
-    write_usage(json, usage());
-    json.close_object();
-    append_event(out, json.view());
-  }
-  out += kDoneEvent;
-  return out;
 }
 
 }  // namespace

@@ -14,16 +14,9 @@ namespace facet {
 /// What the writer of a chat's answer must know.
 struct ChatAnswerOptions {
   ChatShape shape;
-  std::string head;  ///< answer_head() of a plain answer or of events
+  AnswerStyle style;
   std::vector<int32_t> prompt;
   int32_t choices = 1;
-  bool logprobs = false;
-  TokenNames token_names = TokenNames::kText;
-  bool stream = false;
-  bool include_usage = false;
-  bool continuous_usage = false;
-  bool return_token_ids = false;
-  bool return_prompt_logprobs = false;
   ReasoningField reasoning_field = ReasoningField::kBoth;
 };
 

@@ -106,18 +106,13 @@ Prepared prepare_chat(const Value& body, const RouteContext& context) {
 
   ChatAnswerOptions options;
   options.shape = std::move(shape);
-  options.head = answer_head(fresh_id("chatcmpl-"),
-                             generation.stream ? "chat.completion.chunk" : "chat.completion",
-                             generation.model, context);
+  options.style =
+      answer_style(generation, logprobs.has_value(),
+                   answer_head(fresh_id("chatcmpl-"),
+                               generation.stream ? "chat.completion.chunk" : "chat.completion",
+                               generation.model, context));
   options.prompt = std::move(ids);
   options.choices = generation.n;
-  options.logprobs = logprobs.has_value();
-  options.token_names = generation.tokens_as_ids ? TokenNames::kIds : TokenNames::kText;
-  options.stream = generation.stream;
-  options.include_usage = generation.include_usage;
-  options.continuous_usage = generation.continuous_usage;
-  options.return_token_ids = generation.return_token_ids;
-  options.return_prompt_logprobs = generation.prompt_logprobs.has_value();
   options.reasoning_field = context.settings.reasoning_field;
 
   Prepared prepared;

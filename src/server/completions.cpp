@@ -63,17 +63,12 @@ Prepared prepare_completions(const Value& body, const RouteContext& context) {
   options.shape.stop = generation.stop;
   options.shape.stop_text = generation.stop_text;
   options.shape.stop_ids = generation.stop_token_ids;
-  options.head = answer_head(fresh_id("cmpl-"), "text_completion", generation.model, context);
+  options.style =
+      answer_style(generation, logprobs.has_value(),
+                   answer_head(fresh_id("cmpl-"), "text_completion", generation.model, context));
   options.prompts = std::move(prompts);
   options.choices_per_prompt = generation.n;
   options.echo = echo;
-  options.logprobs = logprobs.has_value();
-  options.token_names = generation.tokens_as_ids ? TokenNames::kIds : TokenNames::kText;
-  options.stream = generation.stream;
-  options.include_usage = generation.include_usage;
-  options.continuous_usage = generation.continuous_usage;
-  options.return_token_ids = generation.return_token_ids;
-  options.return_prompt_logprobs = generation.prompt_logprobs.has_value();
   prepared.stream = generation.stream;
   prepared.log_id = generation.request_id;
   prepared.answer = make_completions_answer(std::move(options), model.tokenizer);

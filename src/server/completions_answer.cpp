@@ -26,7 +26,7 @@ class CompletionsAnswer final : public Answer {
              std::vector<std::optional<TokenLogprob>> prompt_logprobs) override;
   Next take(int32_t index, const TokenEvent& event) override;
   std::string release_events() override { return std::exchange(events_, {}); }
-  std::string last_events() override;
+  std::string last_events() override { return closing_events(options_.style, usage()); }
   std::string body() override;
 
   Usage usage() const override {
@@ -82,7 +82,7 @@ void CompletionsAnswer::start(int32_t prompt,
 Answer::Next CompletionsAnswer::take(int32_t index, const TokenEvent& event) {
   Choice& choice = choices_[static_cast<size_t>(index)];
   choice.state.take(event);
-  if (options_.stream) {
+  if (options_.style.stream) {
     stream_piece(index);
     if (choice.state.ended()) stream_ending(index);
   }
@@ -104,10 +104,10 @@ void CompletionsAnswer::write_top(JsonWriter& json, const Token& token) const {
   }
   // Different tokens may read the same; a name stands for the first of them, the chosen one above
   // all.
-  std::vector<std::string> names = {token_name(tokenizer_, token.id, options_.token_names)};
+  std::vector<std::string> names = {token_name(tokenizer_, token.id, options_.style.token_names)};
   json.open_object().key(names.front()).logprob(token.logprob->logprob);
   for (const TopLogprob& top : token.logprob->top) {
-    std::string name = token_name(tokenizer_, top.id, options_.token_names);
+    std::string name = token_name(tokenizer_, top.id, options_.style.token_names);
     if (std::find(names.begin(), names.end(), name) != names.end()) continue;
     json.key(name).logprob(top.logprob);
     names.push_back(std::move(name));
@@ -130,7 +130,7 @@ void CompletionsAnswer::write_logprobs(JsonWriter& json,
   }
   json.close_array().key("tokens").open_array();
   for (size_t i = from; i < tokens.size(); ++i)
-    json.text(token_name(tokenizer_, tokens[i].id, options_.token_names));
+    json.text(token_name(tokenizer_, tokens[i].id, options_.style.token_names));
   json.close_array().key("top_logprobs").open_array();
   for (size_t i = from; i < tokens.size(); ++i) write_top(json, tokens[i]);
   json.close_array().close_object();
@@ -145,31 +145,31 @@ void CompletionsAnswer::write_ids_of(JsonWriter& json, const Choice& choice, siz
 
 std::string CompletionsAnswer::body() {
   JsonWriter json;
-  json.raw(options_.head).key("choices").open_array();
+  json.raw(options_.style.head).key("choices").open_array();
   for (size_t i = 0; i < choices_.size(); ++i) {
     const auto index = static_cast<int32_t>(i);
     const TextChoice& choice = choices_[i].state;
     json.open_object().member("index", index).member("text", choice.text()).key("logprobs");
-    if (options_.logprobs) {
+    if (options_.style.logprobs) {
       write_logprobs(json, choice.tokens(), 0);
     } else {
       json.null();
     }
     write_ending(json, choice.ending());
-    if (options_.return_token_ids) write_ids_of(json, choices_[i], echoed(index));
+    if (options_.style.return_token_ids) write_ids_of(json, choices_[i], echoed(index));
     json.close_object();
   }
   json.close_array().key("usage");
   write_usage(json, usage());
   const bool one = options_.prompts.size() == 1;
-  if (options_.return_prompt_logprobs) {
+  if (options_.style.return_prompt_logprobs) {
     json.key("prompt_logprobs");
     if (!one) json.open_array();
     for (size_t i = 0; i < options_.prompts.size(); ++i)
       write_prompt_logprobs(json, options_.prompts[i].ids, prompt_logprobs_[i], tokenizer_);
     if (!one) json.close_array();
   }
-  if (options_.return_token_ids) {
+  if (options_.style.return_token_ids) {
     json.key("prompt_token_ids");
     if (!one) json.open_array();
     for (const RawPrompt& prompt : options_.prompts) write_ids(json, prompt.ids);
@@ -181,12 +181,7 @@ std::string CompletionsAnswer::body() {
 
 void CompletionsAnswer::close_event(JsonWriter& json) {
   json.close_object().close_array();
-  if (options_.continuous_usage) {
-    json.key("usage");
-    write_usage(json, usage());
-  } else if (options_.include_usage) {
-    json.key("usage").null();
-  }
+  write_event_usage(json, options_.style, usage());
   json.close_object();
   append_event(events_, json.view());
 }
@@ -197,40 +192,28 @@ void CompletionsAnswer::stream_piece(int32_t index) {
       std::string_view(choice.state.text())
           .substr(std::exchange(choice.text_sent, choice.state.text().size()));
   const size_t from = std::exchange(choice.tokens_sent, choice.state.tokens().size());
-  const bool tokens = from < choice.tokens_sent && (options_.logprobs || options_.return_token_ids);
+  const bool tokens =
+      from < choice.tokens_sent && (options_.style.logprobs || options_.style.return_token_ids);
   if (text.empty() && !tokens) return;
   JsonWriter json;
-  json.raw(options_.head).key("choices").open_array().open_object().member("index", index);
+  json.raw(options_.style.head).key("choices").open_array().open_object().member("index", index);
   json.member("text", text).key("logprobs");
-  if (options_.logprobs && tokens) {
+  if (options_.style.logprobs && tokens) {
     write_logprobs(json, choice.state.tokens(), from);
   } else {
     json.null();
   }
   json.key("finish_reason").null();
-  if (options_.return_token_ids) write_ids_of(json, choice, std::max(from, echoed(index)));
+  if (options_.style.return_token_ids) write_ids_of(json, choice, std::max(from, echoed(index)));
   close_event(json);
 }
 
 void CompletionsAnswer::stream_ending(int32_t index) {
   JsonWriter json;
-  json.raw(options_.head).key("choices").open_array().open_object().member("index", index);
+  json.raw(options_.style.head).key("choices").open_array().open_object().member("index", index);
   json.member("text", "").key("logprobs").null();
   write_ending(json, choices_[static_cast<size_t>(index)].state.ending());
   close_event(json);
-}
-
-std::string CompletionsAnswer::last_events() {
-  std::string out;
-  if (options_.include_usage) {
-    JsonWriter json;
-    json.raw(options_.head).key("choices").open_array().close_array().key("usage");
-    write_usage(json, usage());
-    json.close_object();
-    append_event(out, json.view());
-  }
-  out += kDoneEvent;
-  return out;
 }
 
 }  // namespace

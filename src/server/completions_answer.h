@@ -14,17 +14,10 @@ namespace facet {
 /// What the writer of the answer to /v1/completions must know.
 struct CompletionsOptions {
   TextShape shape;
-  std::string head;  ///< answer_head()
+  AnswerStyle style;
   std::vector<RawPrompt> prompts;
   int32_t choices_per_prompt = 1;
   bool echo = false;
-  bool logprobs = false;
-  TokenNames token_names = TokenNames::kText;
-  bool stream = false;
-  bool include_usage = false;
-  bool continuous_usage = false;
-  bool return_token_ids = false;
-  bool return_prompt_logprobs = false;
 };
 
 /// Plain and streamed (server-api 6). The tokenizer must outlive it.

@@ -9,14 +9,6 @@
 namespace facet {
 namespace {
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return out;
-}
-
 /// "name:8000" and "[::1]:8000" without the port.
 std::string_view without_port(std::string_view host) {
   if (host.starts_with('[')) return host.substr(0, std::min(host.find(']') + 1, host.size()));
@@ -36,8 +28,9 @@ bool contains(const std::vector<std::string>& list, std::string_view text) {
 }  // namespace
 
 void check_host(std::string_view host, const std::vector<std::string>& allowed) {
-  const std::string name = lower(without_port(host));
-  if (is_loopback_name(name) || contains(allowed, name) || contains(allowed, lower(host))) return;
+  const std::string name = ascii_lower(without_port(host));
+  if (is_loopback_name(name) || contains(allowed, name) || contains(allowed, ascii_lower(host)))
+    return;
   throw ApiError(
       ApiCode::kHostNotAllowed,
       fmt::format("The host \"{}\" is not allowed; --allow-host adds names.", printable(host, 80)));
@@ -53,14 +46,14 @@ void check_origin(const http::RequestHead& head, const std::vector<std::string>&
 
 void check_encoding(const http::RequestHead& head) {
   const std::string* encoding = head.field("content-encoding");
-  if (encoding == nullptr || lower(*encoding) == "identity") return;
+  if (encoding == nullptr || ascii_lower(*encoding) == "identity") return;
   throw ApiError(ApiCode::kUnsupportedEncoding,
                  fmt::format("Content-Encoding: found {}, wanted none.", printable(*encoding, 40)));
 }
 
 void check_content_type(const http::RequestHead& head) {
   const std::string* type = head.field("content-type");
-  std::string found = type != nullptr ? lower(*type) : std::string();
+  std::string found = type != nullptr ? ascii_lower(*type) : std::string();
   found.resize(std::min(found.find(';'), found.size()));
   while (found.ends_with(' ')) found.pop_back();
   if (found == "application/json" || found.ends_with("+json")) return;

@@ -82,6 +82,19 @@ std::string answer_head(std::string_view id,
   return json.release();
 }
 
+AnswerStyle answer_style(const GenerationFields& fields, bool logprobs, std::string head) {
+  AnswerStyle style;
+  style.head = std::move(head);
+  style.logprobs = logprobs;
+  style.token_names = fields.tokens_as_ids ? TokenNames::kIds : TokenNames::kText;
+  style.stream = fields.stream;
+  style.include_usage = fields.include_usage;
+  style.continuous_usage = fields.continuous_usage;
+  style.return_token_ids = fields.return_token_ids;
+  style.return_prompt_logprobs = fields.prompt_logprobs.has_value();
+  return style;
+}
+
 Ending ending_of(const TokenEvent& event, const std::vector<int32_t>& stop_ids) {
   switch (event.finish.value_or(FinishReason::kEndToken)) {
     case FinishReason::kEndToken: {

@@ -46,6 +46,9 @@ std::string answer_head(std::string_view id,
                         std::string_view model,
                         const RouteContext& context);
 
+/// How answers to chats and completions are written, as the request asked; `head`: answer_head().
+AnswerStyle answer_style(const GenerationFields& fields, bool logprobs, std::string head);
+
 /// How an answer ended by an event, given the text of a stop string that did (or nullptr). Tokens
 /// of `stop_ids` are those the request named.
 Ending ending_of(const TokenEvent& event, const std::vector<int32_t>& stop_ids);

@@ -17,12 +17,12 @@ using test::chat_body;
 using test::Events;
 using test::events_of;
 using test::HttpAnswer;
+using test::kChat;
 using test::TestServer;
 using testing::Contains;
 using testing::HasSubstr;
 using testing::Not;
 
-constexpr const char* kChat = "/v1/chat/completions";
 constexpr const char* kWeather =
     R"("tools":[{"type":"function","function":{"name":"get_weather","strict":true,"parameters":)"
     R"({"type":"object","properties":{"city":{"type":"string","enum":["Oslo","Rome"]},)"

@@ -12,11 +12,11 @@ namespace {
 
 using test::chat_body;
 using test::HttpAnswer;
+using test::kChat;
 using test::TestServer;
 using testing::HasSubstr;
 using testing::Not;
 
-constexpr const char* kChat = "/v1/chat/completions";
 constexpr const char* kText = "/v1/completions";
 
 struct Refused {

@@ -14,11 +14,10 @@ namespace {
 using test::chat_body;
 using test::http_request;
 using test::HttpAnswer;
+using test::kChat;
 using test::TestServer;
 using test::Wire;
 using testing::HasSubstr;
-
-constexpr const char* kChat = "/v1/chat/completions";
 
 class ServeHttp : public testing::Test {
  protected:

@@ -16,6 +16,8 @@ using std::chrono::seconds;
 using test::chat_body;
 using test::http_request;
 using test::HttpAnswer;
+using test::kChat;
+using test::kLongStream;
 using test::run_facet;
 using test::TempDir;
 using test::TestServer;
@@ -23,14 +25,12 @@ using test::Wire;
 using testing::HasSubstr;
 using testing::Not;
 
-constexpr const char* kChat = "/v1/chat/completions";
-constexpr const char* kLong = R"(,"max_tokens":4000,"ignore_eos":true,"seed":1,"stream":true)";
 constexpr const char* kKey = "0123456789abcdef0123456789abcdef";
 constexpr const char* kOther = "fedcba9876543210fedcba9876543210";
 constexpr int kUnsafe = 78;
 
 /// A stream that has begun.
-Wire begin_stream(const TestServer& server, const char* more = kLong) {
+Wire begin_stream(const TestServer& server, const char* more = kLongStream) {
   Wire wire = server.connect();
   wire.send(http_request("POST", kChat, chat_body(more)));
   EXPECT_TRUE(wire.read_until("\"content\":\""));
@@ -41,7 +41,7 @@ TEST(ServeLoad, AFullQueueIsToldAtOnce) {
   const TestServer server({"--max-running", "1", "--max-queue", "1"});
   const Wire running = server.occupy();
   Wire waiting = server.connect();
-  waiting.send(http_request("POST", kChat, chat_body(kLong)));
+  waiting.send(http_request("POST", kChat, chat_body(kLongStream)));
   ASSERT_TRUE(waiting.read_until("\r\n\r\n"));
   const auto begin = std::chrono::steady_clock::now();
   const HttpAnswer full = server.post(kChat, chat_body());
@@ -60,7 +60,7 @@ TEST(ServeLoad, WhoWaitsTooLongIsToldSo) {
   EXPECT_EQ(late.code(), "queue_timeout");
   EXPECT_TRUE(late.fields.contains("retry-after"));
   Wire stream = server.connect();
-  stream.send(http_request("POST", kChat, chat_body(kLong)));
+  stream.send(http_request("POST", kChat, chat_body(kLongStream)));
   const HttpAnswer streamed = stream.read_answer();
   EXPECT_EQ(streamed.status, 200);
   EXPECT_THAT(streamed.body, HasSubstr("\"code\":\"queue_timeout\""));
@@ -72,11 +72,10 @@ TEST(ServeLoad, DrainingLetsStreamsEndAndRefusesOthers) {
   TestServer server;
   Wire stream = server.connect();
   stream.send(http_request("POST", kChat,
-                           chat_body(R"(,"max_tokens":150,"ignore_eos":true,"stream":true)")));
+                           chat_body(R"(,"max_tokens":1500,"ignore_eos":true,"stream":true)")));
   ASSERT_TRUE(stream.read_until("\"content\":\""));
   server.signal(SIGTERM);
-  for (int i = 0; i < 200 && server.log().find("draining") == std::string::npos; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_TRUE(server.logs("draining"));
   const HttpAnswer refused = server.post(kChat, chat_body());
   EXPECT_EQ(refused.status, 503);
   EXPECT_EQ(refused.code(), "shutting_down");
@@ -96,8 +95,7 @@ TEST(ServeLoad, DrainingEndsAndASecondSignalDoesNotWait) {
   TestServer hurried;
   const Wire other = begin_stream(hurried);
   hurried.signal(SIGTERM);
-  for (int i = 0; i < 200 && hurried.log().find("draining") == std::string::npos; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_TRUE(hurried.logs("draining"));
   hurried.signal(SIGTERM);
   EXPECT_EQ(hurried.wait(), -SIGTERM);
 }
@@ -163,8 +161,7 @@ TEST_F(ServeKeys, AreReadAgainOnHangup) {
   const TestServer server({"--api-key-file", file()});
   write_keys(std::string(32, 'n') + "\n");
   server.signal(SIGHUP);
-  for (int i = 0; i < 200 && server.log().find("keys reloaded") == std::string::npos; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_TRUE(server.logs("keys reloaded"));
   const std::string old = std::string("Authorization: Bearer ") + kKey + "\r\n";
   const std::string fresh = "Authorization: Bearer " + std::string(32, 'n') + "\r\n";
   EXPECT_EQ(server.request("GET", "/v1/models", "", old).status, 401);

@@ -13,31 +13,12 @@ using std::chrono::seconds;
 using test::chat_body;
 using test::http_request;
 using test::HttpAnswer;
+using test::kChat;
+using test::kLong;
+using test::kLongStream;
 using test::TestServer;
 using test::Wire;
 using testing::HasSubstr;
-
-constexpr const char* kChat = "/v1/chat/completions";
-constexpr const char* kLong = R"(,"max_tokens":4000,"ignore_eos":true,"seed":1)";
-constexpr const char* kLongStream =
-    R"(,"max_tokens":4000,"ignore_eos":true,"seed":1,"stream":true)";
-
-/// Waits until a line of the log says so.
-bool logs(const TestServer& server, const std::string& text) {
-  for (int i = 0; i < 300; ++i) {
-    if (server.log().find(text) != std::string::npos) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  return false;
-}
-
-void wait_until_running(const TestServer& server) {
-  for (int i = 0; i < 500; ++i) {
-    if (server.request("GET", "/health/ready").json().at("running").as_int64() > 0) return;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  ADD_FAILURE() << "the request does not begin";
-}
 
 TEST(ServePeers, SlowHeadsAndBodiesAreGivenUp) {
   const TestServer server({"--header-timeout", "1", "--body-timeout", "2"});
@@ -102,7 +83,7 @@ TEST(ServePeers, AReaderThatTakesNothingIsGivenUp) {
       chat_body(R"(,"max_tokens":4000,"ignore_eos":true,"stream":true,"n":4,"logprobs":true,)"
                 R"("top_logprobs":20)")));
   ASSERT_TRUE(wire.read_until("data: "));
-  EXPECT_TRUE(logs(server, "reason=cancelled"));
+  EXPECT_TRUE(server.logs("reason=cancelled"));
   EXPECT_TRUE(server.becomes_idle());
   server.expect_well();
 }
@@ -115,17 +96,17 @@ TEST(ServePeers, WorkEndsWithItsClient) {
     ASSERT_TRUE(stream.read_until("\"content\":\""));
     stream.reset();
   }
-  EXPECT_TRUE(logs(server, "reason=cancelled"));
+  EXPECT_TRUE(server.logs("reason=cancelled"));
   EXPECT_TRUE(server.becomes_idle());
   {  // a plain answer whose client has closed for good
     const Wire plain = [&] {
       Wire wire = server.connect();
       wire.send(http_request("POST", kChat, chat_body(kLong), "X-Request-Id: closes\r\n"));
-      wait_until_running(server);
+      EXPECT_TRUE(server.becomes_busy());
       return wire;
     }();
   }
-  EXPECT_TRUE(logs(server, "id=closes status=499 reason=cancelled"));
+  EXPECT_TRUE(server.logs("id=closes status=499 reason=cancelled"));
   EXPECT_TRUE(server.becomes_idle());
   {  // one in the queue
     Wire stream = server.connect();
@@ -137,7 +118,7 @@ TEST(ServePeers, WorkEndsWithItsClient) {
     queued.send(http_request("POST", kChat, chat_body(kLongStream), "X-Request-Id: queued\r\n"));
     ASSERT_TRUE(queued.read_until("\r\n\r\n"));
     queued.reset();
-    EXPECT_TRUE(logs(server, "id=queued status=200 reason=cancelled"));
+    EXPECT_TRUE(server.logs("id=queued status=200 reason=cancelled"));
     stream.reset();
   }
   EXPECT_TRUE(server.becomes_idle());
@@ -157,7 +138,7 @@ TEST(ServePeers, AHalfClosedConnectionGetsItsPlainAnswerButNoStream) {
   ASSERT_TRUE(stream.read_until("data: "));
   stream.half_close();
   EXPECT_TRUE(stream.closed());
-  EXPECT_TRUE(logs(server, "id=halved status=200 reason=cancelled"));
+  EXPECT_TRUE(server.logs("id=halved status=200 reason=cancelled"));
   EXPECT_TRUE(server.becomes_idle());
   server.expect_well();
 }

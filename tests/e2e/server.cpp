@@ -14,6 +14,8 @@
 #include <unistd.h>
 #include <utility>
 
+#include "base/text.h"
+
 namespace facet::test {
 
 using std::chrono::milliseconds;
@@ -22,11 +24,6 @@ using Clock = std::chrono::steady_clock;
 namespace {
 
 constexpr auto kStart = std::chrono::seconds(60);
-
-std::string lower(std::string text) {
-  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return text;
-}
 
 /// Takes the chunks of a body off `text`; nothing if it is not complete.
 std::optional<std::string> take_chunks(std::string& text) {
@@ -112,7 +109,7 @@ HttpAnswer Wire::read_head(milliseconds patience) {
   for (size_t at = unread_.find("\r\n") + 2; at < end + 2;) {
     const size_t line = unread_.find("\r\n", at);
     const size_t colon = unread_.find(": ", at);
-    answer.fields[lower(unread_.substr(at, colon - at))] =
+    answer.fields[ascii_lower(unread_.substr(at, colon - at))] =
         unread_.substr(colon + 2, line - colon - 2);
     at = line + 2;
   }
@@ -235,24 +232,38 @@ void TestServer::expect_well() const {
   EXPECT_EQ(answer.json().at("usage").at("completion_tokens").as_int64(), 2);
 }
 
+bool TestServer::becomes(const std::function<bool(const boost::json::value& ready)>& done) const {
+  for (int i = 0; i < 1000; ++i) {
+    if (done(request("GET", "/health/ready").json())) return true;
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  return false;
+}
+
 bool TestServer::becomes_idle() const {
-  for (int i = 0; i < 100; ++i) {
-    const boost::json::value ready = request("GET", "/health/ready").json();
-    if (ready.at("running").as_int64() + ready.at("waiting").as_int64() == 0) return true;
-    std::this_thread::sleep_for(milliseconds(100));
+  return becomes([](const boost::json::value& ready) {
+    return ready.at("running").as_int64() + ready.at("waiting").as_int64() == 0;
+  });
+}
+
+bool TestServer::becomes_busy() const {
+  return becomes(
+      [](const boost::json::value& ready) { return ready.at("running").as_int64() > 0; });
+}
+
+bool TestServer::logs(std::string_view text) const {
+  for (int i = 0; i < 1200; ++i) {
+    if (log().find(text) != std::string::npos) return true;
+    std::this_thread::sleep_for(milliseconds(5));
   }
   return false;
 }
 
 Wire TestServer::occupy() const {
   Wire wire = connect();
-  wire.send(http_request("POST", "/v1/chat/completions",
+  wire.send(http_request("POST", kChat,
                          chat_body(R"(,"max_tokens":8000,"n":16,"ignore_eos":true,"seed":1)")));
-  for (int i = 0; i < 1000; ++i) {
-    if (request("GET", "/health/ready").json().at("running").as_int64() > 0) return wire;
-    std::this_thread::sleep_for(milliseconds(10));
-  }
-  ADD_FAILURE() << "the request does not begin";
+  EXPECT_TRUE(becomes_busy()) << "the request does not begin";
   return wire;
 }
 

@@ -2,6 +2,7 @@
 
 #include <boost/json/value.hpp>
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -56,6 +57,12 @@ class Wire {
   std::string unread_;
 };
 
+inline constexpr const char* kChat = "/v1/chat/completions";
+/// Members for chat_body(): an answer that takes a while.
+inline constexpr const char* kLong = R"(,"max_tokens":4000,"ignore_eos":true,"seed":1)";
+inline constexpr const char* kLongStream =
+    R"(,"max_tokens":4000,"ignore_eos":true,"seed":1,"stream":true)";
+
 /// `facet serve fable` on a free port, with further flags.
 class TestServer {
  public:
@@ -78,6 +85,8 @@ class TestServer {
   void expect_well() const;
   /// Waits until nothing runs or waits in the engine; false if that takes over ten seconds.
   bool becomes_idle() const;
+  /// Waits until something runs in the engine; false if that takes over ten seconds.
+  bool becomes_busy() const;
   /// A request that keeps one running sequence busy for many seconds, and says nothing meanwhile.
   Wire occupy() const;
 
@@ -85,8 +94,12 @@ class TestServer {
   /// Waits for the end of the program; its exit code, or -signal.
   int wait();
   std::string log() const;
+  /// Waits until the log says `text`; false if it does not within six seconds.
+  bool logs(std::string_view text) const;
 
  private:
+  bool becomes(const std::function<bool(const boost::json::value& ready)>& done) const;
+
   std::unique_ptr<TempDir> dir_ = std::make_unique<TempDir>();
   pid_t child_ = -1;
   int port_ = 0;

@@ -8,13 +8,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/golden/engine_streams.h"
+#include "tests/fake/waiting_sink.h"
 #include "tests/golden/fable.h"
 
 namespace facet {
 namespace {
 
-using test::Clock;
+using Clock = test::WaitingSink::Clock;
 using test::send;
 using test::Sent;
 
@@ -98,11 +98,12 @@ TEST(EngineGap, ALongPromptStretchesNoGapBeyondThreeTimes) {
     const OtherPrograms other_programs;
     const auto from = Clock::now();
     const Sent prompt = send(engine, request);
-    EXPECT_EQ(prompt.sink->wait(), FinishReason::kLength);
+    EXPECT_EQ(prompt.sink->wait().choices[0].finish, FinishReason::kLength);
     const auto to = Clock::now();
     others = other_programs.share();
-    for (const Sent& stream : streams) engine.cancel(stream.handle);
-    for (const Sent& stream : streams) EXPECT_EQ(stream.sink->wait(), FinishReason::kAborted);
+    for (const Sent& stream : streams) engine.cancel(stream.handle());
+    for (const Sent& stream : streams)
+      EXPECT_EQ(stream.sink->wait().choices[0].finish, FinishReason::kAborted);
     gaps = gaps_of(streams, from, to);
     fmt::print(
         "usual gap {:.2f} ms, longest beside the prompt {:.2f} ms; {} tokens in {:.2f} s; other "

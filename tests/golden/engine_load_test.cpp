@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/golden/engine_streams.h"
+#include "tests/fake/waiting_sink.h"
 #include "tests/golden/fable.h"
 
 namespace facet {
@@ -27,33 +27,34 @@ TEST(EngineLoad, TheSecondTurnOfAConversationComputesWhatIsNew) {
     request.max_tokens = 300;  // more than the window
     request.logprobs = 1;
     const Sent first = send(engine, request);
-    EXPECT_EQ(first.sink->wait(), FinishReason::kLength);
-    EXPECT_EQ(first.sink->cached(), 0);
+    EXPECT_EQ(first.sink->wait().choices[0].finish, FinishReason::kLength);
+    EXPECT_EQ(first.sink->wait().cached_tokens, 0);
 
     request.prompt.resize(kRepeated);
-    const std::vector<int32_t> answer = first.sink->ids();
+    const std::vector<int32_t> answer = first.sink->wait().choices[0].ids;
     request.prompt.insert(request.prompt.end(), answer.begin(), answer.end());
     request.max_tokens = 20;
     const Sent second = send(engine, request);
-    EXPECT_EQ(second.sink->wait(), FinishReason::kLength);
+    EXPECT_EQ(second.sink->wait().choices[0].finish, FinishReason::kLength);
     // And one that goes on where the first stopped.
     request.prompt = test::fable_ids(5, kPrompt);
     request.prompt.insert(request.prompt.end(), answer.begin(), answer.end());
     request.prompt.push_back(400);
     const Sent third = send(engine, request);
-    EXPECT_EQ(third.sink->wait(), FinishReason::kLength);
+    EXPECT_EQ(third.sink->wait().choices[0].finish, FinishReason::kLength);
     if (caching == PrefixCaching::kOn) {
-      EXPECT_GT(second.sink->cached(), kRepeated - options.page_size);
-      EXPECT_LE(second.sink->cached(), kRepeated);
+      EXPECT_GT(second.sink->wait().cached_tokens, kRepeated - options.page_size);
+      EXPECT_LE(second.sink->wait().cached_tokens, kRepeated);
       // The last token of an answer is never read.
-      EXPECT_GT(third.sink->cached(), kPrompt + 300 - 1 - options.page_size);
+      EXPECT_GT(third.sink->wait().cached_tokens, kPrompt + 300 - 1 - options.page_size);
     } else {
-      EXPECT_EQ(second.sink->cached(), 0);
-      EXPECT_EQ(third.sink->cached(), 0);
+      EXPECT_EQ(second.sink->wait().cached_tokens, 0);
+      EXPECT_EQ(third.sink->wait().cached_tokens, 0);
     }
     for (const Sent* sent : {&first, &second, &third}) {
-      ids.push_back(sent->sink->ids());
-      logprobs.push_back(sent->sink->logprobs());
+      const test::Ledger::Choice& choice = sent->sink->wait().choices[0];
+      ids.push_back(choice.ids);
+      logprobs.push_back(choice.logprobs);
     }
   }
   for (size_t i = 0; i < 3; ++i) {

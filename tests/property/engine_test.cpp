@@ -4,53 +4,23 @@
 #include "engine/engine.h"
 
 #include <atomic>
-#include <condition_variable>
 #include <gtest/gtest.h>
-#include <mutex>
 #include <thread>
 
 #include "base/error.h"
 #include "tests/fake/hash_backend.h"
-#include "tests/fake/ledger.h"
 #include "tests/fake/scripted_backend.h"
+#include "tests/fake/waiting_sink.h"
 
 namespace facet {
 namespace {
 
 using test::Ledger;
+using test::send;
+using test::Sent;
 
 constexpr int32_t kVocab = 32;
 constexpr int32_t kEnd = 1;
-
-/// A ledger that can be waited for, and that can hold the engine up.
-class Sink final : public TokenSink {
- public:
-  explicit Sink(int32_t choices) : ledger_(choices) {}
-
-  void on_start(int32_t cached, std::vector<std::optional<TokenLogprob>> prompt) override {
-    const std::lock_guard lock(mu_);
-    ledger_.on_start(cached, std::move(prompt));
-  }
-  void on_tokens(std::span<const TokenEvent> events) override {
-    const std::lock_guard lock(mu_);
-    ledger_.on_tokens(events);
-    changed_.notify_all();
-  }
-  const Ledger& wait() {
-    std::unique_lock lock(mu_);
-    changed_.wait(lock, [&] { return ledger_.done(); });
-    return ledger_;
-  }
-  void wait_for_token() {
-    std::unique_lock lock(mu_);
-    changed_.wait(lock, [&] { return !ledger_.choices.front().ids.empty(); });
-  }
-
- private:
-  std::mutex mu_;
-  std::condition_variable changed_;
-  Ledger ledger_;
-};
 
 EngineOptions small_options() {
   EngineOptions options;
@@ -72,24 +42,6 @@ struct EngineOn {
   std::unique_ptr<gemma4::Gemma4Model> model;
   Engine engine;
 };
-
-struct Sent {
-  std::shared_ptr<Sink> sink;
-  std::variant<RequestHandle, Refusal> answer;
-
-  RequestHandle handle() const { return std::get<RequestHandle>(answer); }
-  std::optional<Refusal> refusal() const {
-    const auto* refusal = std::get_if<Refusal>(&answer);
-    return refusal == nullptr ? std::nullopt : std::optional(*refusal);
-  }
-};
-
-Sent send(Engine& engine, Request request) {
-  Sent sent = {std::make_shared<Sink>(request.choices), {}};
-  request.sink = sent.sink;
-  sent.answer = engine.submit(std::move(request));
-  return sent;
-}
 
 Request request_of(std::vector<int32_t> prompt, int32_t max_tokens) {
   Request request;
@@ -263,7 +215,7 @@ TEST(Engine, GoingAwayEndsWhatIsLeft) {
   {
     EngineOn on(backend);
     for (int32_t i = 0; i < 20; ++i) sent.push_back(send(on.engine, request_of({i, 2}, 5000)));
-    sent.front().sink->wait_for_token();
+    sent.front().sink->wait_for_tokens(1);
     EXPECT_FALSE(on.engine.flush_prefix_cache()) << "requests run";
   }
   for (const Sent& each : sent)
@@ -279,7 +231,7 @@ TEST(Engine, DeadlinesEndRequestsThatWaitAndThatRun) {
   Request runs = request_of({1, 2}, 7000);
   runs.deadline = now + std::chrono::milliseconds(60);
   const Sent running = send(on.engine, runs);
-  running.sink->wait_for_token();
+  running.sink->wait_for_tokens(1);
   Request waits = request_of({3, 4}, 5);
   waits.queue_deadline = now + std::chrono::milliseconds(20);
   const Sent waiting = send(on.engine, waits);

@@ -24,11 +24,11 @@ using test::Events;
 using test::events_of;
 using test::http_request;
 using test::HttpAnswer;
+using test::kChat;
 using test::Wire;
 using testing::HasSubstr;
 using testing::Not;
 
-constexpr const char* kChat = "/v1/chat/completions";
 constexpr int32_t kTurnEnd = 106;
 
 std::string text(const json::value& value) { return std::string(value.as_string()); }

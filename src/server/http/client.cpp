@@ -2,34 +2,24 @@
 
 #include <algorithm>
 #include <array>
-#include <boost/asio/awaitable.hpp>
-#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/redirect_error.hpp>
 #include <boost/asio/ssl.hpp>
-#include <boost/asio/this_coro.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
-#include <exception>
 #include <fmt/core.h>
-#include <memory>
+#include <utility>
 
 #include "base/error.h"
 #include "base/text.h"
-
-// GCC 12 takes the frame allocator of Asio's coroutines for a mismatch; both halves are Asio's own.
-#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
 
 namespace facet::http {
 namespace {
 
 namespace asio = boost::asio;
 namespace beast = boost::beast::http;
-using asio::use_awaitable;
 using Tcp = asio::ip::tcp;
 
 constexpr auto kPatience = std::chrono::milliseconds(50);  // between two questions to keep_going
@@ -48,16 +38,49 @@ beast::request<beast::string_body> message_of(const Url& url, const ClientReques
   return message;
 }
 
+/// Runs one operation after another to its end, asking in between whether to go on.
+class Patience {
+ public:
+  explicit Patience(const KeepGoing& keep_going) : keep_going_(keep_going) {}
+
+  asio::io_context& context() { return context_; }
+
+  /// `start` begins an operation that calls the handler it is given when it is done. Throws
+  /// GivenUp, or the operation's error.
+  template <class Start>
+  void wait(const Start& start) {
+    error_ = asio::error::would_block;
+    start([this](const boost::system::error_code& error, const auto&... /*result*/) {
+      error_ = error;
+    });
+    context_.restart();
+    while (error_ == asio::error::would_block) {
+      context_.run_for(kPatience);
+      if (error_ == asio::error::would_block && keep_going_ && !keep_going_()) throw GivenUp();
+    }
+    if (error_ && error_ != beast::error::need_buffer) throw boost::system::system_error(error_);
+  }
+
+  struct GivenUp {};
+
+ private:
+  const KeepGoing& keep_going_;
+  asio::io_context context_{1};
+  boost::system::error_code error_;
+};
+
 template <class Stream>
-asio::awaitable<void> exchange(Stream& stream,
-                               const beast::request<beast::string_body>& message,
-                               const OnBody& on_body,
-                               ClientAnswer& answer) {
-  co_await beast::async_write(stream, message, use_awaitable);
+void exchange(Patience& patience,
+              Stream& stream,
+              const beast::request<beast::string_body>& message,
+              const OnBody& on_body,
+              ClientAnswer& answer) {
+  patience.wait([&](auto done) { beast::async_write(stream, message, std::move(done)); });
   boost::beast::flat_buffer buffer;
   beast::response_parser<beast::buffer_body> parser;
   parser.body_limit(boost::none);
-  co_await beast::async_read_header(stream, buffer, parser, use_awaitable);
+  patience.wait(
+      [&](auto done) { beast::async_read_header(stream, buffer, parser, std::move(done)); });
   answer.status = static_cast<int32_t>(parser.get().result_int());
   answer.content_type = parser.get()[beast::field::content_type];
   const bool hand_out = on_body && answer.status == 200;
@@ -65,10 +88,8 @@ asio::awaitable<void> exchange(Stream& stream,
   while (!parser.is_done()) {
     parser.get().body().data = piece.data();
     parser.get().body().size = piece.size();
-    boost::system::error_code fault;
-    co_await beast::async_read_some(stream, buffer, parser,
-                                    asio::redirect_error(use_awaitable, fault));
-    if (fault && fault != beast::error::need_buffer) throw boost::system::system_error(fault);
+    patience.wait(
+        [&](auto done) { beast::async_read_some(stream, buffer, parser, std::move(done)); });
     const std::string_view bytes(piece.data(), piece.size() - parser.get().body().size);
     if (hand_out) {
       on_body(bytes);
@@ -78,28 +99,39 @@ asio::awaitable<void> exchange(Stream& stream,
   }
 }
 
-asio::awaitable<void> talk(const Url& url,
-                           const beast::request<beast::string_body>& message,
-                           const OnBody& on_body,
-                           ClientAnswer& answer) {
-  const auto executor = co_await asio::this_coro::executor;
-  Tcp::resolver resolver(executor);
-  const auto found = co_await resolver.async_resolve(url.host, url.port, use_awaitable);
+void talk(Patience& patience,
+          const Url& url,
+          const beast::request<beast::string_body>& message,
+          const OnBody& on_body,
+          ClientAnswer& answer) {
+  Tcp::resolver resolver(patience.context());
+  Tcp::resolver::results_type found;
+  patience.wait([&](auto done) {
+    resolver.async_resolve(url.host, url.port,
+                           [&found, done](const boost::system::error_code& error, auto results) {
+                             found = std::move(results);
+                             done(error);
+                           });
+  });
+  const auto connect = [&](Tcp::socket& socket) {
+    patience.wait([&](auto done) { asio::async_connect(socket, found, std::move(done)); });
+  };
   if (!url.tls) {
-    Tcp::socket socket(executor);
-    co_await asio::async_connect(socket, found, use_awaitable);
-    co_await exchange(socket, message, on_body, answer);
-    co_return;
+    Tcp::socket socket(patience.context());
+    connect(socket);
+    exchange(patience, socket, message, on_body, answer);
+    return;
   }
   asio::ssl::context context(asio::ssl::context::tls_client);
   context.set_default_verify_paths();
-  asio::ssl::stream<Tcp::socket> stream(executor, context);
+  asio::ssl::stream<Tcp::socket> stream(patience.context(), context);
   stream.set_verify_mode(asio::ssl::verify_peer);
   stream.set_verify_callback(asio::ssl::host_name_verification(url.host));
   SSL_set_tlsext_host_name(stream.native_handle(), url.host.c_str());
-  co_await asio::async_connect(stream.next_layer(), found, use_awaitable);
-  co_await stream.async_handshake(asio::ssl::stream_base::client, use_awaitable);
-  co_await exchange(stream, message, on_body, answer);
+  connect(stream.next_layer());
+  patience.wait(
+      [&](auto done) { stream.async_handshake(asio::ssl::stream_base::client, std::move(done)); });
+  exchange(patience, stream, message, on_body, answer);
 }
 
 [[noreturn]] void refuse(std::string_view text, const char* wanted) {
@@ -155,25 +187,14 @@ ClientAnswer send(const Url& url,
                   const KeepGoing& keep_going) {
   const auto message = message_of(url, request);
   ClientAnswer answer;
-  std::exception_ptr failure;
-  bool done = false;
-  {
-    asio::io_context context(1);
-    asio::co_spawn(context, talk(url, message, on_body, answer), [&](std::exception_ptr thrown) {
-      failure = std::move(thrown);
-      done = true;
-    });
-    while (!done) {
-      context.run_for(kPatience);
-      if (!done && keep_going && !keep_going()) return answer;
-    }
-  }
-  if (!failure) return answer;
   try {
-    std::rethrow_exception(failure);
+    Patience patience(keep_going);
+    talk(patience, url, message, on_body, answer);
+  } catch (const Patience::GivenUp&) {
   } catch (const boost::system::system_error& error) {
     throw Error(ErrorCode::kIo, error.code().message(), url.authority());
   }
+  return answer;
 }
 
 }  // namespace facet::http

@@ -5,6 +5,7 @@
 #include <boost/beast/http/basic_parser.hpp>
 #include <boost/beast/http/error.hpp>
 
+#include "base/text.h"
 #include "server/http/chunk_decoder.h"
 
 namespace facet::http {
@@ -12,18 +13,6 @@ namespace facet::http {
 namespace beast = boost::beast;
 using beast::error_code;
 using BeastText = beast::string_view;
-
-namespace {
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return out;
-}
-
-}  // namespace
 
 struct RequestParser::Impl final : beast::http::basic_parser<true> {
   explicit Impl(const Limits& limits_in) : limits(limits_in) {
@@ -59,7 +48,7 @@ struct RequestParser::Impl final : beast::http::basic_parser<true> {
                      BeastText value,
                      error_code& /*ec*/) override {
     if (head_done) return;  // a field behind a chunked body must not pass for one of the head
-    head.fields.push_back({lower({name.data(), name.size()}), {value.data(), value.size()}});
+    head.fields.push_back({ascii_lower({name.data(), name.size()}), {value.data(), value.size()}});
   }
   void on_header_impl(error_code& /*ec*/) override { head_done = true; }
   void on_body_init_impl(const boost::optional<std::uint64_t>& /*length*/,
@@ -102,7 +91,7 @@ bool RequestParser::is_http_1_0() const { return impl_->version == 10; }
 
 bool RequestParser::expects_continue() const {
   const std::string* expect = impl_->head.field("expect");
-  return expect != nullptr && lower(*expect) == "100-continue" && !is_http_1_0();
+  return expect != nullptr && ascii_lower(*expect) == "100-continue" && !is_http_1_0();
 }
 
 std::optional<uint64_t> RequestParser::content_length() const {
@@ -114,7 +103,8 @@ std::optional<uint64_t> RequestParser::content_length() const {
 bool RequestParser::check_fields() {
   const RequestHead& head = impl_->head;
   const std::string* coding = head.field("transfer-encoding");
-  if (coding != nullptr && (head.count("transfer-encoding") > 1 || lower(*coding) != "chunked"))
+  if (coding != nullptr &&
+      (head.count("transfer-encoding") > 1 || ascii_lower(*coding) != "chunked"))
     return false;
   if (coding != nullptr && (head.count("content-length") > 0 || is_http_1_0())) return false;
   if (head.count("content-length") > 1) return false;
