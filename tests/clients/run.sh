@@ -5,7 +5,8 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 export FACET=$1 SCRIPTED_SERVER=$2
 venv=$3
 
-skip() { echo "SKIPPED: $*"; exit 77; }
+# As GoogleTest says it, which is what ./facet test looks for.
+skip() { printf 'Clients: Skipped\n%s\n\n' "$*"; exit 77; }
 
 command -v python3 >/dev/null || skip "python3 is not installed"
 command -v curl >/dev/null || skip "curl is not installed"
