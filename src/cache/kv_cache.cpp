@@ -293,6 +293,28 @@ void KvCache::views(std::span<const CacheSlot> slots, CacheViews& views) const {
   }
 }
 
+bool KvCache::populate_ahead(int64_t ahead_bytes, int32_t most) {
+  bool found = false;
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    Pool& pool = pools_[g];
+    if (pool.k.device() != Device::kHost) continue;
+    // Pages that were never taken follow on all that were.
+    const int32_t used = pool.pages.count() - pool.pages.free_pages();
+    const int64_t wanted =
+        std::min(int64_t{pool.pages.count()}, used + ahead_bytes / page_bytes(groups_[g]));
+    const int64_t pages = std::min(int64_t{most}, wanted - pool.populated);
+    if (pages <= 0) continue;
+    const int64_t page = layer_bytes(groups_[g].layout, 1);
+    for (int64_t layer = 0; layer < groups_[g].layers; ++layer) {
+      const int64_t begin = (layer * pool.pages.count() + pool.populated) * page;
+      for (const Buffer* buffer : {&pool.k, &pool.v}) populate(*buffer, begin, pages * page);
+    }
+    pool.populated += static_cast<int32_t>(pages);
+    found = true;
+  }
+  return found;
+}
+
 PageId KvCache::page(CacheSlot slot, int32_t group, int32_t index) const {
   const std::vector<PageId>& table = sequence(slot).tables[static_cast<size_t>(group)];
   CHECK(index >= 0 && index < std::ssize(table), "page {} of {}", index, table.size());

@@ -83,6 +83,11 @@ class KvCache {
   /// Fills `views` for a step over `slots`; what it held before is reused or dropped.
   void views(std::span<const CacheSlot> slots, CacheViews& views) const;
 
+  /// Finds memory (populate()) for free pages, those that are taken next: in each group until
+  /// `ahead_bytes` of them have theirs, but for at most `most` pages. False if there was nothing to
+  /// do; pages of devices have their memory.
+  bool populate_ahead(int64_t ahead_bytes, int32_t most);
+
   const std::vector<KvGroupSpec>& groups() const { return groups_; }
   int32_t group_count() const { return static_cast<int32_t>(groups_.size()); }
   int32_t free_pages(int32_t group) const { return pages(group).free_pages(); }
@@ -103,6 +108,7 @@ class KvCache {
     PageAllocator pages;
     Buffer k;  // [layers, pages, K, page_size, D]
     Buffer v;
+    int32_t populated = 0;  // pages [0, populated) have memory
   };
   struct Sequence {
     bool open = false;

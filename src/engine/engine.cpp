@@ -97,6 +97,7 @@ class Engine::Impl {
       for (const Message& message : wait_for_messages(stop)) message(core_);
       if (core_.idle()) {
         if (std::exchange(was_busy_, false)) core_.check_integrity();
+        rested_ = !core_.rest();
       } else {
         was_busy_ = true;
         core_.turn();
@@ -111,7 +112,8 @@ class Engine::Impl {
   /// What came in, without waiting if there is work.
   std::vector<Message> wait_for_messages(const std::stop_token& stop) {
     std::unique_lock lock(mu_);
-    if (core_.idle()) arrived_.wait_for(lock, stop, kIdleTick, [this] { return !inbox_.empty(); });
+    if (core_.idle() && rested_)
+      arrived_.wait_for(lock, stop, kIdleTick, [this] { return !inbox_.empty(); });
     delivered_requests_ = inbox_requests_;
     delivered_tokens_ = inbox_tokens_;
     return std::exchange(inbox_, {});
@@ -131,6 +133,7 @@ class Engine::Impl {
   std::unique_ptr<StepRunner> runner_;
   EngineCore core_;
   bool was_busy_ = false;
+  bool rested_ = false;             // nothing is left to do in idle time
   int32_t delivered_requests_ = 0;  // of inbox_requests_: the core has them
   int64_t delivered_tokens_ = 0;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/core.h>
+#include <limits>
 #include <utility>
 
 #include "base/check.h"
@@ -15,6 +16,13 @@ namespace {
 /// What one unit of priority is worth in waiting. Because a request gains on all that come later,
 /// none waits for ever.
 constexpr std::chrono::nanoseconds kPriorityUnit = std::chrono::seconds(10);
+
+/// Bytes of free pages in each KV group that have memory, so that no step waits for some: from the
+/// start on, once the engine was idle for a moment, and at any time. All of the cache would be more
+/// than most servers ever use.
+constexpr int64_t kAheadAtStart = 32 << 20;
+constexpr int64_t kAheadWhenIdle = 128 << 20;
+constexpr int64_t kAheadAlways = 16 << 20;
 
 template <typename T>
 void require(bool ok, const char* field, T found, const std::string& wanted) {
@@ -89,6 +97,7 @@ EngineCore::EngineCore(EngineParts parts, const EngineOptions& options)
   for (const KvGroupSpec& group : groups)
     scheduler_limits_.most_pages.push_back(pages_of_sequence(group, needs.max_model_len, needs));
   cache_ = std::make_unique<KvCache>(groups, pages, parts_.allocator);
+  cache_->populate_ahead(kAheadAtStart, std::numeric_limits<int32_t>::max());
   if (options.prefix_caching == PrefixCaching::kOn) prefix_.emplace(*cache_);
   state_.available.resize(groups.size());
   counters_.last_step = parts_.now();
@@ -198,6 +207,7 @@ void EngineCore::turn() {
   expire();
   release_retired();
   if (!failed()) plan();
+  cache_->populate_ahead(kAheadAlways, 1);
   if (in_flight_) collect();
   launch();
   settle();
@@ -255,6 +265,11 @@ void EngineCore::erase(LiveRequest& request) {
     if (found != end) deadlines_.erase(found);
   }
   requests_.erase(request.handle);
+}
+
+bool EngineCore::rest() {
+  constexpr int32_t kPages = 16;  // a few milliseconds' worth
+  return cache_->populate_ahead(kAheadWhenIdle, kPages);
 }
 
 bool EngineCore::flush_prefix_cache() {

@@ -48,6 +48,8 @@ class EngineCore {
   void abort_all();
   /// Plans a step, collects the one under way, launches the next, and tells the sinks.
   void turn();
+  /// Something useful and short for idle time; false if there is nothing.
+  bool rest();
 
   /// No request is left, and so no step under way.
   bool idle() const { return requests_.empty(); }

@@ -9,8 +9,9 @@ namespace {
 /// How much more a row may cost beside decodes than among many: the first guess is careful.
 constexpr double kMixedFactor = 4;
 constexpr double kUnknownRows = 4;  // rows that take as long as the decodes, if nothing is known
-/// Prompt rows get this share of the decodes' time: twice that time is not to be reached.
-constexpr double kShare = 0.8;
+/// Prompt rows get this share of the decodes' time. A step is never to take three times that of the
+/// decodes, and what goes on besides it takes time too.
+constexpr double kShare = 0.6;
 /// Steps with prompt rows between two without.
 constexpr int32_t kMixedSteps = 32;
 

@@ -6,8 +6,8 @@
 namespace facet {
 
 /// How long steps take, learnt from those that ran, so that a step with decodes takes as many
-/// prompt rows as double its time and no more: nobody who reads along waits longer than that for
-/// the next token, whatever the machine, the model and the context.
+/// prompt rows as do not quite double its time: nobody who reads along waits much longer for the
+/// next token, whatever the machine, the model and the context.
 class StepCosts {
  public:
   /// A step of `decodes` decodes and `prompt_rows` other rows took `seconds`.

@@ -2,8 +2,10 @@
 
 #include <fmt/core.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <utility>
 
+#include "base/check.h"
 #include "base/error.h"
 #include "base/text.h"
 
@@ -60,6 +62,18 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
     allocator_ = other.allocator_;
   }
   return *this;
+}
+
+void populate(const Buffer& buffer, int64_t begin, int64_t bytes) {
+  CHECK(buffer.device() == Device::kHost, "memory of another device");
+  CHECK(begin >= 0 && bytes >= 0 && begin + bytes <= buffer.bytes(), "{} bytes from {} of {}",
+        bytes, begin, buffer.bytes());
+#ifdef MADV_POPULATE_WRITE  // Linux 5.14
+  static const int64_t page = sysconf(_SC_PAGESIZE);
+  const int64_t first = begin / page * page;  // the buffer begins with a page
+  if (bytes > 0)
+    madvise(buffer.data() + first, static_cast<size_t>(begin + bytes - first), MADV_POPULATE_WRITE);
+#endif
 }
 
 int64_t Arena::bytes_for(DType dtype, const Shape& shape) {

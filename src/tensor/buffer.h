@@ -41,6 +41,11 @@ class Buffer {
 /// nobody touches cost no memory.
 const Buffer::Allocator& host_allocator();
 
+/// Has the system find memory for bytes [begin, begin + bytes) of a host buffer now, rather than at
+/// their first writes, which are slow. Their content stays; other threads may use them meanwhile. A
+/// system that cannot is left alone: it will find the memory then.
+void populate(const Buffer& buffer, int64_t begin, int64_t bytes);
+
 /// Hands out views of one Buffer, in order; nothing is given back before the arena goes.
 class Arena {
  public:

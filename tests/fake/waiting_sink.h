@@ -44,6 +44,15 @@ class WaitingSink final : public TokenSink {
     std::unique_lock lock(mu_);
     changed_.wait(lock, [&] { return ledger_.done() || ledger_.choices[0].ids.size() >= count; });
   }
+  /// So many beyond those that are there now.
+  void wait_for_more_tokens(size_t count) {
+    size_t now = 0;
+    {
+      const std::lock_guard lock(mu_);
+      now = ledger_.choices[0].ids.size();
+    }
+    wait_for_tokens(now + count);
+  }
   /// When each event came; after wait().
   const std::vector<Clock::time_point>& times() const { return times_; }
 
