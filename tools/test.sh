@@ -8,13 +8,13 @@
 #   asan     the tests labelled unit or fuzz, under AddressSanitizer and UndefinedBehaviorSanitizer
 #   tidy     clang-tidy over src/, less its slow checks; a file is looked at again when it or any header
 #            changed
-#   tsan     with --all: the tests labelled unit, under ThreadSanitizer
+#   tsan     with --all: the tests labelled unit or …-serve, under ThreadSanitizer
 #   neon     with --all: all but the program cross-compiled for 64-bit ARM; qemu runs the tests of the kernels
 #            and of what they stand on
 #
-# --quick stops after the format check. --all adds the tests labelled slow, the other folders under
-# AddressSanitizer, every check of .clang-tidy, and the last two stages. The last line counts the ctest
-# tests of all stages together.
+# --quick stops after the format check. --all adds the tests labelled slow, the other folders and the
+# tests of the whole server (…-serve) under AddressSanitizer, every check of .clang-tidy, and the last two
+# stages. The last line counts the ctest tests of all stages together.
 
 # Checks of .clang-tidy that wait for --all, since together they take more time than all the others.
 #   clang-analyzer-*, half of the time: follows paths through functions; asan and ubsan see many of the same faults
@@ -88,10 +88,12 @@ run_tests() {
     untrusted=(facet_{base,json,tensor,quant,checkpoint,tokenizer,chat,model_gemma4,cache,engine,server_http,server,cli}_test
                replay_{safetensors,config,tokenizer,http})
     if ((all)); then untrusted=(all); fi
-    stage "asan" if_built in_preset asan 'unit|fuzz' "$unwanted" "${untrusted[@]}"
+    local checked='unit|fuzz'
+    if ((all)); then checked+='|serve'; fi
+    stage "asan" if_built in_preset asan "$checked" "$unwanted" "${untrusted[@]}"
     if ((all)); then
       stage "tidy" if_built check_tidy tidy-all
-      stage "tsan" if_built in_preset tsan unit "$fast" all
+      stage "tsan" if_built in_preset tsan 'unit|serve' "$fast" all
       stage "neon" if_built check_neon
     else
       stage "tidy" if_built check_tidy tidy --checks="$slow_checks"
