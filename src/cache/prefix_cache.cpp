@@ -6,10 +6,8 @@
 #include "base/check.h"
 
 namespace facet {
-namespace {
 
-/// Finds candidates only, so speed counts and collisions do no harm.
-uint64_t hash_of(uint64_t parent_id, std::span<const int32_t> tokens) {
+uint64_t hash_page(uint64_t parent_id, std::span<const int32_t> tokens) {
   uint64_t hash = parent_id * 0x9E3779B97F4A7C15ULL;
   for (const int32_t token : tokens) {
     hash = (hash ^ static_cast<uint32_t>(token)) * 0xD6E8FEB86659FD93ULL;
@@ -18,12 +16,11 @@ uint64_t hash_of(uint64_t parent_id, std::span<const int32_t> tokens) {
   return hash;
 }
 
-}  // namespace
-
-PrefixCache::PrefixCache(KvCache& cache)
+PrefixCache::PrefixCache(KvCache& cache, PageHash hash)
     : cache_(cache),
       page_size_(cache.groups().front().layout.page_size),
       groups_(cache.group_count()),
+      hash_(hash),
       held_(static_cast<size_t>(groups_)) {
   const auto is_full = [](const KvGroupSpec& group) { return group.window == 0; };
   CHECK(std::any_of(cache.groups().begin(), cache.groups().end(), is_full),
@@ -50,7 +47,7 @@ uint64_t PrefixCache::root_of(std::string_view key) const {
 
 PrefixCache::Node* PrefixCache::child_of(uint64_t parent_id,
                                          std::span<const int32_t> tokens) const {
-  const auto [begin, end] = nodes_.equal_range(hash_of(parent_id, tokens));
+  const auto [begin, end] = nodes_.equal_range(hash_(parent_id, tokens));
   for (auto it = begin; it != end; ++it) {
     Node& node = *it->second;
     if (node.parent_id == parent_id &&
@@ -147,7 +144,7 @@ PrefixCache::Node* PrefixCache::add_child(uint64_t root_id,
   node.pages.assign(static_cast<size_t>(groups_), kNoPage);
   node.place = used_.insert(used_.end(), &node);
   for (std::list<Node*>& held : held_) node.held.push_back(held.end());
-  nodes_.emplace(hash_of(node.parent_id, tokens), std::move(made));
+  nodes_.emplace(hash_(node.parent_id, tokens), std::move(made));
   if (parent == nullptr) {
     ++roots_.at(keys_.at(root_id)).children;
   } else {
@@ -228,7 +225,7 @@ void PrefixCache::erase(Node& leaf) {
     roots_.erase(key->second);
     keys_.erase(key);
   }
-  const auto [begin, end] = nodes_.equal_range(hash_of(leaf.parent_id, leaf.tokens));
+  const auto [begin, end] = nodes_.equal_range(hash_(leaf.parent_id, leaf.tokens));
   nodes_.erase(std::find_if(begin, end, [&](const auto& it) { return it.second.get() == &leaf; }));
 }
 

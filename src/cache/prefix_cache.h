@@ -13,6 +13,11 @@
 
 namespace facet {
 
+/// Where to look for a page of `tokens` below the node `parent_id`. Equal hashes of unequal pages
+/// cost time, nothing else.
+using PageHash = uint64_t (*)(uint64_t parent_id, std::span<const int32_t> tokens);
+uint64_t hash_page(uint64_t parent_id, std::span<const int32_t> tokens);
+
 /// Pages of sequences that have been read, by the tokens they hold, so that a sequence which begins
 /// as another did need not compute that beginning again. A tree of whole pages for each key: a node
 /// is one page of tokens, and holds the pages of the full-attention groups for them. Of sliding
@@ -25,8 +30,9 @@ namespace facet {
 /// a node's full-attention page holds those of all nodes above it. One thread.
 class PrefixCache {
  public:
-  /// `cache` must outlive it; its groups must have pages of one size.
-  explicit PrefixCache(KvCache& cache);
+  /// `cache` must outlive it; its groups must have pages of one size. Tests give a hash that
+  /// collides.
+  explicit PrefixCache(KvCache& cache, PageHash hash = hash_page);
   ~PrefixCache();
   PrefixCache(const PrefixCache&) = delete;
   PrefixCache& operator=(const PrefixCache&) = delete;
@@ -93,8 +99,9 @@ class PrefixCache {
   KvCache& cache_;
   const int32_t page_size_;
   const int32_t groups_;
+  const PageHash hash_;
   uint64_t next_id_ = 1;
-  Nodes nodes_;  // by the hash of parent id and tokens
+  Nodes nodes_;  // by hash_
   struct Root {
     uint64_t id = 0;
     int32_t children = 0;

@@ -25,8 +25,8 @@ std::vector<int32_t> numbers(int32_t first, int32_t count) {
 
 class PrefixCacheTest : public testing::Test {
  protected:
-  explicit PrefixCacheTest(std::vector<int32_t> pages = {20, 20})
-      : kv_(two_groups(), pages, host_allocator()), cache_(kv_) {}
+  explicit PrefixCacheTest(PageHash hash = hash_page)
+      : kv_(two_groups(), {20, 20}, host_allocator()), cache_(kv_, hash) {}
 
   void check() const {
     kv_.check_integrity();
@@ -82,6 +82,33 @@ TEST_F(PrefixCacheTest, KeysAreApart) {
   EXPECT_EQ(matched(numbers(0, 14), "a"), 12);
   EXPECT_EQ(matched(numbers(0, 14), "b"), 0);
   EXPECT_EQ(matched(numbers(0, 14)), 0);
+}
+
+class CollidingPrefixCache : public PrefixCacheTest {
+ protected:
+  CollidingPrefixCache()
+      : PrefixCacheTest([](uint64_t, std::span<const int32_t>) { return uint64_t{7}; }) {}
+};
+
+TEST_F(CollidingPrefixCache, EqualHashesAreNotEqualTokens) {
+  read(numbers(0, 14));
+  read(numbers(100, 14));
+  read(numbers(0, 14), "key");
+  EXPECT_EQ(cache_.nodes(), 3 * 3);
+  EXPECT_EQ(matched(numbers(0, 14)), 12);
+  EXPECT_EQ(matched(numbers(200, 14)), 0);
+  EXPECT_EQ(matched(numbers(4, 14)), 0) << "a page of the same tokens, elsewhere";
+  const std::vector<int32_t> tokens = numbers(100, 14);
+  const CacheSlot slot = cache_.lock("", tokens, cache_.match("", tokens));
+  std::vector<int32_t> parted = numbers(100, 8);
+  for (const int32_t id : numbers(0, 6)) parted.push_back(id);
+  EXPECT_EQ(matched(parted), 8);
+  cache_.evict(kFull, 20);
+  check();
+  EXPECT_EQ(cache_.nodes(), 3) << "those of the open sequence";
+  EXPECT_EQ(matched(tokens), 12);
+  kv_.close(slot);
+  cache_.clear();
 }
 
 /// Of a long text the sliding group keeps the windows before the last border and the one before it.

@@ -103,10 +103,12 @@ class Engine::Impl {
         core_.turn();
       }
       publish();
+      core_.tell();  // whoever hears of an end finds it in the status
     }
     for (const Message& message : wait_for_messages(stop)) message(core_);  // it does not wait now
     core_.abort_all();
     publish();
+    core_.tell();
   }
 
   /// What came in, without waiting if there is work.

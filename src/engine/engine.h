@@ -110,7 +110,7 @@ class Engine {
   /// dropped, if requests wait or run.
   bool flush_prefix_cache();
   const EngineLimits& limits() const;
-  /// Any thread.
+  /// Any thread. Of the last turn; a request's end is in it before its sink hears of it.
   EngineStatus status() const;
 
  private:

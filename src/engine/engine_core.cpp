@@ -98,12 +98,15 @@ EngineCore::EngineCore(EngineParts parts, const EngineOptions& options)
     scheduler_limits_.most_pages.push_back(pages_of_sequence(group, needs.max_model_len, needs));
   cache_ = std::make_unique<KvCache>(groups, pages, parts_.allocator);
   cache_->populate_ahead(kAheadAtStart, std::numeric_limits<int32_t>::max());
-  if (options.prefix_caching == PrefixCaching::kOn) prefix_.emplace(*cache_);
+  if (options.prefix_caching == PrefixCaching::kOn) prefix_.emplace(*cache_, parts_.page_hash);
   state_.available.resize(groups.size());
   counters_.last_step = parts_.now();
 }
 
-EngineCore::~EngineCore() { abort_all(); }
+EngineCore::~EngineCore() {
+  abort_all();
+  tell();
+}
 
 void EngineCore::submit(RequestHandle handle, Request request) {
   auto owned = std::make_unique<LiveRequest>();
@@ -227,7 +230,10 @@ void EngineCore::settle() {
   }
   snapshots_.clear();
   release_retired();
-  for (LiveRequest* request : std::exchange(news_, {})) tell(*request);
+  CHECK(ended_.empty(), "{} requests ended and were not told", ended_.size());
+  for (LiveRequest* request : news_) {
+    if (request->open_choices == 0) retire(*request);
+  }
 }
 
 void EngineCore::release_retired() {
@@ -237,6 +243,11 @@ void EngineCore::release_retired() {
     sequence->slot.reset();
   }
   retired_.clear();
+}
+
+void EngineCore::tell() {
+  for (LiveRequest* request : std::exchange(news_, {})) tell(*request);
+  ended_.clear();
 }
 
 void EngineCore::tell(LiveRequest& request) {
@@ -250,13 +261,11 @@ void EngineCore::tell(LiveRequest& request) {
   }
   sink.on_tokens(request.events);
   request.events.clear();
-  if (request.open_choices > 0) return;
-  ++counters_.finished;
-  if (request.aborted) ++counters_.aborted;
-  erase(request);
 }
 
-void EngineCore::erase(LiveRequest& request) {
+void EngineCore::retire(LiveRequest& request) {
+  ++counters_.finished;
+  if (request.aborted) ++counters_.aborted;
   for (const auto& deadline : {request.request.queue_deadline, request.request.deadline}) {
     if (!deadline) continue;
     const auto [begin, end] = deadlines_.equal_range(*deadline);
@@ -264,7 +273,7 @@ void EngineCore::erase(LiveRequest& request) {
         std::find_if(begin, end, [&](const auto& entry) { return entry.second == request.handle; });
     if (found != end) deadlines_.erase(found);
   }
-  requests_.erase(request.handle);
+  ended_.push_back(std::move(requests_.extract(request.handle).mapped()));
 }
 
 bool EngineCore::rest() {

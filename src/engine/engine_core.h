@@ -27,6 +27,7 @@ struct EngineParts {
   const Buffer::Allocator& allocator;
   StepRunner& runner;  ///< of `model`
   std::function<std::chrono::steady_clock::time_point()> now;
+  PageHash page_hash = hash_page;  ///< of the prefix cache
 };
 
 /// The engine without its threads: requests, sequences, pages, and the loop's one turn. Owned and
@@ -44,10 +45,13 @@ class EngineCore {
   void submit(RequestHandle handle, Request request);
   /// Without a choice: all of them.
   void cancel(RequestHandle handle, std::optional<int32_t> choice = std::nullopt);
-  /// Ends everything with kAborted, and waits for the step under way.
+  /// Ends everything with kAborted, and waits for the step under way. tell() follows.
   void abort_all();
-  /// Plans a step, collects the one under way, launches the next, and tells the sinks.
+  /// Plans a step, collects the one under way, launches the next. tell() follows; requests that
+  /// ended count as finished before that.
   void turn();
+  /// Tells the sinks what came.
+  void tell();
   /// Something useful and short for idle time; false if there is nothing.
   bool rest();
 
@@ -123,7 +127,7 @@ class EngineCore {
   void leave_queue(LiveRequest& request);
   void note_event(LiveRequest& request, TokenEvent event);
   void expire();
-  void erase(LiveRequest& request);
+  void retire(LiveRequest& request);
   void settle();
   void release_retired();
   void insert_prefix(const Sequence& sequence, int32_t length);
@@ -155,7 +159,10 @@ class EngineCore {
   // Between collect() and settle().
   std::vector<Sequence*> retired_;    // ended with a slot
   std::vector<Sequence*> snapshots_;  // with something new for the prefix cache
-  std::vector<LiveRequest*> news_;    // with events, or ended
+
+  // Between collect() and tell().
+  std::vector<LiveRequest*> news_;                   // with events, or ended
+  std::vector<std::unique_ptr<LiveRequest>> ended_;  // of requests_, and counted
 
   // Scratch.
   SchedulerState state_;

@@ -25,6 +25,9 @@ uint64_t positioned(uint64_t row, int32_t position) {
   return mix(row, static_cast<uint64_t>(position) + 1000);
 }
 
+/// Uniform in [0, 1).
+double fraction(uint64_t a, uint64_t b) { return static_cast<double>(mix(a, b) >> 11) * 0x1p-53; }
+
 void fill_logits(uint64_t row, std::span<float> logits) {
   for (size_t id = 0; id < logits.size(); ++id) {
     // -4 to 4 in steps of 2^-20.
@@ -37,18 +40,35 @@ void fill_logits(uint64_t row, std::span<float> logits) {
 
 }  // namespace
 
+void HashBackend::restart(const FakeLatency& its_latency, const Faults& its_faults) {
+  latency = its_latency;
+  faults = its_faults;
+  steps = 0;
+  rows = 0;
+  flaked = 0;
+  embedded_ = 0;
+}
+
 void HashBackend::begin_step(int32_t step_rows) {
   if (steps == faults.throwing_step) throw Error(ErrorCode::kInternal, "a planted fault");
   if (latency.clock != nullptr) {
-    const auto bits = static_cast<double>(mix(latency.seed, static_cast<uint64_t>(steps)) >> 11);
-    const double factor = 1 + latency.jitter * (2 * bits * 0x1p-53 - 1);
+    const double drawn = fraction(latency.seed, static_cast<uint64_t>(steps));
+    const double factor = 1 + latency.jitter * (2 * drawn - 1);
     latency.clock->advance((latency.step + step_rows * latency.row) * factor);
   }
   ++steps;
   rows += step_rows;
 }
 
-uint64_t HashBackend::row_of(int32_t id) { return id == faults.nan_id ? kPoison : token_row(id); }
+uint64_t HashBackend::row_of(int32_t id) {
+  ++embedded_;
+  if (faults.flaky_rows > 0 &&
+      fraction(~faults.seed, static_cast<uint64_t>(embedded_)) < faults.flaky_rows) {
+    ++flaked;
+    return kPoison;
+  }
+  return id == faults.nan_id ? kPoison : token_row(id);
+}
 
 uint64_t HashBackend::at_position(uint64_t row, int32_t position) {
   return positioned(row, position);

@@ -38,20 +38,28 @@ struct FakeLatency {
 /// sequence that is mixed up changes what comes out.
 class HashBackend final : public FakeOps {
  public:
-  /// A token that makes every logit from there on NaN; and the step, counted from 0, that throws.
+  /// What goes wrong.
   struct Faults {
-    int32_t nan_id = -1;
-    int64_t throwing_step = -1;
+    int32_t nan_id = -1;         ///< a token that makes every logit from there on NaN
+    int64_t throwing_step = -1;  ///< counted from 0
+    /// How often a row, whatever its token, makes every logit from there on NaN: a device that errs
+    /// once, and not when the same row is read again.
+    double flaky_rows = 0;
+    uint64_t seed = 0;  ///< says which
   };
 
   std::string_view describe() const override { return "hash"; }
   void attention(
       TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) override;
 
+  /// As if new, so that what comes does not depend on what was.
+  void restart(const FakeLatency& its_latency, const Faults& its_faults);
+
   FakeLatency latency;
   Faults faults;
-  int64_t steps = 0;  ///< so far
-  int64_t rows = 0;   ///< of all steps so far
+  int64_t steps = 0;   ///< so far
+  int64_t rows = 0;    ///< of all steps so far
+  int64_t flaked = 0;  ///< of these, that erred by faults.flaky_rows
 
  protected:
   uint64_t row_of(int32_t id) override;
@@ -59,6 +67,9 @@ class HashBackend final : public FakeOps {
   uint64_t joined(uint64_t x, uint64_t h) override;
   void logits_of(uint64_t row, std::span<float> logits) override;
   void begin_step(int32_t step_rows) override;
+
+ private:
+  int64_t embedded_ = 0;  // rows so far, those of the step under way included
 };
 
 /// What a HashBackend must give: the same function, of the tokens alone.

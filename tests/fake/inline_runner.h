@@ -1,7 +1,9 @@
 #pragma once
 
 #include <exception>
+#include <functional>
 #include <optional>
+#include <utility>
 
 #include "engine/step_runner.h"
 #include "tests/fake/hash_backend.h"
@@ -14,9 +16,16 @@ class InlineRunner final : public StepRunner {
  public:
   InlineRunner(Model& model, const FakeClock& clock) : model_(model), clock_(clock) {}
 
-  void launch(const Step& step) override { step_.emplace(step); }
+  void launch(const Step& step) override {
+    step_.emplace(step);
+    sequences_ = std::ssize(step.batch.sequences);
+  }
+
+  /// Called right before each step runs.
+  void before_step(std::function<void()> call) { before_step_ = std::move(call); }
 
   StepOutcome collect() override {
+    if (before_step_) before_step_();
     StepOutcome outcome;
     const auto start = clock_.now();
     try {
@@ -29,10 +38,15 @@ class InlineRunner final : public StepRunner {
     return outcome;
   }
 
+  /// Of the step that was launched last.
+  int64_t sequences() const { return sequences_; }
+
  private:
   Model& model_;
   const FakeClock& clock_;
   std::optional<Step> step_;
+  int64_t sequences_ = 0;
+  std::function<void()> before_step_;
 };
 
 }  // namespace facet::test

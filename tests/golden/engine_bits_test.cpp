@@ -36,6 +36,10 @@ class Driven {
     core_.submit(handle, std::move(request));
     return handle;
   }
+  void turn() {
+    core_.turn();
+    core_.tell();
+  }
   EngineCore& core() { return core_; }
 
  private:
@@ -108,7 +112,7 @@ TEST_P(EngineBits, ARandomScheduleChangesNothing) {
     Driven driven(fable, options);
     alone.push_back(std::make_shared<Ledger>(request.choices));
     driven.send(request, alone.back());
-    while (!driven.core().idle()) driven.core().turn();
+    while (!driven.core().idle()) driven.turn();
     for (const Ledger::Choice& choice : alone.back()->choices)
       ASSERT_EQ(choice.finish, FinishReason::kLength) << choice.error;
   }
@@ -137,7 +141,7 @@ TEST_P(EngineBits, ARandomScheduleChangesNothing) {
           neighbour = driven.send(other, std::make_shared<Ledger>(other.choices));
         }
       }
-      driven.core().turn();
+      driven.turn();
       if (neighbour && random() % 8 == 0) {
         driven.core().cancel(*std::exchange(neighbour, std::nullopt));
       }

@@ -2,84 +2,19 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
+
+#include "tests/property/expected_answer.h"
 
 namespace facet::test {
 namespace {
 
-constexpr int32_t kVocab = 32;
 constexpr int32_t kMaxRequests = 7;
+constexpr const char* kNotFinite = "the model's logits are not finite numbers";
 
-/// Deterministic, so that the expected answer can be had from another instance of it.
-class SimulatedGuide final : public TokenGuide {
- public:
-  SimulatedGuide(int32_t kind, int32_t choice) : kind_(kind), choice_(choice) {}
-
-  Rule next() override {
-    EXPECT_FALSE(asked_) << "asked twice for one token";
-    asked_ = true;
-    if (kind_ == 1 && taken_ < 3) return {Rule::Kind::kForced, (taken_ * 5 + choice_) % kVocab, {}};
-    if (kind_ == 2) {
-      allowed_ = taken_ % 2 == 0 ? 0x5555555555555555 : 0xF0F0F0F0F0F0F0F0;
-      return {Rule::Kind::kOnly, -1, {&allowed_, 1}};
-    }
-    return {};
-  }
-  void accept(int32_t /*id*/) override {
-    EXPECT_TRUE(asked_);
-    asked_ = false;
-    ++taken_;
-  }
-
- private:
-  const int32_t kind_;
-  const int32_t choice_;
-  int32_t taken_ = 0;
-  bool asked_ = false;
-  uint64_t allowed_ = 0;
-};
-
-struct Expected {
-  std::vector<int32_t> ids;
-  std::vector<TokenLogprob> logprobs;
-  FinishReason finish = FinishReason::kLength;
-};
-
-/// The answer of a choice by the rules of the interface, from the oracle's logits alone.
-Expected expected_answer(const Request& request, int32_t guided, int32_t choice, int32_t window) {
-  Expected expected;
-  HashOracle oracle(kVocab, window);
-  for (const int32_t id : request.prompt) oracle.read(id);
-  SamplingParams params = request.sampling;
-  params.choice = choice;
-  Sampler sampler(params, request.never_ids);
-  sampler.see_prompt(request.prompt);
-  SimulatedGuide guide(guided, choice);
-  while (std::ssize(expected.ids) < request.max_tokens) {
-    std::vector<float> logits = oracle.logits();
-    const std::vector<float> raw = logits;
-    const TokenGuide::Rule rule = guide.next();
-    TokenMask mask;
-    if (std::ssize(expected.ids) < request.min_tokens) mask.banned = request.end_ids;
-    mask.allowed = rule.allowed;
-    const auto position = static_cast<int64_t>(request.prompt.size() + expected.ids.size());
-    const int32_t id = rule.kind == TokenGuide::Rule::Kind::kForced
-                           ? rule.forced
-                           : sampler.sample(logits, position, mask);
-    guide.accept(id);
-    if (id < 0) {
-      expected.finish = FinishReason::kError;
-      return expected;
-    }
-    if (request.logprobs) expected.logprobs.push_back(token_logprob(raw, id, *request.logprobs));
-    expected.ids.push_back(id);
-    sampler.see_output(id);
-    oracle.read(id);
-    if (std::count(request.end_ids.begin(), request.end_ids.end(), id) > 0) {
-      expected.finish = FinishReason::kEndToken;
-      return expected;
-    }
-  }
-  return expected;
+/// So few values that pages of unequal tokens often share one.
+uint64_t narrow_hash(uint64_t parent_id, std::span<const int32_t> tokens) {
+  return hash_page(parent_id, tokens) % 3;
 }
 
 template <typename T>
@@ -102,8 +37,10 @@ EngineSimulation::EngineSimulation(uint64_t seed, SimulatedModel& model)
     : seed_(seed), model_(model), random_(seed), runner_(*model.model, clock_) {
   draw_options();
   core_ = std::make_unique<EngineCore>(
-      EngineParts{*model_.model, host_allocator(), runner_, [this] { return clock_.now(); }},
+      EngineParts{*model_.model, host_allocator(), runner_, [this] { return clock_.now(); },
+                  chance(0.5) ? narrow_hash : hash_page},
       options_);
+  watch_.set_order(options_.schedule);
 }
 
 int32_t EngineSimulation::draw(int32_t low, int32_t high) {
@@ -122,8 +59,27 @@ void EngineSimulation::draw_options() {
   const int32_t sliding =
       (model_.window + options_.prefill_chunk + 2 * options_.page_size) / options_.page_size + 2;
   const int32_t full = 24 / options_.page_size + 1;
-  options_.pages = {sliding + draw(0, sliding * 3), full + draw(0, full * 3)};
-  model_.backend.latency = {&clock_, 1e-3, 2e-4, 0.5, seed_};
+  const int32_t plenty = chance(0.5) ? 3 : 1;
+  options_.pages = {sliding + draw(0, sliding * plenty), full + draw(0, full * plenty)};
+  draw_faults();
+}
+
+void EngineSimulation::draw_faults() {
+  HashBackend::Faults faults;
+  faults.seed = seed_;
+  flaky_ = chance(0.2);
+  if (flaky_ && chance(0.6)) {
+    faults.flaky_rows = chance(0.5) ? 0.1 : 0.01;
+  } else if (flaky_) {
+    // Only in steps during which somebody loses his pages.
+    runner_.before_step([this] {
+      const int64_t before = std::exchange(preemptions_, core_->status().preemptions);
+      model_.backend.faults.flaky_rows = preemptions_ > before ? 0.5 : 0;
+    });
+  } else if (chance(0.05)) {
+    faults.throwing_step = draw(0, 60);
+  }
+  model_.backend.restart({&clock_, 1e-3, 2e-4, 0.5, seed_}, faults);
 }
 
 std::vector<int32_t> EngineSimulation::draw_prompt() {
@@ -131,7 +87,7 @@ std::vector<int32_t> EngineSimulation::draw_prompt() {
   std::vector<int32_t> prompt;
   if (!sent_.empty() && chance(0.6)) {
     // A conversation that goes on, or parts anywhere from an earlier one.
-    const Sent& before =
+    const SimulatedRequest& before =
         sent_[static_cast<size_t>(draw(0, static_cast<int32_t>(sent_.size()) - 1))];
     prompt = before.request.prompt;
     const std::vector<int32_t>& answer = before.ledger->choices.front().ids;
@@ -144,9 +100,8 @@ std::vector<int32_t> EngineSimulation::draw_prompt() {
   return prompt;
 }
 
-void EngineSimulation::send() {
-  Sent sent;
-  Request& request = sent.request;
+Request EngineSimulation::draw_request() {
+  Request request;
   request.prompt = draw_prompt();
   const int32_t room = core_->limits().max_model_len - static_cast<int32_t>(request.prompt.size());
   request.max_tokens = std::min(draw(0, 14), room);
@@ -165,27 +120,55 @@ void EngineSimulation::send() {
   request.priority = draw(-2, 2);
   if (chance(0.1)) request.deadline = clock_.now() + std::chrono::milliseconds(draw(0, 100));
   if (chance(0.1)) request.queue_deadline = clock_.now() + std::chrono::milliseconds(draw(0, 50));
-  sent.timed = request.deadline || request.queue_deadline;
-  sent.guided = chance(0.2) ? draw(1, 2) : 0;
-  if (sent.guided > 0) {
-    request.make_guide = [kind = sent.guided](int32_t choice) {
-      return std::make_unique<SimulatedGuide>(kind, choice);
-    };
-  }
-  sent.ledger = std::make_shared<Ledger>(request.choices);
-  sent.choice_cancelled.resize(static_cast<size_t>(request.choices));
+  return request;
+}
+
+void EngineSimulation::send(Request request, int32_t guided) {
+  // Called when a choice begins, guided or not.
+  request.make_guide = [this, guided, index = sent_.size()](int32_t choice) {
+    watch_.begins(index, choice);
+    return make_simulated_guide(guided, choice);
+  };
+  SimulatedRequest sent;
   sent.handle = static_cast<RequestHandle>(sent_.size() + 1);
-  Request submitted = request;
-  submitted.sink = sent.ledger;
-  check_request(submitted, kVocab);
+  sent.request = request;
+  sent.ledger = std::make_shared<Ledger>(request.choices);
+  sent.came = clock_.now();
+  sent.guided = guided;
+  sent.probes = probes_;
+  sent.choice_cancelled.resize(static_cast<size_t>(request.choices));
+  request.sink = sent.ledger;
+  check_request(request, kVocab);
   work_ += (std::ssize(request.prompt) + request.max_tokens) * request.choices;
   sent_.push_back(std::move(sent));
-  core_->submit(sent_.back().handle, std::move(submitted));
+  core_->submit(sent_.back().handle, std::move(request));
+}
+
+/// Every conversation goes on, on what the prefix cache kept from a time of faults.
+void EngineSimulation::send_probes() {
+  runner_.before_step({});
+  model_.backend.faults = {};
+  probes_ = true;
+  const auto most = static_cast<size_t>(core_->limits().max_model_len - 1);
+  const size_t before = sent_.size();
+  for (size_t i = 0; i < before; ++i) {
+    for (const Ledger::Choice& choice : sent_[i].ledger->choices) {
+      Request request;
+      request.prompt = sent_[i].request.prompt;
+      request.prompt.insert(request.prompt.end(), choice.ids.begin(), choice.ids.end());
+      request.prompt.push_back(draw(0, kVocab - 1));
+      request.prompt.resize(std::min(request.prompt.size(), most));
+      request.max_tokens = 1;
+      request.cache_key = sent_[i].request.cache_key;
+      send(std::move(request), 0);
+    }
+  }
 }
 
 void EngineSimulation::cancel_some() {
   if (sent_.empty() || !chance(0.03)) return;
-  Sent& sent = sent_[static_cast<size_t>(draw(0, static_cast<int32_t>(sent_.size()) - 1))];
+  SimulatedRequest& sent =
+      sent_[static_cast<size_t>(draw(0, static_cast<int32_t>(sent_.size()) - 1))];
   if (chance(0.5)) {
     sent.cancelled = true;
     core_->cancel(sent.handle);
@@ -196,38 +179,43 @@ void EngineSimulation::cancel_some() {
   }
 }
 
-void EngineSimulation::check_turn() {
+void EngineSimulation::turn() {
+  watch_.before_turn();
+  core_->turn();
   core_->check_integrity();
-  for (const Sent& sent : sent_) {
-    // Within one turn.
-    if (sent.cancelled) ASSERT_TRUE(sent.ledger->done()) << "cancelled, and goes on";
-  }
+  const EngineStatus status = core_->status();
+  core_->tell();
+  watch_.after_turn(status);
+  EXPECT_LE(runner_.sequences(), options_.max_running);
+  const auto done = [](const SimulatedRequest& sent) { return sent.ledger->done(); };
+  EXPECT_EQ(status.finished, std::count_if(sent_.begin(), sent_.end(), done));
+  // Every turn but one reads a token at least; what is lost to preemptions is read again, the first
+  // in rank never.
+  EXPECT_LT(++turns_, 40 + 8 * work_) << "no progress";
 }
 
 void EngineSimulation::run() {
   SCOPED_TRACE(testing::Message() << "seed " << seed_);
   const int32_t requests = draw(1, kMaxRequests);
-  int64_t turns = 0;
   while (std::ssize(sent_) < requests || !core_->idle()) {
-    while (std::ssize(sent_) < requests && (core_->idle() || chance(0.15))) send();
+    while (std::ssize(sent_) < requests && (core_->idle() || chance(0.15)))
+      send(draw_request(), chance(0.2) ? draw(1, 2) : 0);
     cancel_some();
-    core_->turn();
-    check_turn();
+    turn();
     if (testing::Test::HasFailure()) return;
-    // Every turn but one reads a token at least; what is lost to preemptions is read again, the
-    // first in rank never.
-    ASSERT_LT(++turns, 40 + 8 * work_) << "no progress";
   }
+  if (flaky_) send_probes();
+  while (!core_->idle() && !testing::Test::HasFailure()) turn();
   const EngineStatus status = core_->status();
   for (const EngineStatus::Group& group : status.groups)
     EXPECT_EQ(group.free + group.cached, group.pages) << "pages that nobody holds are lost";
-  EXPECT_EQ(status.finished, requests);
   check_answers();
   EXPECT_TRUE(core_->flush_prefix_cache());
   for (const EngineStatus::Group& group : core_->status().groups)
     EXPECT_EQ(group.free, group.pages);
-  totals_.turns = turns;
-  totals_.requests = requests;
+  totals_.turns = turns_;
+  totals_.requests = std::ssize(sent_);
+  totals_.failed = core_->failed() ? 1 : 0;
   totals_.preemptions = status.preemptions;
   totals_.cached_tokens = status.cached_tokens;
   totals_.aborted = status.aborted;
@@ -235,10 +223,10 @@ void EngineSimulation::run() {
 }
 
 int32_t EngineSimulation::longest_known_prefix(size_t sent) const {
-  const Sent& mine = sent_[sent];
+  const SimulatedRequest& mine = sent_[sent];
   int32_t longest = 0;
   for (size_t other = 0; other < sent_.size(); ++other) {
-    const Sent& theirs = sent_[other];
+    const SimulatedRequest& theirs = sent_[other];
     if (other == sent || theirs.request.cache_key != mine.request.cache_key) continue;
     for (const Ledger::Choice& choice : theirs.ledger->choices) {
       std::vector<int32_t> tokens = theirs.request.prompt;
@@ -251,7 +239,7 @@ int32_t EngineSimulation::longest_known_prefix(size_t sent) const {
 
 void EngineSimulation::check_answers() {
   for (size_t i = 0; i < sent_.size(); ++i) {
-    const Sent& sent = sent_[i];
+    const SimulatedRequest& sent = sent_[i];
     const int32_t cached = sent.ledger->cached_tokens;
     EXPECT_TRUE(sent.ledger->done());
     EXPECT_LT(cached, std::ssize(sent.request.prompt));
@@ -260,17 +248,35 @@ void EngineSimulation::check_answers() {
       EXPECT_LE(cached, longest_known_prefix(i)) << "pages of another key, or of nobody";
     }
     check_answer(sent);
+    check_prompt_logprobs(sent);
   }
+  EXPECT_LE(totals_.not_finite, model_.backend.flaked) << "a fault reached a neighbour";
 }
 
-void EngineSimulation::check_answer(const Sent& sent) {
+/// Whether something from outside ended the choice, which then must have happened.
+bool EngineSimulation::cut_short(const SimulatedRequest& sent, size_t choice) {
+  const Ledger::Choice& found = sent.ledger->choices[choice];
+  if (found.finish == FinishReason::kAborted) {
+    EXPECT_TRUE(sent.cancelled || sent.choice_cancelled[choice]);
+    return true;
+  }
+  if (found.finish == FinishReason::kTimeout) {
+    ++totals_.timeouts;
+    return true;
+  }
+  if (found.error == kNotFinite) {
+    EXPECT_FALSE(sent.probes) << "from the prefix cache";
+    ++totals_.not_finite;
+    return true;
+  }
+  return core_->failed() && found.error == "the engine failed: a planted fault";
+}
+
+void EngineSimulation::check_answer(const SimulatedRequest& sent) {
   for (int32_t c = 0; c < sent.request.choices; ++c) {
     const Ledger::Choice& found = sent.ledger->choices[static_cast<size_t>(c)];
     const Expected expected = expected_answer(sent.request, sent.guided, c, model_.window);
-    const bool may_abort = sent.cancelled || sent.choice_cancelled[static_cast<size_t>(c)];
-    if (found.finish == FinishReason::kAborted || found.finish == FinishReason::kTimeout) {
-      EXPECT_TRUE(found.finish == FinishReason::kAborted ? may_abort : sent.timed);
-      if (found.finish == FinishReason::kTimeout) ++totals_.timeouts;
+    if (cut_short(sent, static_cast<size_t>(c))) {
       EXPECT_TRUE(begins_with(expected.ids, found.ids)) << "choice " << c;
       EXPECT_TRUE(begins_with(expected.logprobs, found.logprobs)) << "choice " << c;
       continue;
@@ -279,6 +285,9 @@ void EngineSimulation::check_answer(const Sent& sent) {
     EXPECT_EQ(found.ids, expected.ids) << "choice " << c;
     EXPECT_TRUE(found.logprobs == expected.logprobs) << "choice " << c;
   }
+}
+
+void EngineSimulation::check_prompt_logprobs(const SimulatedRequest& sent) const {
   const std::vector<std::optional<TokenLogprob>>& of_prompt = sent.ledger->prompt_logprobs;
   if (of_prompt.empty()) return;
   ASSERT_EQ(of_prompt.size(), sent.request.prompt.size());

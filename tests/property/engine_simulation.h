@@ -10,7 +10,7 @@
 #include "engine/engine_core.h"
 #include "tests/fake/hash_backend.h"
 #include "tests/fake/inline_runner.h"
-#include "tests/fake/ledger.h"
+#include "tests/property/turn_watch.h"
 
 namespace facet::test {
 
@@ -24,8 +24,9 @@ struct SimulatedModel {
 };
 
 /// One life of an engine, all of it drawn from a seed: options, pools from the smallest that hold a
-/// sequence, requests, arrivals, cancellations, time. Only the backend, the clock and the thread of
-/// steps are not the shipped ones. Pages are recounted after each turn.
+/// sequence, requests, arrivals, cancellations, time, faults of the device. Only the backend, the
+/// clock, the thread of steps and, for every other seed, the hash of the prefix cache are not the
+/// shipped ones. Pages are recounted after each turn.
 class EngineSimulation {
  public:
   EngineSimulation(uint64_t seed, SimulatedModel& model);
@@ -40,29 +41,26 @@ class EngineSimulation {
     int64_t aborted = 0;
     int64_t timeouts = 0;
     int64_t generated = 0;
+    int64_t not_finite = 0;  // choices that a flaky row ended
+    int64_t failed = 0;      // engines that a step ended
   };
   const Totals& totals() const { return totals_; }
 
  private:
-  struct Sent {
-    RequestHandle handle{};
-    Request request;  // without its sink
-    std::shared_ptr<Ledger> ledger;
-    int32_t guided = 0;  // the guide's kind, 0: none
-    bool cancelled = false;
-    std::vector<bool> choice_cancelled;
-    bool timed = false;
-  };
-
   int32_t draw(int32_t low, int32_t high);
   bool chance(double p) { return std::uniform_real_distribution<>(0, 1)(random_) < p; }
   void draw_options();
+  void draw_faults();
   std::vector<int32_t> draw_prompt();
-  void send();
+  Request draw_request();
+  void send(Request request, int32_t guided);
+  void send_probes();
   void cancel_some();
-  void check_turn();
+  void turn();
   void check_answers();
-  void check_answer(const Sent& sent);
+  void check_answer(const SimulatedRequest& sent);
+  void check_prompt_logprobs(const SimulatedRequest& sent) const;
+  bool cut_short(const SimulatedRequest& sent, size_t choice);
   int32_t longest_known_prefix(size_t sent) const;
 
   const uint64_t seed_;
@@ -72,8 +70,13 @@ class EngineSimulation {
   InlineRunner runner_;
   EngineOptions options_;
   std::unique_ptr<EngineCore> core_;
-  std::vector<Sent> sent_;
-  int64_t work_ = 0;  // tokens that the requests ask for at most
+  std::vector<SimulatedRequest> sent_;
+  TurnWatch watch_{clock_, sent_};
+  bool flaky_ = false;
+  int64_t preemptions_ = 0;  // as of the last step
+  bool probes_ = false;      // of what is sent from now on
+  int64_t work_ = 0;         // tokens that the requests ask for at most
+  int64_t turns_ = 0;
   Totals totals_;
 };
 

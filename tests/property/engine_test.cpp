@@ -4,6 +4,7 @@
 #include "engine/engine.h"
 
 #include <atomic>
+#include <future>
 #include <gtest/gtest.h>
 #include <thread>
 
@@ -98,7 +99,7 @@ TEST(Engine, ManyThreadsSendAndCancelAndEveryRequestEndsOnce) {
     });
   }
   threads.clear();
-  wait_until([&] { return on.engine.idle(); });
+  EXPECT_TRUE(on.engine.idle());
   const EngineStatus status = on.engine.status();
   EXPECT_EQ(status.finished, 200);
   EXPECT_GT(status.steps, 0);
@@ -108,6 +109,35 @@ TEST(Engine, ManyThreadsSendAndCancelAndEveryRequestEndsOnce) {
     const auto groups = on.engine.status().groups;
     return groups[0].free == groups[0].pages && groups[1].free == groups[1].pages;
   });
+}
+
+TEST(Engine, WhoHearsOfAnEndFindsItInTheStatus) {
+  /// Looks at the status as soon as it can.
+  class LookingSink final : public TokenSink {
+   public:
+    explicit LookingSink(Engine& engine) : engine_(engine) {}
+    void on_start(int32_t /*cached*/, std::vector<std::optional<TokenLogprob>> /*of*/) override {}
+    void on_tokens(std::span<const TokenEvent> events) override {
+      if (events.back().finish) found_.set_value(engine_.status());
+    }
+    EngineStatus wait() { return found_.get_future().get(); }
+
+   private:
+    Engine& engine_;
+    std::promise<EngineStatus> found_;
+  };
+  test::HashBackend backend;
+  EngineOn on(backend);
+  for (int32_t i = 0; i < 20; ++i) {
+    Request request = request_of({i, 2, 3}, 1 + i % 4);
+    const auto sink = std::make_shared<LookingSink>(on.engine);
+    request.sink = sink;
+    on.engine.submit(std::move(request));
+    const EngineStatus status = sink->wait();
+    EXPECT_EQ(status.running + status.waiting, 0);
+    EXPECT_EQ(status.finished, i + 1);
+    EXPECT_TRUE(on.engine.idle());
+  }
 }
 
 TEST(Engine, RefusesWhatCanNeverFinishAndWhatIsTooMuch) {
@@ -205,7 +235,7 @@ TEST(Engine, AStepThatThrowsEndsEverything) {
     EXPECT_EQ(choice.finish, FinishReason::kError);
     EXPECT_EQ(choice.error, "the engine failed: a planted fault");
   }
-  wait_until([&] { return on.engine.status().failed; });
+  EXPECT_TRUE(on.engine.status().failed);
   EXPECT_EQ(send(on.engine, request_of({1}, 1)).refusal(), Refusal::kFailed);
 }
 
