@@ -191,6 +191,18 @@ TEST_F(PrefixCacheTest, TheLeastRecentlyUsedGoesFirstLeavesBeforeTheirParents) {
   EXPECT_EQ(matched(branch(100)), 16);
 }
 
+TEST_F(PrefixCacheTest, WhatASequenceHoldsStaysHoweverLongAgoItWasUsed) {
+  const std::vector<int32_t> held = numbers(0, 14);
+  const CacheSlot slot = open(held);
+  cache_.insert("", held, slot);
+  read(numbers(100, 14));
+  for (const int32_t group : {kSliding, kFull}) cache_.evict(group, 20);
+  check();
+  EXPECT_EQ(cache_.nodes(), 3);
+  EXPECT_EQ(matched(held), 12);
+  kv_.close(slot);
+}
+
 TEST_F(PrefixCacheTest, SlidingPagesGoByThemselves) {
   read(numbers(0, 22));
   read(numbers(500, 22));

@@ -59,6 +59,7 @@ void EngineSimulation::draw_options() {
   const int32_t sliding =
       (model_.window + options_.prefill_chunk + 2 * options_.page_size) / options_.page_size + 2;
   const int32_t full = 24 / options_.page_size + 1;
+  only_prompts_ = chance(0.1);
   const int32_t plenty = chance(0.5) ? 3 : 1;
   options_.pages = {sliding + draw(0, sliding * plenty), full + draw(0, full * plenty)};
   draw_faults();
@@ -67,8 +68,8 @@ void EngineSimulation::draw_options() {
 void EngineSimulation::draw_faults() {
   HashBackend::Faults faults;
   faults.seed = seed_;
-  flaky_ = chance(0.2);
-  if (flaky_ && chance(0.6)) {
+  flaky_ = chance(0.25);
+  if (flaky_ && chance(0.4)) {
     faults.flaky_rows = chance(0.5) ? 0.1 : 0.01;
   } else if (flaky_) {
     // Only in steps during which somebody loses his pages.
@@ -104,7 +105,7 @@ Request EngineSimulation::draw_request() {
   Request request;
   request.prompt = draw_prompt();
   const int32_t room = core_->limits().max_model_len - static_cast<int32_t>(request.prompt.size());
-  request.max_tokens = std::min(draw(0, 14), room);
+  request.max_tokens = std::min(draw(0, only_prompts_ ? 1 : 14), room);
   request.min_tokens = draw(0, std::min(3, request.max_tokens));
   request.choices = chance(0.3) ? draw(2, 4) : 1;
   request.sampling.temperature = chance(0.3) ? 0.0F : 1.0F;
@@ -210,6 +211,8 @@ void EngineSimulation::run() {
   for (const EngineStatus::Group& group : status.groups)
     EXPECT_EQ(group.free + group.cached, group.pages) << "pages that nobody holds are lost";
   check_answers();
+  // Who begins has room for the whole prompt.
+  if (only_prompts_) EXPECT_EQ(status.preemptions, 0);
   EXPECT_TRUE(core_->flush_prefix_cache());
   for (const EngineStatus::Group& group : core_->status().groups)
     EXPECT_EQ(group.free, group.pages);

@@ -72,6 +72,7 @@ class EngineSimulation {
   std::unique_ptr<EngineCore> core_;
   std::vector<SimulatedRequest> sent_;
   TurnWatch watch_{clock_, sent_};
+  bool only_prompts_ = false;  // no request grows beyond its prompt
   bool flaky_ = false;
   int64_t preemptions_ = 0;  // as of the last step
   bool probes_ = false;      // of what is sent from now on
