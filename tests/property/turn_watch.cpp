@@ -81,8 +81,10 @@ void TurnWatch::look_at(size_t index, bool launched) {
       EXPECT_TRUE(ended) << "request " << index << ": choice " << c << " was cancelled, goes on";
     if (ends && found.finish == FinishReason::kTimeout)
       EXPECT_TRUE(out_of_time) << "request " << index << " had time left";
-    const bool brought = ends || found.ids.size() > choice.tokens;
-    if (choice.decodes) decodes_.push_back({rank(index), static_cast<int32_t>(c), brought});
+    const bool brought = found.ids.size() > choice.tokens;
+    // An end from outside says nothing: one that lost its pages can be cancelled too.
+    if (choice.decodes && (brought || !ends))
+      decodes_.push_back({rank(index), static_cast<int32_t>(c), brought});
     // Its first token may come from a fork, whose own step is the one after the next.
     choice.decodes = launched && brought && !ended && choice.tokens > 0;
     choice.tokens = found.ids.size();

@@ -85,7 +85,7 @@ class TurnWatch {
   struct Decode {
     Rank rank;
     int32_t choice;
-    bool brought;  // a token, or an end
+    bool brought;  // a token
   };
   std::vector<Decode> decodes_;  // scratch: of the step that this turn collected
 };
