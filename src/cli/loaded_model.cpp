@@ -1,15 +1,33 @@
 #include "cli/loaded_model.h"
 
+#include <algorithm>
+#include <array>
 #include <fmt/core.h>
+#include <span>
 #include <sys/sysinfo.h>
 #include <utility>
 
+#include "base/checksum.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "base/worker_pool.h"
 #include "cli/progress.h"
 #include "kernels/ref/ref_backend.h"
 
 namespace facet::cli {
+namespace {
+
+constexpr size_t kPieceBytes = size_t{8} << 20;
+constexpr size_t kPiecesAtOnce = 32;  // between two reports of progress
+
+/// Some bytes of a tensor, read by one thread.
+struct Piece {
+  size_t tensor;
+  std::span<const std::byte> bytes;
+  uint64_t sum = 0;
+};
+
+}  // namespace
 
 Activation activation_of(const gemma4::Gemma4Config& config) {
   const auto found = find_activation(config.hidden_activation);
@@ -75,6 +93,7 @@ LoadedModel::LoadedModel(const ModelOptions& options, int32_t max_logit_rows)
 LoadedModel::LoadedModel(const ModelOptions& options, int32_t max_logit_rows, OpenModel open)
     : checkpoint_(std::move(open.checkpoint)),
       quant_(std::move(open.quant)),
+      threads_(options.threads),
       backend_(make_backend(options)),
       cpu_weights_(open.weights, checkpoint_, options),
       model_(std::move(open.config),
@@ -90,32 +109,46 @@ int64_t LoadedModel::stored_bytes() const {
   return total;
 }
 
-void LoadedModel::warm_up(const OnRead& on_read) {
+TensorSums LoadedModel::warm_up(const OnRead& on_read) {
+  const std::vector<const StoredTensor*>& tensors = checkpoint_.tensors();
+  TensorSums sums(tensors.size());
   struct sysinfo memory {};
-  if (sysinfo(&memory) != 0) return;
+  if (sysinfo(&memory) != 0) return sums;
   const auto room = static_cast<int64_t>(memory.freeram + memory.bufferram) * memory.mem_unit;
+  std::vector<Piece> pieces;
   int64_t total = 0;
-  for (const StoredTensor* tensor : checkpoint_.tensors()) {
-    if (!cpu_weights_.replaced(tensor->bytes)) total += static_cast<int64_t>(tensor->bytes.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const std::span<const std::byte> bytes = tensors[i]->bytes;
+    if (cpu_weights_.replaced(bytes)) continue;
+    total += static_cast<int64_t>(bytes.size());
+    for (size_t at = 0; at < bytes.size(); at += kPieceBytes)
+      pieces.push_back({i, bytes.subspan(at, std::min(kPieceBytes, bytes.size() - at))});
   }
   // Pages that are in memory already cost nothing, so a full page cache is no reason to skip; a
   // checkpoint larger than the machine is.
   if (total > static_cast<int64_t>(memory.totalram) * memory.mem_unit * 9 / 10 && total > room)
-    return;
+    return sums;
   Progress progress("weights", total, Progress::Unit::kBytes);
+  WorkerPool pool(threads_);
   int64_t done = 0;
-  for (const StoredTensor* tensor : checkpoint_.tensors()) {
-    if (cpu_weights_.replaced(tensor->bytes)) continue;
-    constexpr size_t kPage = 4096;
-    for (size_t at = 0; at < tensor->bytes.size(); at += kPage) {
-      const volatile std::byte* byte = &tensor->bytes[at];
-      [[maybe_unused]] const std::byte touched = *byte;
+  for (size_t at = 0; at < pieces.size(); at += kPiecesAtOnce) {
+    const auto some = std::span(pieces).subspan(at, std::min(kPiecesAtOnce, pieces.size() - at));
+    pool.parallel_for(std::ssize(some), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        Piece& piece = some[static_cast<size_t>(i)];
+        piece.sum = checksum(piece.bytes);
+      }
+    });
+    for (const Piece& piece : some) {
+      const std::array<uint64_t, 2> both = {sums[piece.tensor].value_or(0), piece.sum};
+      sums[piece.tensor] = checksum(std::as_bytes(std::span(both)));
+      done += static_cast<int64_t>(piece.bytes.size());
     }
-    done += static_cast<int64_t>(tensor->bytes.size());
     progress.update(done);
     if (on_read) on_read(done, total);
   }
   progress.finish();
+  return sums;
 }
 
 }  // namespace facet::cli

@@ -3,7 +3,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/quant_config.h"
@@ -40,6 +42,10 @@ std::unique_ptr<Backend> make_backend(const ModelOptions& options);
 /// What --kv-dtype means for this checkpoint: auto is FP8 where it is declared, else BF16.
 DType kv_dtype(const ModelOptions& options, const QuantConfig& quant);
 
+/// A checksum of the bytes of each tensor, in the order of Checkpoint::tensors(); none of those
+/// that were not read.
+using TensorSums = std::vector<std::optional<uint64_t>>;
+
 /// A model on a backend, without a cache.
 class LoadedModel {
  public:
@@ -55,9 +61,10 @@ class LoadedModel {
 
   /// Called with bytes read and bytes in all.
   using OnRead = std::function<void(int64_t done, int64_t total)>;
-  /// Reads all weights that steps will read once, with progress on stderr, so that the first answer
-  /// does not wait for the disk. Does nothing where they would not stay in memory.
-  void warm_up(const OnRead& on_read = {});
+  /// Reads all weights that steps will read once, on all threads, with progress on stderr, so that
+  /// the first answer does not wait for the disk. Returns their checksums; of tensors that were
+  /// replaced, and of all where they would not stay in memory, it reads nothing.
+  TensorSums warm_up(const OnRead& on_read = {});
   /// Bytes of all tensors in the files.
   int64_t stored_bytes() const;
 
@@ -66,6 +73,7 @@ class LoadedModel {
 
   Checkpoint checkpoint_;
   QuantConfig quant_;
+  int32_t threads_;
   std::unique_ptr<Backend> backend_;
   CpuWeights cpu_weights_;
   gemma4::Gemma4Model model_;

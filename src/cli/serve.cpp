@@ -14,6 +14,7 @@
 #include "base/mapped_file.h"
 #include "base/text.h"
 #include "cli/commands.h"
+#include "cli/fingerprint.h"
 #include "cli/loaded_model.h"
 #include "cli/model_text.h"
 #include "cli/sampling_options.h"
@@ -55,10 +56,15 @@ class Running {
   http::Loop& loop_;
 };
 
-void reload_keys(Service& service, const std::string& file) {
-  if (file.empty()) return;
+void reload(Service& service, const ServeOptions& options) {
   try {
-    KeyRing keys = KeyRing::load(file);
+    log_info("serve", "log level={}", reload_log_level(options));
+  } catch (const Error& error) {
+    log_warning("serve", "log level kept as it is: {}", error.what());
+  }
+  if (options.key_file.empty()) return;
+  try {
+    KeyRing keys = KeyRing::load(options.key_file);
     log_info("serve", "keys reloaded count={}", keys.size());
     service.replace_keys(std::move(keys));
   } catch (const Error& error) {
@@ -109,7 +115,7 @@ void serve(ServeOptions& options) {
   Service service(loop, options.settings, std::move(keys));
   http::Listener listener(loop, service, options.listen);
   ServeLifecycle lifecycle(loop, service, listener, std::chrono::seconds(options.drain),
-                           [&] { reload_keys(service, options.key_file); });
+                           [&] { reload(service, options); });
   log_info("serve", "listening url={}", listener.url());
   // The loop stops before what it uses goes.
   std::optional<LoadedModel> loaded;
@@ -117,12 +123,15 @@ void serve(ServeOptions& options) {
   std::optional<Engine> engine;
   const Running running(loop);
   loaded.emplace(options.model, options.max_running);
-  loaded->warm_up([&](int64_t done, int64_t total) {
+  const TensorSums sums = loaded->warm_up([&](int64_t done, int64_t total) {
     service.set_progress(static_cast<int32_t>(100 * done / std::max<int64_t>(total, 1)));
   });
   served = served_model(options, *loaded);
   engine.emplace(loaded->model(), loaded->backend(), engine_options(options, *loaded));
   served->max_model_len = engine->limits().max_model_len;
+  const std::string mode =
+      numeric_mode(options, kv_dtype(options.model, loaded->quant()), served->max_model_len);
+  served->fingerprint = fingerprint_of(checkpoint_digest(loaded->checkpoint(), sums), mode);
   service.serve(*served, *engine);
   lifecycle.serving(*engine);
   print_summary(options, *loaded, *served, *engine, listener.url());
@@ -142,7 +151,7 @@ void add_serve(CLI::App& app, Chosen& chosen) {
   command->footer(
       "The port is open at once; until the weights are read, requests are answered with 503.\n"
       "SIGTERM or Ctrl-C ends it when running requests are done, a second one at once; SIGHUP\n"
-      "reads the key file again.");
+      "reads the key file again, and log-level of the --config file.");
   command->callback([options, &chosen] { chosen = [options] { serve(*options); }; });
 }
 

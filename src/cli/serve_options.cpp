@@ -1,13 +1,19 @@
 #include "cli/serve_options.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <charconv>
 #include <filesystem>
 #include <fmt/core.h>
+#include <string_view>
 #include <unistd.h>
+#include <utility>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "cli/serve_config.h"
 
 namespace facet::cli {
 namespace {
@@ -21,8 +27,16 @@ void add_listen_options(CLI::App& command, ServeOptions& o) {
   add("--port", o.listen.port, "Port; 0: any free one, printed at start")->capture_default_str();
   add("--uds", o.listen.unix_socket, "A Unix socket to listen on instead (mode 0660)");
   add("--api-key-file", o.key_file,
-      "File of keys (mode 0600), a line each: KEY, or NAME KEY, or NAME KEY admin; # begins a "
-      "comment. Needed for --host beyond this machine");
+      "File of keys (mode 0600), a line each: KEY, or NAME KEY and behind it any of admin, "
+      "per-minute=N, concurrent=N; # begins a comment. Needed for --host beyond this machine");
+  add("--key-per-minute", o.settings.key_limits.per_minute,
+      "Requests a minute of each key whose line does not say; more are refused with 429. 0: any")
+      ->check(CLI::Range(0, 1000000000))
+      ->capture_default_str();
+  add("--key-concurrent", o.settings.key_limits.concurrent,
+      "The same: its requests at the same time")
+      ->check(CLI::Range(0, 1000000000))
+      ->capture_default_str();
   add("--tls-cert", o.listen.tls_certificate, "PEM certificate chain: speak TLS");
   add("--tls-key", o.listen.tls_key, "PEM private key of it");
   command
@@ -89,6 +103,7 @@ void add_engine_options(CLI::App& command, ServeOptions& o) {
       ->capture_default_str();
   add("--kv-memory", o.kv_memory, "Bytes for keys and values; 0: by --memory-fraction")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 50))
+      ->excludes("--memory-fraction")
       ->capture_default_str();
   command
       .add_flag("--no-prefix-cache", o.no_prefix_cache,
@@ -117,6 +132,11 @@ void add_request_options(CLI::App& command, ServeOptions& o) {
       "Where thoughts are sent: reasoning, reasoning_content, or both")
       ->check(CLI::IsMember({"both", "reasoning", "reasoning_content"}))
       ->capture_default_str();
+  add("--effort-budget", o.effort_budgets,
+      "Most tokens of thought at a level of reasoning effort, as low=512,high=8192; a request's "
+      "own "
+      "thinking_token_budget goes first. Levels: minimal, low, medium, high, xhigh, max")
+      ->delimiter(',');
   flag("--tool-schema", o.tool_schema, "Arguments of calls follow their schema, strict or not");
   add("--tool-stream", o.tool_stream,
       "Arguments of calls are streamed in pieces as they come, or whole")
@@ -143,28 +163,77 @@ std::string name_of_model(const std::string& model) {
   return path.filename().string();
 }
 
-LogLevel level_of(const std::string& name) {
-  if (name == "debug") return LogLevel::kDebug;
-  if (name == "warning") return LogLevel::kWarning;
-  if (name == "error") return LogLevel::kError;
-  return LogLevel::kInfo;
+constexpr std::array<std::pair<std::string_view, LogLevel>, 4> kLogLevels = {
+    {{"debug", LogLevel::kDebug},
+     {"info", LogLevel::kInfo},
+     {"warning", LogLevel::kWarning},
+     {"error", LogLevel::kError}}};
+
+void set_log_level(const std::string& name) {
+  for (const auto& [level_name, level] : kLogLevels) {
+    if (level_name == name) return facet::set_log_level(level);
+  }
+  throw Error(
+      ErrorCode::kUsage,
+      fmt::format("--log-level '{}': wanted debug, info, warning or error", printable(name, 40)));
+}
+
+EffortBudgets read_budgets(const std::vector<std::string>& given) {
+  EffortBudgets budgets;
+  for (const std::string& one : given) {
+    const size_t equals = std::min(one.find('='), one.size());
+    const std::string level = one.substr(0, equals);
+    const char* begin = one.data() + std::min(equals + 1, one.size());
+    int32_t tokens = -1;
+    const auto [end, fault] = std::from_chars(begin, one.data() + one.size(), tokens);
+    // "none" is off.
+    const bool known =
+        std::find(kEffortLevels.begin() + 1, kEffortLevels.end(), level) != kEffortLevels.end();
+    if (!known || fault != std::errc() || end != one.data() + one.size() || tokens < 0) {
+      throw Error(ErrorCode::kUsage,
+                  fmt::format("--effort-budget '{}': wanted LEVEL=TOKENS, as low=512; levels are "
+                              "minimal, low, medium, high, xhigh and max",
+                              printable(one, 40)));
+    }
+    if (!budgets.emplace(level, tokens).second) {
+      throw Error(ErrorCode::kUsage,
+                  fmt::format("--effort-budget '{}': the level {} is there twice",
+                              printable(one, 40), level));
+    }
+  }
+  return budgets;
 }
 
 }  // namespace
 
 void add_serve_options(CLI::App& command, ServeOptions& options) {
+  add_config_option(command, options.config_file, [&] {
+    options.log_level_given = command.get_option("--log-level")->count() > 0;
+  });
   add_model_options(command, options.model);
   add_listen_options(command, options);
   add_engine_options(command, options);
   add_request_options(command, options);
-  command.add_option("--log-level", options.log_level, "What is logged to stderr")
-      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+  command
+      .add_option("--log-level", options.log_level,
+                  "What is logged to stderr: debug, info, warning or error. SIGHUP takes it "
+                  "from the --config file again, unless it was given here")
       ->capture_default_str();
-  command.set_config("--config", "", "A file of these flags, one a line as name=value");
+}
+
+std::string reload_log_level(const ServeOptions& options) {
+  if (options.config_file.empty() || options.log_level_given) return options.log_level;
+  const std::string level =
+      config_value(options.config_file, "log-level").value_or(ServeOptions().log_level);
+  set_log_level(level);
+  return level;
 }
 
 KeyRing check_serve_options(ServeOptions& o) {
-  set_log_level(level_of(o.log_level));
+  set_log_level(o.log_level);
+  if (o.key_file.empty() && o.settings.key_limits.per_minute + o.settings.key_limits.concurrent > 0)
+    throw Error(ErrorCode::kUsage, "--key-per-minute and --key-concurrent go with --api-key-file");
+  o.settings.effort_budgets = read_budgets(o.effort_budgets);
   if (o.listen.tls_certificate.empty() != o.listen.tls_key.empty())
     throw Error(ErrorCode::kUsage, "--tls-cert and --tls-key go together");
   KeyRing keys = o.key_file.empty() ? KeyRing() : KeyRing::load(o.key_file);

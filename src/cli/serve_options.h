@@ -18,6 +18,7 @@ struct ServeOptions {
   ServerSettings settings;
   std::string served_name;
   std::vector<std::string> aliases;
+  std::string config_file;  ///< empty: none
   std::string key_file;
   std::string chat_template = "auto";
   std::string generation_config = "auto";
@@ -26,6 +27,8 @@ struct ServeOptions {
   std::string reasoning_field = "both";
   std::string tool_stream = "pieces";
   std::string log_level = "info";
+  bool log_level_given = false;  ///< on the command line: the config file's is not looked at
+  std::vector<std::string> effort_budgets;  ///< "low=512"
   bool template_exact = false;
   bool no_v1_alias = false;
   bool tool_schema = false;
@@ -48,6 +51,10 @@ struct ServeOptions {
 };
 
 void add_serve_options(CLI::App& command, ServeOptions& options);
+
+/// Sets the log's level to what the config file says now, unless there is none or the command line
+/// gave the level. Returns the level's name. Throws Error{kUsage} and leaves it as it is.
+std::string reload_log_level(const ServeOptions& options);
 
 /// Fills in what follows from several flags and refuses what would expose the user: throws
 /// Error{kUsage} for flags that contradict, Error{kUnsafeSettings} for a port open to others

@@ -1,21 +1,22 @@
 #include "cli/served.h"
 
 #include <algorithm>
-#include <boost/json/serialize.hpp>
+#include <array>
 #include <chrono>
 #include <filesystem>
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 #include <fstream>
-#include <span>
+#include <openssl/sha.h>
+#include <string_view>
 
-#include "base/checksum.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/mapped_file.h"
 #include "base/text.h"
 #include "cache/kv_cache.h"
 #include "cli/model_text.h"
 #include "cli/sampling_options.h"
-#include "commit.h"
 
 namespace facet::cli {
 namespace {
@@ -23,29 +24,18 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kMostTemplateBytes = 1 << 20;
-constexpr size_t kSampleBytes = 4096;
+/// Of the tokenizer.json that all published sizes share (server-api 15).
+constexpr std::string_view kPublishedTokenizer =
+    "cc8d3a0ce36466ccc1278bf987df5f71db1719b9ca6b4118264f45cb627bfe0f";
+constexpr int64_t kMostTokenizerBytes = int64_t{1} << 28;
 
-/// Tells checkpoints apart by their config, their tensors' names and shapes, and samples of their
-/// values; reading all of it would take as long as loading.
-uint64_t digest_of(const Checkpoint& checkpoint) {
-  const auto bytes = [](std::string_view text) { return std::as_bytes(std::span(text)); };
-  uint64_t digest = checksum(bytes(boost::json::serialize(checkpoint.config())));
-  for (const StoredTensor* tensor : checkpoint.tensors()) {
-    digest = checksum(bytes(tensor->name), digest);
-    const size_t size = std::min(kSampleBytes, tensor->bytes.size());
-    digest = checksum(tensor->bytes.first(size), digest);
-    digest = checksum(tensor->bytes.last(size), digest);
-  }
-  return digest;
-}
-
-/// Equal ones promise equal answers to equal seeds: build, checkpoint and numeric mode.
-std::string fingerprint_of(const ServeOptions& options, const LoadedModel& loaded) {
-  const std::string mode =
-      fmt::format("{} {} {} {} {}", FACET_VERSION, FACET_COMMIT, options.model.cpu_weights,
-                  to_string(kv_dtype(options.model, loaded.quant())), options.model.backend);
-  return fmt::format("fp_{:016x}",
-                     checksum(std::as_bytes(std::span(mode)), digest_of(loaded.checkpoint())));
+void log_other_tokenizer(const std::string& folder) {
+  const std::string text = read_file(folder + "/tokenizer.json", kMostTokenizerBytes);
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
+  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
+  const std::string found = fmt::format("{:02x}", fmt::join(digest, ""));
+  if (found != kPublishedTokenizer)
+    log_info("serve", "tokenizer.json is not the published one sha256={}", found);
 }
 
 /// Bytes that this machine could give now.
@@ -92,7 +82,7 @@ std::unique_ptr<ServedModel> served_model(const ServeOptions& options, const Loa
   std::erase_if(model->never_ids, [&](int32_t id) { return id >= model->vocab_size; });
   model->folder = folder;
   model->quantization = loaded.quant().describe();
-  model->fingerprint = fingerprint_of(options, loaded);
+  log_other_tokenizer(folder);
   const fs::path chat_template = fs::path(folder) / "chat_template.jinja";
   if (fs::exists(chat_template))
     model->chat_template = read_file(chat_template, kMostTemplateBytes);

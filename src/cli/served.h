@@ -11,7 +11,8 @@
 
 namespace facet::cli {
 
-/// What the routes must know of a loaded model; max_model_len is set once the engine is there.
+/// What the routes must know of a loaded model; max_model_len and the fingerprint are set once the
+/// engine is there.
 /// Throws as the readers of tokenizer.json and the configs do.
 std::unique_ptr<ServedModel> served_model(const ServeOptions& options, const LoadedModel& loaded);
 

@@ -66,7 +66,7 @@ void check_request(const Request& request, int32_t vocab_size) {
   const int32_t top = request.logprobs.value_or(0);
   require(top >= 0 && top <= 20, "logprobs", top, "0 to 20");
   const int32_t prompt_top = request.prompt_logprobs.value_or(0);
-  require(prompt_top >= 0 && prompt_top <= 5, "prompt_logprobs", prompt_top, "0 to 5");
+  require(prompt_top >= 0 && prompt_top <= 20, "prompt_logprobs", prompt_top, "0 to 20");
   require(request.sink != nullptr, "sink", "none", "one");
   request.sampling.validate();
 }

@@ -86,7 +86,7 @@ struct Request {
   std::vector<int32_t> end_ids;            ///< end or stop tokens
   std::vector<int32_t> never_ids;          ///< never sampled
   std::optional<int32_t> logprobs;         ///< 0 to 20 best besides the chosen one's own
-  std::optional<int32_t> prompt_logprobs;  ///< 0 to 5; the prompt is then computed as a whole
+  std::optional<int32_t> prompt_logprobs;  ///< 0 to 20; the prompt is then computed as a whole
   std::string cache_key;  ///< pages of the prefix cache are shared among equal keys only
   int32_t priority = 0;   ///< lower runs first, with ScheduleOrder::kPriority
   /// Makes the guide of a choice, on the engine thread. Empty: none. Must not throw.

@@ -57,7 +57,8 @@ struct Prepared {
   std::vector<Request> requests;  ///< one per prompt, without sink
   std::unique_ptr<Answer> answer;
   bool stream = false;
-  std::string log_id;  ///< the id clients may name the request by
+  std::string log_id;                  ///< the id clients may name the request by
+  std::optional<uint64_t> drawn_seed;  ///< logged, so that an answer can be had again
 };
 
 /// "data: " JSON "\n\n"

@@ -1,6 +1,7 @@
 #include "server/api_error.h"
 
 #include <array>
+#include <fmt/core.h>
 #include <utility>
 
 #include "base/check.h"
@@ -45,6 +46,7 @@ constexpr std::array kRows = {
     ApiRow{ApiCode::kVersionNotSupported, 505, kRequest, "http_version_not_supported"},
     ApiRow{ApiCode::kRateLimitExceeded, 429, "rate_limit_error", "rate_limit_exceeded"},
     ApiRow{ApiCode::kEngineError, 500, "server_error", "engine_error"},
+    ApiRow{ApiCode::kEngineStalled, 503, kUnavailable, "engine_error"},
     ApiRow{ApiCode::kModelLoading, 503, kUnavailable, "model_loading"},
     ApiRow{ApiCode::kServerOverloaded, 503, kUnavailable, "server_overloaded"},
     ApiRow{ApiCode::kQueueTimeout, 503, kUnavailable, "queue_timeout"},
@@ -52,16 +54,18 @@ constexpr std::array kRows = {
 };
 
 /// Seconds after which another try may succeed.
-std::string_view retry_after(ApiCode api) {
-  switch (api) {
+int32_t retry_after(const ApiError& error) {
+  if (error.retry_after() > 0) return error.retry_after();
+  switch (error.api()) {
     case ApiCode::kRateLimitExceeded:
-      return "30";
+      return 30;
     case ApiCode::kShuttingDown:
-      return "10";
+    case ApiCode::kEngineStalled:
+      return 10;
     case ApiCode::kModelLoading:
-      return "2";
+      return 2;
     default:
-      return "1";
+      return 1;
   }
 }
 
@@ -102,8 +106,9 @@ http::Response error_response(const ApiError& error) {
   response.body = error_body(error);
   if (response.status == 401) response.fields.push_back({"WWW-Authenticate", "Bearer"});
   if (response.status == 429 || response.status == 503)
-    response.fields.push_back({"Retry-After", std::string(retry_after(error.api()))});
-  if (error.api() == ApiCode::kEngineError || error.api() == ApiCode::kShuttingDown)
+    response.fields.push_back({"Retry-After", fmt::format("{}", retry_after(error))});
+  if (error.api() == ApiCode::kEngineError || error.api() == ApiCode::kEngineStalled ||
+      error.api() == ApiCode::kShuttingDown)
     response.fields.push_back({"x-should-retry", "false"});
   return response;
 }

@@ -42,6 +42,7 @@ enum class ApiCode {
   kVersionNotSupported,
   kRateLimitExceeded,
   kEngineError,
+  kEngineStalled,  ///< what health says of an engine that has failed or makes no step
   kModelLoading,
   kServerOverloaded,
   kQueueTimeout,
@@ -66,9 +67,14 @@ class ApiError : public Error {
   ApiCode api() const { return api_; }
   const std::string& param() const { return param_; }
 
+  /// Seconds after which another try may succeed, as Retry-After says; 0: those of the code.
+  int32_t retry_after() const { return retry_after_; }
+  void set_retry_after(int32_t seconds) { retry_after_ = seconds; }
+
  private:
   ApiCode api_;
   std::string param_;
+  int32_t retry_after_ = 0;
 };
 
 /// {"error":{"message","type","param","code"}}

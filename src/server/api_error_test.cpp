@@ -31,9 +31,10 @@ TEST(ApiError, FieldsTellClientsWhetherToTryAgain) {
   const auto response = [](ApiCode code) { return error_response({code, "x"}); };
   for (const ApiCode code :
        {ApiCode::kRateLimitExceeded, ApiCode::kModelLoading, ApiCode::kServerOverloaded,
-        ApiCode::kQueueTimeout, ApiCode::kShuttingDown})
+        ApiCode::kQueueTimeout, ApiCode::kShuttingDown, ApiCode::kEngineStalled})
     EXPECT_TRUE(has_field(response(code), "Retry-After"));
-  for (const ApiCode code : {ApiCode::kEngineError, ApiCode::kShuttingDown})
+  for (const ApiCode code :
+       {ApiCode::kEngineError, ApiCode::kShuttingDown, ApiCode::kEngineStalled})
     EXPECT_TRUE(has_field(response(code), "x-should-retry"));
   EXPECT_TRUE(has_field(response(ApiCode::kInvalidApiKey), "WWW-Authenticate"));
   EXPECT_TRUE(response(ApiCode::kInvalidJson).fields.empty());

@@ -68,6 +68,7 @@ class ChatAnswer final : public Answer {
   Usage usage_;
   std::vector<std::optional<TokenLogprob>> prompt_logprobs_;
   bool roles_sent_ = false;
+  bool prompt_sent_ = false;  // the first event of a stream lists its ids
   std::string events_;
   std::string_view finish_reason_;
 };
@@ -176,6 +177,10 @@ void ChatAnswer::add_event(int32_t index, const Body& write_choice) {
   write_choice(json);
   json.close_object().close_array();
   write_event_usage(json, options_.style, usage());
+  if (options_.style.return_token_ids && !std::exchange(prompt_sent_, true)) {
+    json.key("prompt_token_ids");
+    write_ids(json, options_.prompt);
+  }
   json.close_object();
   append_event(events_, json.view());
 }
@@ -185,10 +190,6 @@ void ChatAnswer::stream_roles() {
     add_event(i, [&](JsonWriter& json) {
       json.key("delta").open_object().member("role", "assistant").member("content", "");
       json.close_object().key("logprobs").null().key("finish_reason").null();
-      if (options_.style.return_token_ids && i == 0) {
-        json.key("prompt_token_ids");
-        write_ids(json, options_.prompt);
-      }
     });
   }
 }

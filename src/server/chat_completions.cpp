@@ -20,8 +20,7 @@ std::vector<int32_t> prompt_ids(const ChatPrompt& prompt, const ServedModel& mod
 
 void read_cap(Fields& fields, GenerationFields& out) {
   for (const char* name : {"max_tokens", "max_completion_tokens"}) {
-    if (const auto cap = fields.integer(name, 1, INT32_MAX))
-      out.max_tokens = static_cast<int32_t>(*cap);
+    if (const auto cap = fields.count(name, 1)) out.max_tokens = *cap;
   }
 }
 
@@ -89,7 +88,7 @@ Prepared prepare_chat(const Value& body, const RouteContext& context) {
   read_common(fields, model, context.settings, generation);
   read_cap(fields, generation);
   const std::optional<int32_t> logprobs = read_logprobs(fields);
-  const ChatPrompt prompt = read_chat_prompt(fields, model);
+  const ChatPrompt prompt = read_chat_prompt(fields, model, context.settings);
   ChatShape shape = read_shape(fields, generation, prompt, context.settings);
   finish_fields(fields, context.settings, "/v1/chat/completions");
 
@@ -97,9 +96,10 @@ Prepared prepare_chat(const Value& body, const RouteContext& context) {
   const int32_t cap = answer_cap(ids.size(), generation.max_tokens, context, "messages");
   Request request = make_request(generation, context, ids, cap);
   request.logprobs = logprobs;
-  if (prompt.tool_choice.mode == ToolChoice::Mode::kNone && !shape.raw)
+  // raw_output changes what is written of the tokens, not which they are.
+  if (prompt.tool_choice.mode == ToolChoice::Mode::kNone)
     request.never_ids.push_back(to_index(control::kToolCallOpen));
-  if (auto guide = guide_options(prompt, context.settings); guide && !shape.raw)
+  if (auto guide = guide_options(prompt, context.settings))
     request.make_guide = answer_guides(model.table, std::move(*guide));
   // The parser takes <|turn> for an end token.
   if (generation.ignore_eos) request.never_ids.push_back(to_index(control::kTurnOpen));
@@ -118,6 +118,7 @@ Prepared prepare_chat(const Value& body, const RouteContext& context) {
   Prepared prepared;
   prepared.requests.push_back(std::move(request));
   prepared.stream = generation.stream;
+  prepared.drawn_seed = generation.drawn_seed;
   prepared.log_id = generation.request_id;
   prepared.answer = make_chat_answer(std::move(options), model.tokenizer);
   return prepared;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include "base/text.h"
 #include "chat/messages.h"
@@ -66,18 +67,16 @@ const Value& checked_messages(Fields& fields) {
   return messages;
 }
 
-/// reasoning.effort and reasoning_effort.
-std::optional<bool> effort(Fields& fields, const char* name) {
-  constexpr std::array<std::string_view, 7> kLevels = {"none", "minimal", "low", "medium",
-                                                       "high", "xhigh",   "max"};
+/// reasoning.effort and reasoning_effort; nullptr if it is not there.
+const std::string* effort(Fields& fields, const char* name) {
   const std::string* level = fields.string(name);
-  if (level == nullptr) return std::nullopt;
-  if (std::find(kLevels.begin(), kLevels.end(), *level) == kLevels.end()) {
+  if (level == nullptr) return nullptr;
+  if (std::find(kEffortLevels.begin(), kEffortLevels.end(), *level) == kEffortLevels.end()) {
     fields.fail(ApiCode::kInvalidValue, name,
-                fmt::format("found \"{}\", wanted none, minimal, low, medium, high, xhigh or max",
-                            printable(*level, 40)));
+                fmt::format("found \"{}\", wanted {}", printable(*level, 40),
+                            fmt::join(kEffortLevels, ", ")));
   }
-  return *level != "none";
+  return level;
 }
 
 /// The field `thinking`: a boolean, or {"type", "budget_tokens"}.
@@ -86,8 +85,7 @@ std::optional<bool> thinking_field(Fields& fields, std::optional<int32_t>& budge
   if (thinking == nullptr) return std::nullopt;
   if (thinking->kind() == Value::Kind::kBool) return thinking->boolean();
   Fields object = *fields.object("thinking");
-  if (const auto tokens = object.integer("budget_tokens", 0, INT32_MAX))
-    budget = static_cast<int32_t>(*tokens);
+  if (const auto tokens = object.count("budget_tokens", 0)) budget = *tokens;
   const std::string* type = object.string("type");
   if (type == nullptr) return std::nullopt;
   if (*type != "enabled" && *type != "adaptive" && *type != "disabled") {
@@ -98,31 +96,54 @@ std::optional<bool> thinking_field(Fields& fields, std::optional<int32_t>& budge
   return *type != "disabled";
 }
 
-/// Thinking and preserve_thinking (server-api 5.6): the first field that says so decides.
-void read_reasoning(Fields& fields, ChatPrompt& prompt, RenderOptions& render) {
-  std::optional<bool> by_template;
+/// What a request's fields about reasoning say, each by itself.
+struct Reasoning {
+  std::optional<bool> by_template;  // chat_template_kwargs
+  std::optional<bool> by_thinking;  // thinking
+  std::optional<bool> by_enabled;   // reasoning.enabled
+  const std::string* effort = nullptr;
+  std::optional<int32_t> budget;
+};
+
+Reasoning read_reasoning(Fields& fields, RenderOptions& render) {
+  Reasoning said;
   if (std::optional<Fields> kwargs = fields.object("chat_template_kwargs")) {
-    by_template = kwargs->boolean("enable_thinking");
+    said.by_template = kwargs->boolean("enable_thinking");
     render.preserve_thinking = kwargs->flag("preserve_thinking");
     const auto unknown = kwargs->unknown();
     if (!unknown.empty()) kwargs->refuse_feature(printable(unknown.front(), 60));
   }
-  const std::optional<bool> by_thinking = thinking_field(fields, prompt.thinking_budget);
-  std::optional<bool> by_reasoning;
+  said.by_thinking = thinking_field(fields, said.budget);
   if (std::optional<Fields> reasoning = fields.object("reasoning")) {
-    by_reasoning = effort(*reasoning, "effort");
-    const auto enabled = reasoning->boolean("enabled");
-    if (!by_reasoning) by_reasoning = enabled;
+    said.effort = effort(*reasoning, "effort");
+    said.by_enabled = reasoning->boolean("enabled");
   }
-  const std::optional<bool> by_effort = effort(fields, "reasoning_effort");
+  const std::string* effort_alone = effort(fields, "reasoning_effort");
+  // {"enabled"} alone goes before reasoning_effort, which then only sets the budget.
+  if (said.effort != nullptr) said.by_enabled.reset();
+  if (said.effort == nullptr) said.effort = effort_alone;
   for (const char* name : {"thinking_budget", "thinking_token_budget"}) {
-    if (const auto tokens = fields.integer(name, 0, INT32_MAX))
-      prompt.thinking_budget = static_cast<int32_t>(*tokens);
+    if (const auto tokens = fields.count(name, 0)) said.budget = *tokens;
   }
-  for (const auto& said : {by_template, by_thinking, by_reasoning, by_effort}) {
-    if (!said) continue;
-    render.enable_thinking = *said;
+  return said;
+}
+
+/// Whether there is thinking, and how much (server-api 5.6): the first field that says so decides.
+void decide_thinking(const Reasoning& said,
+                     const EffortBudgets& budgets,
+                     ChatPrompt& prompt,
+                     RenderOptions& render) {
+  std::optional<bool> by_effort;
+  if (said.effort != nullptr) by_effort = *said.effort != "none";
+  for (const auto& one : {said.by_template, said.by_thinking, said.by_enabled, by_effort}) {
+    if (!one) continue;
+    render.enable_thinking = *one;
     break;
+  }
+  prompt.thinking_budget = said.budget;
+  if (!said.budget && said.effort != nullptr) {
+    const auto of_level = budgets.find(*said.effort);
+    if (of_level != budgets.end()) prompt.thinking_budget = of_level->second;
   }
   if (prompt.thinking_budget == 0) render.enable_thinking = false;
   prompt.thinking = render.enable_thinking;
@@ -145,12 +166,14 @@ bool ends_in_open_thought(const std::vector<PromptItem>& items) {
 
 }  // namespace
 
-ChatPrompt read_chat_prompt(Fields& fields, const ServedModel& model) {
+ChatPrompt read_chat_prompt(Fields& fields,
+                            const ServedModel& model,
+                            const ServerSettings& settings) {
   ChatPrompt prompt;
   RenderOptions options = model.render;
   const Value& messages = checked_messages(fields);
   read_tools(fields, prompt);
-  read_reasoning(fields, prompt, options);
+  decide_thinking(read_reasoning(fields, options), settings.effort_budgets, prompt, options);
   read_turns(fields, options);
   try {
     prompt.items = render(messages, prompt.tools, options);

@@ -32,6 +32,8 @@ struct ChatPrompt {
 };
 
 /// Reads and renders them. Throws ApiError that names the field.
-ChatPrompt read_chat_prompt(Fields& fields, const ServedModel& model);
+ChatPrompt read_chat_prompt(Fields& fields,
+                            const ServedModel& model,
+                            const ServerSettings& settings);
 
 }  // namespace facet

@@ -23,9 +23,9 @@ void truncate(RawPrompt& prompt, int64_t keep, int32_t cap, const ServedModel& m
 }
 
 void read_cap(Fields& fields, bool echo, GenerationFields& out) {
-  const auto cap = fields.integer("max_tokens", echo ? 0 : 1, INT32_MAX);
-  const auto other = fields.integer("max_completion_tokens", echo ? 0 : 1, INT32_MAX);
-  out.max_tokens = static_cast<int32_t>(other ? *other : cap.value_or(kDefaultTokens));
+  const auto cap = fields.count("max_tokens", echo ? 0 : 1);
+  const auto other = fields.count("max_completion_tokens", echo ? 0 : 1);
+  out.max_tokens = other ? *other : cap.value_or(kDefaultTokens);
 }
 
 }  // namespace
@@ -69,7 +69,9 @@ Prepared prepare_completions(const Value& body, const RouteContext& context) {
   options.prompts = std::move(prompts);
   options.choices_per_prompt = generation.n;
   options.echo = echo;
+  options.top_logprobs = static_cast<int32_t>(logprobs.value_or(0));
   prepared.stream = generation.stream;
+  prepared.drawn_seed = generation.drawn_seed;
   prepared.log_id = generation.request_id;
   prepared.answer = make_completions_answer(std::move(options), model.tokenizer);
   return prepared;

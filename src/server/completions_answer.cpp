@@ -1,6 +1,7 @@
 #include "server/completions_answer.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 namespace facet {
@@ -50,6 +51,7 @@ class CompletionsAnswer final : public Answer {
   void write_logprobs(JsonWriter& json, const std::vector<Token>& tokens, size_t from) const;
   void write_top(JsonWriter& json, const Token& token) const;
   void write_ids_of(JsonWriter& json, const Choice& choice, size_t from) const;
+  void write_prompt_ids(JsonWriter& json) const;
   void stream_piece(int32_t index);
   void stream_ending(int32_t index);
   void close_event(JsonWriter& json);
@@ -60,6 +62,7 @@ class CompletionsAnswer final : public Answer {
   std::vector<Choice> choices_;
   Usage usage_;
   std::vector<std::vector<std::optional<TokenLogprob>>> prompt_logprobs_;  // by prompt
+  bool prompt_ids_sent_ = false;                                           // in a stream
   std::string events_;
   std::string_view finish_reason_;
 };
@@ -106,7 +109,10 @@ void CompletionsAnswer::write_top(JsonWriter& json, const Token& token) const {
   // all.
   std::vector<std::string> names = {token_name(tokenizer_, token.id, options_.style.token_names)};
   json.open_object().key(names.front()).logprob(token.logprob->logprob);
-  for (const TopLogprob& top : token.logprob->top) {
+  // Those of a prompt may be more, if prompt_logprobs asked for more.
+  const auto& all = token.logprob->top;
+  const auto most = std::min(all.size(), static_cast<size_t>(options_.top_logprobs));
+  for (const TopLogprob& top : std::span(all).first(most)) {
     std::string name = token_name(tokenizer_, top.id, options_.style.token_names);
     if (std::find(names.begin(), names.end(), name) != names.end()) continue;
     json.key(name).logprob(top.logprob);
@@ -161,27 +167,32 @@ std::string CompletionsAnswer::body() {
   }
   json.close_array().key("usage");
   write_usage(json, usage());
-  const bool one = options_.prompts.size() == 1;
   if (options_.style.return_prompt_logprobs) {
+    const bool one = options_.prompts.size() == 1;
     json.key("prompt_logprobs");
     if (!one) json.open_array();
     for (size_t i = 0; i < options_.prompts.size(); ++i)
       write_prompt_logprobs(json, options_.prompts[i].ids, prompt_logprobs_[i], tokenizer_);
     if (!one) json.close_array();
   }
-  if (options_.style.return_token_ids) {
-    json.key("prompt_token_ids");
-    if (!one) json.open_array();
-    for (const RawPrompt& prompt : options_.prompts) write_ids(json, prompt.ids);
-    if (!one) json.close_array();
-  }
+  if (options_.style.return_token_ids) write_prompt_ids(json);
   json.close_object();
   return json.release();
+}
+
+void CompletionsAnswer::write_prompt_ids(JsonWriter& json) const {
+  const bool one = options_.prompts.size() == 1;
+  json.key("prompt_token_ids");
+  if (!one) json.open_array();
+  for (const RawPrompt& prompt : options_.prompts) write_ids(json, prompt.ids);
+  if (!one) json.close_array();
 }
 
 void CompletionsAnswer::close_event(JsonWriter& json) {
   json.close_object().close_array();
   write_event_usage(json, options_.style, usage());
+  if (options_.style.return_token_ids && !std::exchange(prompt_ids_sent_, true))
+    write_prompt_ids(json);
   json.close_object();
   append_event(events_, json.view());
 }

@@ -17,6 +17,7 @@ struct CompletionsOptions {
   AnswerStyle style;
   std::vector<RawPrompt> prompts;
   int32_t choices_per_prompt = 1;
+  int32_t top_logprobs = 0;  ///< listed beside the chosen one
   bool echo = false;
 };
 

@@ -115,6 +115,12 @@ std::optional<int64_t> Fields::integer(std::string_view name, int64_t least, int
   return whole_number(*value, path_of(name), least, most);
 }
 
+std::optional<int32_t> Fields::count(std::string_view name, int64_t least) {
+  const std::optional<int64_t> found = integer(name, least, INT64_MAX);
+  if (!found) return std::nullopt;
+  return static_cast<int32_t>(std::min<int64_t>(*found, INT32_MAX));
+}
+
 std::optional<double> Fields::number(std::string_view name, double least, double most) {
   const Value* value = find(name);
   if (value == nullptr) return std::nullopt;

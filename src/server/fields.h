@@ -31,6 +31,8 @@ class Fields {
 
   /// A whole number in [least, most]; 16.0 is one too. Booleans and strings never are.
   std::optional<int64_t> integer(std::string_view name, int64_t least, int64_t most);
+  /// A count in [least, ∞); what is beyond 32 bits is as good as the largest that fits.
+  std::optional<int32_t> count(std::string_view name, int64_t least);
   /// A number in [least, most].
   std::optional<double> number(std::string_view name, double least, double most);
   /// A number in (above, most].

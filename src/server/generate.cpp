@@ -189,19 +189,21 @@ void GenerateAnswer::write_logprobs(JsonWriter& json,
 }
 
 /// The object sampling_params, with neutral defaults.
-void read_params(Fields& fields, const ServedModel& model, GenerationFields& out) {
+void read_params(Fields& fields,
+                 const ServedModel& model,
+                 const ServerSettings& settings,
+                 GenerationFields& out) {
   static const Value none{Value::Object{}};
   std::optional<Fields> given = fields.object("sampling_params");
   Fields params = given ? *given : Fields(none, "sampling_params");
   read_sampling(params, model, out);
   read_stops(params, model, out);
-  const auto cap = params.integer("max_new_tokens", 0, INT32_MAX);
-  out.max_tokens = static_cast<int32_t>(cap.value_or(kDefaultTokens));
-  out.min_tokens = static_cast<int32_t>(params.integer("min_new_tokens", 0, INT32_MAX).value_or(0));
+  out.max_tokens = params.count("max_new_tokens", 0).value_or(kDefaultTokens);
+  out.min_tokens = params.count("min_new_tokens", 0).value_or(0);
   out.skip_special_tokens = params.boolean("skip_special_tokens").value_or(true);
-  const auto seed = params.integer("sampling_seed", INT64_MIN, INT64_MAX);
-  out.sampling.seed = seed ? static_cast<uint64_t>(*seed) : draw_seed();
+  read_seed(params, "sampling_seed", out);
   params.refuse({"json_schema", "regex", "ebnf"});
+  finish_fields(params, settings, "/generate sampling_params");
 }
 
 }  // namespace
@@ -210,7 +212,7 @@ Prepared prepare_generate(const Value& body, const RouteContext& context) {
   const ServedModel& model = context.model;
   Fields fields(body);
   GenerationFields generation;
-  read_params(fields, model, generation);
+  read_params(fields, model, context.settings, generation);
   fields.refuse({"image_data", "video_data", "audio_data", "input_embeds", "lora_path"});
   const bool by_text = fields.find("text") != nullptr;
   if (by_text == (fields.find("input_ids") != nullptr))
@@ -238,7 +240,7 @@ Prepared prepare_generate(const Value& body, const RouteContext& context) {
     Request request = make_request(generation, context, prompt.ids, cap);
     if (options.logprobs) request.logprobs = static_cast<int32_t>(top.value_or(0));
     if (options.logprobs && options.logprob_start >= 0)
-      request.prompt_logprobs = static_cast<int32_t>(std::min<int64_t>(5, top.value_or(0)));
+      request.prompt_logprobs = static_cast<int32_t>(top.value_or(0));
     prepared.requests.push_back(std::move(request));
   }
   options.shape.control = generation.skip_special_tokens ? ControlText::kDrop : ControlText::kShow;
@@ -246,6 +248,7 @@ Prepared prepare_generate(const Value& body, const RouteContext& context) {
   options.shape.stop_text = generation.stop_text;
   options.shape.stop_ids = std::move(generation.stop_token_ids);
   prepared.stream = options.stream;
+  prepared.drawn_seed = generation.drawn_seed;
   prepared.log_id = generation.request_id;
   prepared.answer = std::make_unique<GenerateAnswer>(std::move(options), model.tokenizer);
   return prepared;

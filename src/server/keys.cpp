@@ -1,6 +1,7 @@
 #include "server/keys.h"
 
 #include <algorithm>
+#include <charconv>
 #include <fmt/core.h>
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
@@ -34,6 +35,29 @@ std::vector<std::string_view> words_of(std::string_view line) {
 
 bool printable_key(std::string_view key) {
   return std::all_of(key.begin(), key.end(), [](char c) { return c > ' ' && c < '\x7f'; });
+}
+
+/// Takes a word behind a key; false if it is none of those that may stand there.
+bool take_word(std::string_view word, Caller& caller) {
+  if (word == "admin") {
+    caller.role = KeyRole::kAdmin;
+    return true;
+  }
+  const size_t equals = word.find('=');
+  if (equals == std::string_view::npos) return false;
+  const std::string_view name = word.substr(0, equals);
+  const std::string_view text = word.substr(equals + 1);
+  int32_t value = -1;
+  const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (fault != std::errc() || end != text.data() + text.size() || value < 0) return false;
+  if (name == "per-minute") {
+    caller.per_minute = value;
+  } else if (name == "concurrent") {
+    caller.concurrent = value;
+  } else {
+    return false;
+  }
+  return true;
 }
 
 /// The key of an Authorization field; empty if it has another form.
@@ -83,28 +107,38 @@ KeyRing KeyRing::parse(std::string_view text, const std::string& path) {
     const std::vector<std::string_view> words = words_of(text.substr(0, end));
     text.remove_prefix(std::min(end + 1, text.size()));
     if (words.empty() || words.front().front() == '#') continue;
-    if (words.size() > 3 || (words.size() == 3 && words[2] != "admin"))
-      fail("wanted KEY, NAME KEY or NAME KEY admin");
     const std::string_view key = words.size() == 1 ? words[0] : words[1];
-    const std::string name =
+    Caller caller;
+    caller.tenant =
         words.size() == 1 ? fmt::format("key{}", ring.keys_.size() + 1) : std::string(words[0]);
-    if (!is_plain_name(name)) fail("a name is 1 to 64 of A-Z, a-z, 0-9, _ and -");
+    for (size_t i = 2; i < words.size(); ++i) {
+      if (!take_word(words[i], caller)) {
+        fail(fmt::format("found {} behind the key, wanted admin, per-minute=N or concurrent=N",
+                         printable(words[i], 40)));
+      }
+    }
+    if (!is_plain_name(caller.tenant)) fail("a name is 1 to 64 of A-Z, a-z, 0-9, _ and -");
     if (key.size() < kLeastKeyBytes || key.size() > kMostKeyBytes || !printable_key(key)) {
       fail(fmt::format("a key of {} characters, wanted {} to {} printable ones without blanks",
                        key.size(), kLeastKeyBytes, kMostKeyBytes));
     }
     const Digest digest = digest_of(key);
     for (const Key& other : ring.keys_) {
-      if (other.name == name || other.digest == digest) fail("this name or key is there twice");
+      if (other.caller.tenant == caller.tenant || other.digest == digest)
+        fail("this name or key is there twice");
     }
-    ring.keys_.push_back({name, words.size() == 3 ? KeyRole::kAdmin : KeyRole::kUser, digest});
+    ring.keys_.push_back({std::move(caller), digest});
   }
   if (ring.empty()) throw Error(ErrorCode::kUnsafeSettings, "holds no key", path);
   return ring;
 }
 
 std::optional<Caller> KeyRing::caller(const http::RequestHead& head) const {
-  if (keys_.empty()) return Caller{KeyRole::kAdmin, {}};
+  if (keys_.empty()) {
+    Caller anyone;
+    anyone.role = KeyRole::kAdmin;
+    return anyone;
+  }
   const std::string* authorization = head.field("authorization");
   const std::string* plain = head.field("x-api-key");
   const bool repeated = head.count("authorization") > 1 || head.count("x-api-key") > 1;
@@ -121,7 +155,7 @@ std::optional<Caller> KeyRing::caller(const http::RequestHead& head) const {
   }
   const bool fits = key.size() <= kMostKeyBytes && !repeated && agree;
   if (found == nullptr || !fits) return std::nullopt;
-  return Caller{found->role, found->name};
+  return found->caller;
 }
 
 bool FailureLimit::allow(const std::string& address, Clock::time_point now) {

@@ -19,6 +19,9 @@ enum class KeyRole { kUser, kAdmin };
 struct Caller {
   KeyRole role = KeyRole::kUser;
   std::string tenant;  ///< the name of the key; empty without keys
+  // Of the key's line; nothing: as the server's settings say.
+  std::optional<int32_t> per_minute;  ///< requests; 0: any number
+  std::optional<int32_t> concurrent;  ///< requests at the same time; 0: any number
 };
 
 /// The keys that open the server. Only their SHA-256 digests are kept.
@@ -27,10 +30,11 @@ class KeyRing {
   /// No keys: every caller is let in.
   KeyRing() = default;
 
-  /// Reads a key file: one key a line, "KEY", "NAME KEY" or "NAME KEY admin"; blank lines and those
-  /// that begin with # do not count. Throws Error{kUnsafeSettings} naming the file, and the line,
-  /// if it may be read by others than its owner, a key has under 32 or over 512 characters, a name
-  /// or key is there twice, or there is none; Error{kIo} if it cannot be read.
+  /// Reads a key file: one key a line, "KEY", or "NAME KEY" and behind it any of "admin",
+  /// "per-minute=N" and "concurrent=N"; blank lines and those that begin with # do not count.
+  /// Throws Error{kUnsafeSettings} naming the file, and the line, if it may be read by others than
+  /// its owner, a key has under 32 or over 512 characters, a name or key is there twice, a limit is
+  /// no number, or there is none; Error{kIo} if it cannot be read.
   static KeyRing load(const std::string& path);
   /// The same from text.
   static KeyRing parse(std::string_view text, const std::string& path);
@@ -45,8 +49,7 @@ class KeyRing {
  private:
   using Digest = std::array<unsigned char, 32>;
   struct Key {
-    std::string name;
-    KeyRole role;
+    Caller caller;
     Digest digest;
   };
   static Digest digest_of(std::string_view key);

@@ -52,13 +52,31 @@ TEST(KeyRing, WithoutKeysEveryCallerIsLetIn) {
   EXPECT_TRUE(KeyRing().caller(head({{"authorization", "Bearer "}})));
 }
 
+TEST(KeyRing, ReadsTheLimitsOfAKey) {
+  const KeyRing ring = KeyRing::parse(
+      "a " + kOne + " per-minute=60 admin\nb " + kTwo + " concurrent=0 per-minute=2\n", "keys");
+  const auto a = ring.caller(head({{"x-api-key", kOne}}));
+  ASSERT_TRUE(a);
+  EXPECT_EQ(a->role, KeyRole::kAdmin);
+  EXPECT_EQ(a->per_minute, 60);
+  EXPECT_EQ(a->concurrent, std::nullopt);
+  const auto b = ring.caller(head({{"x-api-key", kTwo}}));
+  ASSERT_TRUE(b);
+  EXPECT_EQ(b->role, KeyRole::kUser);
+  EXPECT_EQ(b->per_minute, 2);
+  EXPECT_EQ(b->concurrent, 0);
+  for (const char* word : {"per-minute=", "per-minute=-1", "per-minute=1x",
+                           "concurrent=99999999999", "per-hour=3", "concurrent"})
+    EXPECT_THAT(refusal("a " + kOne + " " + word), HasSubstr("line 1: found")) << word;
+}
+
 TEST(KeyRing, RefusesWeakFiles) {
   EXPECT_THAT(refusal("# nothing\n"), HasSubstr("holds no key"));
   EXPECT_THAT(refusal("\nshort\n"), HasSubstr("keys line 2: a key of 5 characters"));
   EXPECT_THAT(refusal(std::string(513, 'a')), HasSubstr("a key of 513"));
   EXPECT_THAT(refusal(kOne + "\nx " + kOne), HasSubstr("line 2: this name or key is there twice"));
   EXPECT_THAT(refusal("x " + kOne + "\nx " + kTwo), HasSubstr("twice"));
-  EXPECT_THAT(refusal("x " + kOne + " root"), HasSubstr("wanted KEY"));
+  EXPECT_THAT(refusal("x " + kOne + " root"), HasSubstr("found root behind the key"));
   EXPECT_THAT(refusal("a/b " + kOne), HasSubstr("a name is"));
 }
 

@@ -71,6 +71,7 @@ LiveRequest::LiveRequest(Engine& engine,
       answer_(std::move(prepared.answer)),
       stream_(prepared.stream),
       log_id_(prepared.log_id.empty() ? origin.request_id : prepared.log_id),
+      drawn_seed_(prepared.drawn_seed),
       exchange_(std::move(exchange)),
       origin_(std::move(origin)),
       requests_(std::move(prepared.requests)),
@@ -240,9 +241,11 @@ void LiveRequest::log(int32_t status, std::string_view reason) const {
   const double rate = decode > 0 && usage.completion > 1 ? (usage.completion - 1) / decode : 0;
   log_info("request",
            "done id={} status={} reason={} prompt={} cached={} generated={} ttft={:.3f}s "
-           "rate={:.1f}tok/s total={:.3f}s",
+           "rate={:.1f}tok/s total={:.3f}s{}",
            log_id_, status, reason, usage.prompt, usage.cached, usage.completion, first, rate,
-           total);
+           total,
+           // As the field "seed" takes it.
+           drawn_seed_ ? fmt::format(" seed={}", static_cast<int64_t>(*drawn_seed_)) : "");
 }
 
 }  // namespace facet

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -70,6 +71,7 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
   const std::unique_ptr<Answer> answer_;
   const bool stream_;
   const std::string log_id_;
+  const std::optional<uint64_t> drawn_seed_;
   const std::shared_ptr<http::Exchange> exchange_;
   const Origin origin_;
   std::vector<Request> requests_;  // until they are submitted

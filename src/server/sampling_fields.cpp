@@ -104,12 +104,12 @@ void refuse_missing_features(Fields& fields) {
   }
 }
 
-}  // namespace
-
 uint64_t draw_seed() {
   std::random_device random;
   return (uint64_t{random()} << 32) | random();
 }
+
+}  // namespace
 
 std::string read_model(Fields& fields, const ServerSettings& settings) {
   const std::string* model = fields.string("model");
@@ -133,13 +133,19 @@ void read_sampling(Fields& fields, const ServedModel& model, GenerationFields& o
   set_float(fields.number("frequency_penalty", -2, 2), sampling.frequency_penalty);
   set_float(fields.number("presence_penalty", -2, 2), sampling.presence_penalty);
   set_float(fields.number_above("repetition_penalty", 0, 2), sampling.repetition_penalty);
-  if (const auto top_k = fields.integer("top_k", -1, INT32_MAX)) {
+  if (const auto top_k = fields.count("top_k", -1)) {
     const bool off = *top_k <= 0 || *top_k > model.vocab_size;
-    sampling.top_k = off ? 0 : static_cast<int32_t>(*top_k);
+    sampling.top_k = off ? 0 : *top_k;
   }
   read_logit_bias(fields, model, sampling);
   out.ignore_eos = fields.flag("ignore_eos");
   out.n = static_cast<int32_t>(fields.integer("n", 1, kMostChoices).value_or(1));
+}
+
+void read_seed(Fields& fields, std::string_view name, GenerationFields& out) {
+  const auto seed = fields.integer(name, INT64_MIN, INT64_MAX);
+  if (!seed) out.drawn_seed = draw_seed();
+  out.sampling.seed = seed ? static_cast<uint64_t>(*seed) : *out.drawn_seed;
 }
 
 void read_stops(Fields& fields, const ServedModel& model, GenerationFields& out) {
@@ -184,13 +190,11 @@ void read_common(Fields& fields,
   read_sampling(fields, model, out);
   read_stops(fields, model, out);
   read_stream(fields, out);
-  out.min_tokens = static_cast<int32_t>(fields.integer("min_tokens", 0, INT32_MAX).value_or(0));
-  const auto seed = fields.integer("seed", INT64_MIN, INT64_MAX);
-  out.seed_given = seed.has_value();
-  out.sampling.seed = seed ? static_cast<uint64_t>(*seed) : draw_seed();
-  const auto best_of = fields.integer("best_of", 1, kMostChoices);
-  if (best_of && *best_of != out.n) {
-    fields.fail(ApiCode::kInvalidValue, "best_of",
+  out.min_tokens = fields.count("min_tokens", 0).value_or(0);
+  read_seed(fields, "seed", out);
+  const auto best_of = fields.count("best_of", 0);
+  if (best_of.value_or(0) != 0 && *best_of != out.n) {
+    fields.fail(ApiCode::kUnsupportedParameter, "best_of",
                 fmt::format("found {}, wanted {}, the value of n", *best_of, out.n));
   }
   if (const auto top = fields.integer("prompt_logprobs", 0, 5)) {

@@ -16,8 +16,8 @@ namespace facet {
 struct GenerationFields {
   std::string model;  ///< as it is echoed
   SamplingParams sampling;
-  bool seed_given = false;
-  std::optional<int32_t> max_tokens;  ///< nothing: what the context leaves
+  std::optional<uint64_t> drawn_seed;  ///< set if none was given: that of `sampling`
+  std::optional<int32_t> max_tokens;   ///< nothing: what the context leaves
   int32_t min_tokens = 0;
   int32_t n = 1;
   bool ignore_eos = false;
@@ -40,8 +40,11 @@ struct GenerationFields {
 std::string read_model(Fields& fields, const ServerSettings& settings);
 
 /// The sampling fields under the names of the OpenAI API and its extensions, over the defaults that
-/// `sampling` already holds. Draws a seed if none is given.
+/// `sampling` already holds; without the seed.
 void read_sampling(Fields& fields, const ServedModel& model, GenerationFields& out);
+
+/// The seed, called `name`; a fresh one if none is given.
+void read_seed(Fields& fields, std::string_view name, GenerationFields& out);
 
 /// `stop`, `stop_token_ids`, `include_stop_str_in_output`, `no_stop_trim`.
 void read_stops(Fields& fields, const ServedModel& model, GenerationFields& out);
@@ -59,8 +62,5 @@ std::vector<int32_t> read_ids(const Value::Array& list,
 
 /// Refuses or logs what nobody read.
 void finish_fields(const Fields& fields, const ServerSettings& settings, std::string_view route);
-
-/// A fresh random seed.
-uint64_t draw_seed();
 
 }  // namespace facet

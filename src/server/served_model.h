@@ -1,14 +1,19 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "chat/prompt_renderer.h"
 #include "chat/token_table.h"
 #include "engine/sampling.h"
+#include "server/key_use.h"
 #include "tokenizer/tokenizer.h"
 
 namespace facet {
@@ -45,6 +50,11 @@ enum class ToolStream { kPieces, kWhole };
 /// Does every call follow its schema, or only where the request says "strict"?
 enum class ToolSchema { kWhereStrict, kAlways };
 
+/// Tokens of thought that a level of reasoning effort allows, by its name; no entry: any number.
+using EffortBudgets = std::map<std::string, int32_t, std::less<>>;
+inline constexpr std::array<std::string_view, 7> kEffortLevels = {
+    "none", "minimal", "low", "medium", "high", "xhigh", "max"};
+
 /// What the command line says about requests.
 struct ServerSettings {
   std::vector<std::string> names;  ///< the served name first, then its aliases
@@ -60,6 +70,8 @@ struct ServerSettings {
   std::chrono::seconds request_timeout{0};  ///< 0: none
   std::vector<std::string> allowed_hosts;   ///< beside the loopback names
   std::vector<std::string> allowed_origins;
+  KeyUse::Limits key_limits;  ///< of keys that name none of their own
+  EffortBudgets effort_budgets;
   int64_t body_limit = 8 << 20;  ///< bytes
   bool check_host = true;        ///< bound to loopback: Host must be a loopback name or allowed
 };

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "server/health.h"
+#include "server/refusal.h"
 #include "server/request_checks.h"
 
 namespace facet {
@@ -19,43 +20,18 @@ constexpr size_t kSmallBody = 8 << 10;
 
 bool generates(RouteKind kind) {
   return kind == RouteKind::kChat || kind == RouteKind::kCompletions ||
-         kind == RouteKind::kGenerate || kind == RouteKind::kHealthGenerate;
+         kind == RouteKind::kGenerate;
 }
 
-ApiCode code_of(http::Fault fault) {
-  switch (fault) {
-    case http::Fault::kTimeout:
-      return ApiCode::kRequestTimeout;
-    case http::Fault::kPayloadTooLarge:
-      return ApiCode::kPayloadTooLarge;
-    case http::Fault::kUriTooLong:
-      return ApiCode::kUriTooLong;
-    case http::Fault::kHeadersTooLarge:
-      return ApiCode::kHeadersTooLarge;
-    case http::Fault::kVersion:
-      return ApiCode::kVersionNotSupported;
-    case http::Fault::kBadRequest:
-      break;
-  }
-  return ApiCode::kBadRequest;
-}
+/// An engine that has made no step for so long is told to be ill; a step with a long prompt takes
+/// some seconds on a slow machine.
+constexpr auto kStalled = std::chrono::seconds(60);
+/// A step so recent answers /health_generate.
+constexpr auto kRecent = std::chrono::seconds(20);
 
-std::string text_of(http::Fault fault, int64_t body_limit) {
-  switch (fault) {
-    case http::Fault::kTimeout:
-      return "The request did not arrive in time.";
-    case http::Fault::kPayloadTooLarge:
-      return fmt::format("The body is larger than {} bytes.", body_limit);
-    case http::Fault::kUriTooLong:
-      return "The request line is longer than 8192 bytes.";
-    case http::Fault::kHeadersTooLarge:
-      return "The header is larger than 16384 bytes, or has over 64 fields.";
-    case http::Fault::kVersion:
-      return "Only HTTP/1.1 is spoken here.";
-    case http::Fault::kBadRequest:
-      break;
-  }
-  return "The request is not well-formed HTTP/1.1.";
+/// Routes that cost more than a look: those count against the limits of a key.
+bool works(const RouteRow& route) {
+  return route.method == "POST" || route.kind == RouteKind::kHealthGenerate;
 }
 
 }  // namespace
@@ -67,6 +43,7 @@ struct Service::Job {
   RouteContext context;
   std::shared_ptr<http::Exchange> exchange;
   LiveRequest::Origin origin;
+  std::shared_ptr<const void> ticket;  // of KeyUse: let go of on the loop's thread
   // What came of it: one of these.
   std::optional<Prepared> prepared;
   std::string answer;
@@ -74,7 +51,10 @@ struct Service::Job {
 };
 
 Service::Service(http::Loop& loop, ServerSettings settings, KeyRing keys)
-    : loop_(loop), settings_(std::move(settings)), keys_(std::move(keys)) {}
+    : loop_(loop),
+      settings_(std::move(settings)),
+      key_use_(settings_.key_limits),
+      keys_(std::move(keys)) {}
 
 void Service::serve(const ServedModel& model, Engine& engine) {
   loop_.post([this, &model, &engine] {
@@ -105,7 +85,7 @@ void Service::tick() {
 // ---- Before the body
 
 void Service::check_peer(const http::RequestHead& head) const {
-  const bool health = head.path == "/health" || head.path == "/health/live";
+  const bool health = head.path == "/health" || head.path == "/health/live" || head.path == "/ping";
   if (head.over_capacity && !health)
     throw ApiError(ApiCode::kServerOverloaded, "Too many connections are open; try again later.");
   if (settings_.check_host) check_host(*head.field("host"), settings_.allowed_hosts);
@@ -139,7 +119,10 @@ http::Handler::Admission Service::admit(const http::RequestHead& head) {
     if (head.method == "OPTIONS" && head.field("origin") != nullptr) return {preflight(head), 0};
     const RouteMatch match =
         find_route(head.method, head.path, settings_.v1_alias ? V1Alias::kYes : V1Alias::kNo);
-    if (match.route->access == RouteAccess::kUser) check_key(head);
+    if (match.route->access == RouteAccess::kUser) {
+      const Caller caller = check_key(head);
+      if (works(*match.route)) key_use_.check(caller, Clock::now());
+    }
     check_state(*match.route);
     if (match.route->method == "POST") check_body_fields(head);
     const bool has_body = match.route->method == "POST";
@@ -184,8 +167,9 @@ http::Response Service::preflight(const http::RequestHead& head) const {
 }
 
 http::Response Service::refusal(const ApiError& error, const http::RequestHead& head) const {
-  http::Response response = error_response(error);
-  for (http::Field& field : common_fields(head)) response.fields.push_back(std::move(field));
+  std::vector<http::Field> fields = common_fields(head);
+  http::Response response = refusal_at(head.path, error, fields.front().value);
+  for (http::Field& field : fields) response.fields.push_back(std::move(field));
   if (error.api() == ApiCode::kMethodNotAllowed) {
     response.fields.push_back(
         {"Allow", allowed_methods(head.path, settings_.v1_alias ? V1Alias::kYes : V1Alias::kNo)});
@@ -196,34 +180,34 @@ http::Response Service::refusal(const ApiError& error, const http::RequestHead& 
 
 http::Response Service::refuse(http::Fault fault, const http::RequestHead* head) {
   static const http::RequestHead none;
-  return refusal({code_of(fault), text_of(fault, settings_.body_limit)},
-                 head != nullptr ? *head : none);
+  return refusal(error_of(fault, settings_.body_limit), head != nullptr ? *head : none);
 }
 
 http::Response Service::health(RouteKind kind) const {
-  if (kind != RouteKind::kHealthLive && engine_failed()) {
-    http::Response response = error_response({ApiCode::kEngineError, "The engine has failed."});
-    response.status = 503;
-    return response;
-  }
   http::Response response;
   response.body = R"({"status":"ok"})";
-  if (kind == RouteKind::kHealthReady)
-    response.body = ready_body(engine_->status(), Clock::now() - start_);
+  if (kind == RouteKind::kHealthLive) return response;
+  const EngineStatus status = engine_->status();
+  if (status.failed) throw ApiError(ApiCode::kEngineStalled, "The engine has failed.");
+  if (Clock::now() - status.last_step > kStalled) {
+    throw ApiError(ApiCode::kEngineStalled,
+                   fmt::format("The engine has made no step for {} seconds.", kStalled.count()));
+  }
+  if (kind == RouteKind::kHealthReady) response.body = ready_body(status, Clock::now() - start_);
   return response;
 }
 
-http::Response Service::get(const RouteMatch& match, const http::RequestHead& head) {
+http::Response Service::get(const RouteMatch& match) const {
   http::Response response;
   switch (match.route->kind) {
     case RouteKind::kModels:
-      response.body = models_body(context_of(head));
+      response.body = models_body(context_of({}, {}));
       break;
     case RouteKind::kModel:
-      response.body = model_body(match.rest, context_of(head));
+      response.body = model_body(match.rest, context_of({}, {}));
       break;
     case RouteKind::kTokenizerInfo:
-      response.body = tokenizer_info_body(context_of(head));
+      response.body = tokenizer_info_body(context_of({}, {}));
       break;
     default:
       response = health(match.route->kind);
@@ -233,39 +217,56 @@ http::Response Service::get(const RouteMatch& match, const http::RequestHead& he
 
 // ---- Requests
 
-RouteContext Service::context_of(const http::RequestHead& head) {
-  const std::optional<Caller> caller = keys_.caller(head);
-  return {*model_, settings_, {}, caller ? caller->tenant : std::string()};
+RouteContext Service::context_of(std::string tenant, std::string request_id) const {
+  return {*model_, settings_, std::move(request_id), std::move(tenant)};
 }
 
 void Service::handle(http::RequestHead head,
                      std::string body,
                      std::shared_ptr<http::Exchange> exchange) {
-  const RouteMatch match =
-      find_route(head.method, head.path, settings_.v1_alias ? V1Alias::kYes : V1Alias::kNo);
-  if (match.route->kind == RouteKind::kHealthGenerate)
-    return generate_for_health(head, std::move(exchange));
-  if (match.route->method == "GET") {
-    http::Response response;
-    try {
-      response = get(match, head);
-      for (http::Field& field : common_fields(head)) response.fields.push_back(std::move(field));
-    } catch (const ApiError& error) {
-      response = refusal(error, head);
+  try {
+    const RouteMatch match =
+        find_route(head.method, head.path, settings_.v1_alias ? V1Alias::kYes : V1Alias::kNo);
+    // Looked at again: while the body came, the keys may have been replaced, or the limit reached.
+    Caller caller;
+    if (match.route->access == RouteAccess::kUser) caller = check_key(head);
+    std::shared_ptr<const void> ticket;
+    if (works(*match.route)) ticket = key_use_.take(caller, Clock::now());
+    if (match.route->kind == RouteKind::kHealthGenerate)
+      return generate_for_health(head, std::move(exchange), std::move(ticket));
+    if (match.route->method == "POST") {
+      return start_job(match.route->kind, head, std::move(body), std::move(exchange),
+                       {std::move(caller.tenant), std::move(ticket)});
     }
-    return exchange->respond(std::move(response));
+    http::Response response = get(match);
+    for (http::Field& field : common_fields(head)) response.fields.push_back(std::move(field));
+    exchange->respond(std::move(response));
+  } catch (const ApiError& error) {
+    exchange->respond(refusal(error, head));
   }
+}
+
+LiveRequest::Origin Service::origin_of(const http::RequestHead& head) const {
   LiveRequest::Origin origin;
   origin.fields = common_fields(head);
   origin.request_id = origin.fields.front().value;
   origin.arrival = Clock::now();
-  RouteContext context = context_of(head);
-  context.request_id = origin.request_id;
-  auto job = std::make_shared<Job>(Job{match.route->kind,
+  return origin;
+}
+
+void Service::start_job(RouteKind kind,
+                        const http::RequestHead& head,
+                        std::string body,
+                        std::shared_ptr<http::Exchange> exchange,
+                        Holder holder) {
+  LiveRequest::Origin origin = origin_of(head);
+  RouteContext context = context_of(std::move(holder.tenant), origin.request_id);
+  auto job = std::make_shared<Job>(Job{kind,
                                        std::move(body),
                                        std::move(context),
                                        std::move(exchange),
                                        std::move(origin),
+                                       std::move(holder.ticket),
                                        {},
                                        {},
                                        {}});
@@ -314,8 +315,11 @@ void Service::prepare(const std::shared_ptr<Job>& job) const {
 }
 
 void Service::answer(Job& job) {
-  if (job.prepared)
-    return begin(std::move(*job.prepared), std::move(job.exchange), std::move(job.origin));
+  std::shared_ptr<const void> ticket = std::move(job.ticket);
+  if (job.prepared) {
+    return begin(std::move(*job.prepared), std::move(job.exchange), std::move(job.origin),
+                 std::move(ticket));
+  }
   http::Response response;
   if (job.error) {
     response = error_response(*job.error);
@@ -330,21 +334,31 @@ void Service::answer(Job& job) {
 
 void Service::begin(Prepared prepared,
                     std::shared_ptr<http::Exchange> exchange,
-                    LiveRequest::Origin origin) {
+                    LiveRequest::Origin origin,
+                    std::shared_ptr<const void> ticket) {
   const auto live = std::make_shared<LiveRequest>(*engine_, loop_, std::move(prepared),
                                                   std::move(exchange), std::move(origin));
   live_.insert(live);
-  live->begin([this](LiveRequest& ended) { live_.erase(ended.shared_from_this()); });
+  // The ticket goes with the callback, that is when the request ends.
+  live->begin([this, ticket = std::move(ticket)](LiveRequest& ended) {
+    live_.erase(ended.shared_from_this());
+  });
 }
 
 void Service::generate_for_health(const http::RequestHead& head,
-                                  std::shared_ptr<http::Exchange> exchange) {
-  LiveRequest::Origin origin;
-  origin.fields = common_fields(head);
-  origin.request_id = origin.fields.front().value;
-  origin.arrival = Clock::now();
+                                  std::shared_ptr<http::Exchange> exchange,
+                                  std::shared_ptr<const void> ticket) {
+  LiveRequest::Origin origin = origin_of(head);
+  const EngineStatus status = engine_->status();
+  // A busy engine shows by its steps that it is well; a request would only wait its turn.
+  if (status.running + status.waiting > 0 && Clock::now() - status.last_step < kRecent) {
+    http::Response response;
+    response.body = R"({"status":"ok"})";
+    response.fields = std::move(origin.fields);
+    return exchange->respond(std::move(response));
+  }
   Prepared prepared = prepare_health(*model_, origin.request_id);
-  begin(std::move(prepared), std::move(exchange), std::move(origin));
+  begin(std::move(prepared), std::move(exchange), std::move(origin), std::move(ticket));
 }
 
 }  // namespace facet

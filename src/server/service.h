@@ -10,6 +10,7 @@
 #include "server/api_error.h"
 #include "server/http/loop.h"
 #include "server/http/message.h"
+#include "server/key_use.h"
 #include "server/keys.h"
 #include "server/live_request.h"
 #include "server/route.h"
@@ -50,6 +51,10 @@ class Service final : public http::Handler {
  private:
   using Clock = LiveRequest::Clock;
   struct Job;
+  struct Holder {  // of a key
+    std::string tenant;
+    std::shared_ptr<const void> ticket;  // of KeyUse
+  };
 
   // What admit() checks, in this order. Each throws ApiError.
   void check_peer(const http::RequestHead& head) const;
@@ -60,22 +65,32 @@ class Service final : public http::Handler {
   http::Response refusal(const ApiError& error, const http::RequestHead& head) const;
   std::vector<http::Field> common_fields(const http::RequestHead& head) const;
   http::Response preflight(const http::RequestHead& head) const;
-  RouteContext context_of(const http::RequestHead& head);
+  RouteContext context_of(std::string tenant, std::string request_id) const;
+  LiveRequest::Origin origin_of(const http::RequestHead& head) const;
 
-  http::Response get(const RouteMatch& match, const http::RequestHead& head);
-  http::Response health(RouteKind kind) const;
-  void generate_for_health(const http::RequestHead& head, std::shared_ptr<http::Exchange> exchange);
+  http::Response get(const RouteMatch& match) const;  // throws ApiError
+  http::Response health(RouteKind kind) const;        // throws ApiError
+  void generate_for_health(const http::RequestHead& head,
+                           std::shared_ptr<http::Exchange> exchange,
+                           std::shared_ptr<const void> ticket);
+  void start_job(RouteKind kind,
+                 const http::RequestHead& head,
+                 std::string body,
+                 std::shared_ptr<http::Exchange> exchange,
+                 Holder holder);
   void prepare(const std::shared_ptr<Job>& job) const;  // any thread
   void answer(Job& job);
   void begin(Prepared prepared,
              std::shared_ptr<http::Exchange> exchange,
-             LiveRequest::Origin origin);
+             LiveRequest::Origin origin,
+             std::shared_ptr<const void> ticket);
 
   http::Loop& loop_;
   const ServerSettings settings_;
   const Clock::time_point start_ = Clock::now();
   std::atomic<int32_t> progress_{0};
 
+  KeyUse key_use_;
   KeyRing keys_;
   FailureLimit failures_;
   const ServedModel* model_ = nullptr;

@@ -10,8 +10,9 @@
 namespace facet {
 namespace {
 
-std::vector<int32_t> chat_ids(Fields& fields, const ServedModel& model) {
-  const ChatPrompt prompt = read_chat_prompt(fields, model);
+std::vector<int32_t> chat_ids(Fields& fields, const RouteContext& context) {
+  const ServedModel& model = context.model;
+  const ChatPrompt prompt = read_chat_prompt(fields, model, context.settings);
   std::vector<int32_t> ids;
   for (const TokenId id : to_ids(prompt.items, model.tokenizer)) ids.push_back(to_index(id));
   return ids;
@@ -52,7 +53,7 @@ std::string tokenize_body(const Value& body, const RouteContext& context) {
   if (fields.find("content") != nullptr) return tokenize_content(fields, context);
   std::vector<int32_t> ids;
   if (fields.find("messages") != nullptr) {
-    ids = chat_ids(fields, model);
+    ids = chat_ids(fields, context);
   } else {
     fields.required("prompt");
     const std::string& prompt = *fields.string("prompt");
@@ -96,7 +97,7 @@ std::string detokenize_body(const Value& body, const RouteContext& context) {
 std::string apply_template_body(const Value& body, const RouteContext& context) {
   Fields fields(body);
   read_model(fields, context.settings);
-  const ChatPrompt prompt = read_chat_prompt(fields, context.model);
+  const ChatPrompt prompt = read_chat_prompt(fields, context.model, context.settings);
   finish_fields(fields, context.settings, "/apply-template");
   JsonWriter json;
   json.open_object().member("prompt", to_text(prompt.items)).close_object();

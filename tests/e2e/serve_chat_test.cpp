@@ -300,6 +300,23 @@ TEST_F(ServeChat, RawOutputIsNotParsed) {
   const json::value answer =
       plain(R"("max_tokens":6,"raw_output":true,"temperature":0,"logit_bias":{"52":100})");
   EXPECT_THAT(text(answer.at("choices").at(0).at("message").at("content")), HasSubstr("<|\"|>"));
+  // Which tokens may come is as ever: no call where there are no tools.
+  const json::value call =
+      plain(R"("max_tokens":6,"raw_output":true,"temperature":0,"logit_bias":{"48":100})");
+  EXPECT_THAT(text(call.at("choices").at(0).at("message").at("content")),
+              Not(HasSubstr("<|tool_call>")));
+}
+
+TEST_F(ServeChat, IdsOfThePromptComeOnceAtTheTop) {
+  const std::string more = R"("max_tokens":3,"n":2,"seed":1,"return_token_ids":true)";
+  const json::value whole = plain(more);
+  const Events events = stream(more);
+  for (size_t i = 0; i < events.all.size(); ++i) {
+    const json::object& event = events.all[i].as_object();
+    EXPECT_EQ(event.contains("prompt_token_ids"), i == 0);
+    EXPECT_FALSE(event.at("choices").at(0).as_object().contains("prompt_token_ids"));
+  }
+  EXPECT_EQ(events.all.front().at("prompt_token_ids"), whole.at("prompt_token_ids"));
 }
 
 TEST_F(ServeChat, PromptsSharedWithEarlierRequestsAreNotComputedAgain) {

@@ -108,7 +108,7 @@ TEST_F(ServeFields, SamplingFieldsHaveTheirRanges) {
           chat(R"("n":0)", "invalid_value", "n"),
           chat(R"("n":-0)", "invalid_json", "n"),
           chat(R"("n":129)", "invalid_value", "n"),
-          chat(R"("n":2,"best_of":3)", "invalid_value", "best_of"),
+          chat(R"("n":2,"best_of":3)", "unsupported_parameter", "best_of"),
           chat(R"("max_tokens":0)", "invalid_value", "max_tokens"),
           chat(R"("max_completion_tokens":-1)", "invalid_value", "max_completion_tokens"),
           chat(R"("max_tokens":[])", "invalid_type", "max_tokens"),
@@ -141,6 +141,8 @@ TEST_F(ServeFields, BordersAreInside) {
        {R"("max_tokens":1,"temperature":10,"top_p":1,"top_k":-1,"min_p":1,"n":2,"best_of":2)",
         R"("max_tokens":1,"temperature":0,"top_k":1000000,"frequency_penalty":-2)",
         R"("max_tokens":1,"presence_penalty":2,"repetition_penalty":2,"priority":-1000)",
+        R"("max_tokens":1,"top_k":99999999999,"best_of":0)",
+        R"("max_tokens":99999999999,"stop_token_ids":[106,1,50,107,5],"logit_bias":{"106":100})",
         R"("max_tokens":1,"seed":-9223372036854775808,"stop":["a"],"user":"me")",
         R"("temperature":null,"top_p":null,"max_tokens":null,"max_completion_tokens":1.0e0)",
         R"("max_tokens":1,"logprobs":true,"top_logprobs":20,"logit_bias":{"1":-100,"5":100})",
@@ -297,6 +299,37 @@ TEST_F(ServeFields, RefusalsHoldNoTextOfThePrompt) {
   EXPECT_THAT(server_.log(), Not(HasSubstr("sesame")));
 }
 
+TEST(ServeFlags, EffortLevelsHaveBudgets) {
+  const TestServer server({"--effort-budget", "low=3,high=0", "--effort-budget", "max=40"});
+  const auto thoughts = [&](const std::string& more) {
+    const HttpAnswer answer = server.post(
+        kChat, chat_body(R"(,"max_tokens":60,"seed":1,"ignore_eos":true,"logit_bias":)"
+                         R"({"101":-100},"chat_template_kwargs":{"enable_thinking":true})" +
+                         more));
+    EXPECT_EQ(answer.status, 200) << answer.body;
+    return answer.json()
+        .at("usage")
+        .at("completion_tokens_details")
+        .at("reasoning_tokens")
+        .as_int64();
+  };
+  // Fable's thoughts do not end by themselves where their end is never sampled: what ends them is
+  // forced.
+  const int64_t free = thoughts("");
+  const int64_t low = thoughts(R"(,"reasoning_effort":"low")");
+  EXPECT_GT(free, 50);
+  EXPECT_LE(low, 5);
+  EXPECT_GE(low, 3);
+  EXPECT_EQ(thoughts(R"(,"reasoning":{"effort":"low"})"), low);
+  EXPECT_EQ(thoughts(R"(,"reasoning_effort":"medium")"), free);
+  EXPECT_GT(thoughts(R"(,"reasoning_effort":"max")"), low);
+  EXPECT_LT(thoughts(R"(,"reasoning_effort":"max")"), free);
+  // What the request itself says goes first.
+  EXPECT_GT(thoughts(R"(,"reasoning_effort":"low","thinking_token_budget":20)"), low);
+  // A level of no tokens is thinking off.
+  EXPECT_EQ(thoughts(R"(,"reasoning_effort":"high")"), 0);
+}
+
 TEST(ServeFlags, UnknownFieldsAndLargeCapsCanBeRefused) {
   const TestServer server({"--strict-fields", "--strict-max-tokens", "--no-v1-alias"});
   const HttpAnswer field = server.post(kChat, chat_body(R"(,"max_tokens":1,"colour":"red")"));
@@ -306,6 +339,10 @@ TEST(ServeFlags, UnknownFieldsAndLargeCapsCanBeRefused) {
   const HttpAnswer cap = server.post(kChat, chat_body(R"(,"max_tokens":100000)"));
   EXPECT_EQ(cap.code(), "context_length_exceeded");
   EXPECT_EQ(server.post("/chat/completions", chat_body()).status, 404);
+  const HttpAnswer nested =
+      server.post("/generate", R"({"text":"x","sampling_params":{"max_new_tokens":1,"hue":3}})");
+  EXPECT_EQ(nested.code(), "unknown_parameter");
+  EXPECT_EQ(nested.json().at("error").at("param").as_string(), "sampling_params.hue");
   server.expect_well();
 }
 

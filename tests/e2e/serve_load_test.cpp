@@ -1,5 +1,6 @@
 // Full queues, time limits, keys, the end (reliability 2.2, 2.7; server-api 3, 17).
 
+#include <algorithm>
 #include <csignal>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -118,6 +119,9 @@ class ServeKeys : public testing::Test {
     arguments.insert(arguments.end(), flags.begin(), flags.end());
     const test::Finished run = run_facet(arguments);
     EXPECT_THAT(run.err, HasSubstr("facet: ")) << run.err;
+    const size_t at = std::min(run.err.find("facet: "), run.err.size());
+    EXPECT_EQ(std::count(run.err.begin() + static_cast<std::ptrdiff_t>(at), run.err.end(), '\n'), 1)
+        << run.err;
     return run.exit_code;
   }
 
@@ -168,6 +172,92 @@ TEST_F(ServeKeys, AreReadAgainOnHangup) {
   EXPECT_EQ(server.request("GET", "/v1/models", "", fresh).status, 200);
 }
 
+TEST_F(ServeKeys, MayHaveALimitOfRequestsAMinute) {
+  write_keys(std::string("us ") + kKey + " per-minute=2\nthem " + kOther + "\n");
+  const TestServer server({"--api-key-file", file(), "--key-per-minute", "3"});
+  const auto ask = [&](const char* key, const char* path) {
+    return server.request("POST", path, R"({"prompt":"x","max_tokens":1})",
+                          std::string("X-Api-Key: ") + key + "\r\n");
+  };
+  EXPECT_EQ(ask(kKey, "/v1/completions").status, 200);
+  EXPECT_EQ(ask(kKey, "/tokenize").status, 200);
+  for (const char* path : {"/v1/completions", "/tokenize", "/generate"}) {
+    const HttpAnswer limited = ask(kKey, path);
+    EXPECT_EQ(limited.status, 429) << path;
+    EXPECT_EQ(limited.code(), "rate_limit_exceeded");
+    EXPECT_EQ(limited.json().at("error").at("type").as_string(), "rate_limit_error");
+    const int seconds = std::stoi(limited.fields.at("retry-after"));
+    EXPECT_GE(seconds, 1);
+    EXPECT_LE(seconds, 30);
+  }
+  // Looking at what there is does not count.
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(
+        server.request("GET", "/v1/models", "", std::string("X-Api-Key: ") + kKey + "\r\n").status,
+        200);
+  }
+  // Others are not touched; theirs is the limit of the flag.
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(ask(kOther, "/tokenize").status, 200);
+  EXPECT_EQ(ask(kOther, "/tokenize").status, 429);
+}
+
+TEST_F(ServeKeys, MayHaveALimitOfRequestsAtOnce) {
+  const TestServer server({"--api-key-file", file(), "--key-concurrent", "2"});
+  const std::string key = std::string("X-Api-Key: ") + kKey + "\r\n";
+  const auto begin = [&] {
+    Wire wire = server.connect();
+    wire.send(http_request("POST", kChat, chat_body(kLongStream), key));
+    EXPECT_TRUE(wire.read_until("\"content\":\""));
+    return wire;
+  };
+  Wire one = begin();
+  const Wire two = begin();
+  const HttpAnswer third = server.request("POST", kChat, chat_body(), key);
+  EXPECT_EQ(third.status, 429);
+  EXPECT_EQ(third.code(), "rate_limit_exceeded");
+  EXPECT_EQ(third.fields.at("retry-after"), "1");
+  const std::string other = std::string("X-Api-Key: ") + kOther + "\r\n";
+  EXPECT_EQ(server.request("POST", kChat, chat_body(R"(,"max_tokens":1)"), other).status, 200);
+  // One that goes away makes room.
+  one.reset();
+  EXPECT_TRUE(server.logs("cancelled"));
+  EXPECT_EQ(server.request("POST", kChat, chat_body(R"(,"max_tokens":1)"), key).status, 200);
+  // One after another, there is always room, whatever the size.
+  const std::string large = R"({"prompt":")" + std::string(9000, ' ') + R"(","x":1})";
+  for (int i = 0; i < 20; ++i)
+    EXPECT_EQ(server.request("POST", "/tokenize", large, key).status, 200) << i;
+}
+
+TEST(ServeConfig, FlagsComeFromAFileAndTheLevelOfTheLogAgainOnHangup) {
+  const TempDir dir;
+  dir.write("serve.conf",
+            "# ours\nserved-model-name=named\nmax-queue=7\nany-model-name=true\n"
+            "effort-budget=low=5,high=6\nlog-level=warning\n");
+  const TestServer server({"--config", dir.path("serve.conf"), "--max-queue", "9"});
+  EXPECT_TRUE(server.logs("9 requests waiting"));
+  EXPECT_EQ(server.request("GET", "/v1/models/named").status, 200);
+  EXPECT_EQ(server.post(kChat, chat_body(R"(,"model":"other","max_tokens":1)")).status, 200);
+  EXPECT_THAT(server.log(), Not(HasSubstr("info ")));
+  dir.write("serve.conf", "log-level=debug\n");
+  server.signal(SIGHUP);
+  EXPECT_TRUE(server.logs("log level=debug"));
+  dir.write("serve.conf", "log-level=loud\n");
+  server.signal(SIGHUP);
+  EXPECT_TRUE(server.logs("log level kept as it is: --log-level 'loud'"));
+}
+
+TEST(ServeConfig, TheCommandLineWins) {
+  const TempDir dir;
+  dir.write("serve.conf", "log-level=error\nserved-model-name=named\n");
+  const TestServer server({"--config", dir.path("serve.conf"), "--log-level", "info"});
+  EXPECT_EQ(server.request("GET", "/v1/models/named").status, 200);
+  dir.write("serve.conf", "log-level=error\n");
+  server.signal(SIGHUP);
+  EXPECT_TRUE(server.logs("log level=info"));
+  server.expect_well();
+  EXPECT_TRUE(server.logs("info request done"));
+}
+
 TEST_F(ServeKeys, UnsafeSettingsDoNotStart) {
   EXPECT_EQ(refused_start({"--host", "0.0.0.0"}), kUnsafe);
   EXPECT_EQ(refused_start({"--host", "::"}), kUnsafe);
@@ -189,6 +279,16 @@ TEST_F(ServeKeys, WrongFlagsDoNotStart) {
   const TestServer server;
   EXPECT_EQ(refused_start({"--port", std::to_string(server.port())}), test::kUsage);
   EXPECT_EQ(refused_start({"--kv-memory", "100"}), 71);
+  EXPECT_EQ(refused_start({"--kv-memory", "100", "--memory-fraction", "0.5"}), test::kUsage);
+  EXPECT_EQ(refused_start({"--key-per-minute", "5"}), test::kUsage);
+  EXPECT_EQ(refused_start({"--log-level", "loud"}), test::kUsage);
+  for (const char* budget : {"low", "low=", "low=-1", "low=x", "none=5", "hard=5", "low=1,low=2"})
+    EXPECT_EQ(refused_start({"--effort-budget", budget}), test::kUsage) << budget;
+  EXPECT_EQ(refused_start({"--config", dir_.path("none")}), test::kUsage);
+  for (const char* line : {"no-such-flag=1", "max-queue=0", "config=x"}) {
+    dir_.write("conf", line);
+    EXPECT_EQ(refused_start({"--config", dir_.path("conf")}), test::kUsage) << line;
+  }
 }
 
 }  // namespace

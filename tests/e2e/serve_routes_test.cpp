@@ -1,6 +1,7 @@
 // Completions, /generate, tokens, models, health (server-api 6, 10.1 to 10.3, 11.1).
 
 #include <boost/json/serialize.hpp>
+#include <chrono>
 #include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -95,6 +96,27 @@ TEST_F(ServeRoutes, StreamsOfTextAreThePlainText) {
             text(whole.at("finish_reason")));
 }
 
+TEST_F(ServeRoutes, IdsOfThePromptComeOnceAtTheTop) {
+  const std::string body = R"({"prompt":[[2,5],[2,6]],"max_tokens":2,"return_token_ids":true)";
+  const json::value whole = complete(body + "}");
+  EXPECT_EQ(json::serialize(whole.at("prompt_token_ids")), "[[2,5],[2,6]]");
+  const Events events =
+      events_of(server_.post("/v1/completions", body + R"(,"stream":true})").body);
+  ASSERT_GT(events.all.size(), 1U);
+  EXPECT_EQ(events.all.front().at("prompt_token_ids"), whole.at("prompt_token_ids"));
+  for (size_t i = 1; i < events.all.size(); ++i)
+    EXPECT_FALSE(events.all[i].as_object().contains("prompt_token_ids"));
+}
+
+TEST_F(ServeRoutes, EchoListsAsManyAlternativesAsLogprobsSays) {
+  const json::value answer =
+      complete(R"({"prompt":[2,5,6],"max_tokens":1,"echo":true,"logprobs":1,"prompt_logprobs":5})");
+  for (const json::value& top :
+       answer.at("choices").at(0).at("logprobs").at("top_logprobs").as_array())
+    if (top.is_object()) EXPECT_LE(top.as_object().size(), 2U);
+  EXPECT_GE(answer.at("prompt_logprobs").at(1).as_object().size(), 5U);
+}
+
 TEST_F(ServeRoutes, PromptsCanBeCutFromTheLeft) {
   const json::value answer =
       complete(R"({"prompt":[2,5,6,7,8],"max_tokens":1,"truncate_prompt_tokens":2,)"
@@ -125,6 +147,11 @@ TEST_F(ServeRoutes, GenerateSpeaksItsOwnShape) {
     EXPECT_EQ(triple.at(1), one.at("output_ids").at(i));
     EXPECT_EQ(meta.at("output_top_logprobs").at(i).at(0), triple);
   }
+  const json::value wide =
+      post("/generate", R"({"input_ids":[2,5,6],"return_logprob":true,"top_logprobs_num":12,)"
+                        R"("logprob_start_len":0,"sampling_params":{"max_new_tokens":1}})");
+  EXPECT_EQ(wide.at("meta_info").at("input_top_logprobs").at(1).as_array().size(), 12U);
+  EXPECT_EQ(wide.at("meta_info").at("output_top_logprobs").at(0).as_array().size(), 12U);
   const json::value several =
       post("/generate", R"({"input_ids":[[2,5],[2,6]],"sampling_params":{"max_new_tokens":2}})");
   EXPECT_EQ(several.as_array().size(), 2U);
@@ -166,6 +193,36 @@ TEST_F(ServeRoutes, TokensGoBothWays) {
   EXPECT_EQ(server_.post("/detokenize", R"({"tokens":[4096]})").code(), "token_out_of_range");
   const json::value info = server_.request("GET", "/tokenizer_info").json();
   EXPECT_EQ(text(info.at("bos_token")), "<bos>");
+}
+
+TEST_F(ServeRoutes, RefusalsHaveTheShapeOfTheirClients) {
+  const HttpAnswer ollama = server_.post("/api/chat", "{}");
+  EXPECT_EQ(ollama.status, 404);
+  EXPECT_TRUE(ollama.json().at("error").is_string());
+  const HttpAnswer anthropic =
+      server_.request("POST", "/v1/messages", "{}", "X-Request-Id: my-id\r\n");
+  EXPECT_EQ(anthropic.status, 404);
+  EXPECT_EQ(text(anthropic.json().at("type")), "error");
+  EXPECT_EQ(text(anthropic.json().at("error").at("type")), "not_found_error");
+  EXPECT_EQ(text(anthropic.json().at("request_id")), "my-id");
+}
+
+TEST_F(ServeRoutes, ASeedThatWasDrawnIsLogged) {
+  const std::string chat = R"({"prompt":"Once","max_tokens":12,"temperature":1)";
+  const json::value drawn = complete(chat + "}");
+  ASSERT_TRUE(server_.logs(" seed="));
+  const std::string log = server_.log();
+  const size_t at = log.rfind(" seed=") + 6;
+  const std::string seed = log.substr(at, log.find('\n', at) - at);
+  const json::value again = complete(chat + R"(,"seed":)" + seed + "}");
+  EXPECT_EQ(again.at("choices"), drawn.at("choices"));
+}
+
+TEST_F(ServeRoutes, ABusyEngineIsHealthy) {
+  const test::Wire running = server_.occupy();
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(server_.request("GET", "/health_generate").status, 200);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2));
 }
 
 TEST_F(ServeRoutes, ModelsAndHealth) {

@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -71,6 +72,14 @@ Wire::Wire(int port, int receive_buffer) : fd_(socket(AF_INET, SOCK_STREAM, 0)) 
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     ADD_FAILURE() << "cannot connect to port " << port;
+}
+
+Wire::Wire(const std::string& path) : fd_(socket(AF_UNIX, SOCK_STREAM, 0)) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    ADD_FAILURE() << "cannot connect to " << path;
 }
 
 Wire::~Wire() {
@@ -196,12 +205,16 @@ TestServer::TestServer(const std::vector<std::string>& flags) {
     std::this_thread::sleep_for(milliseconds(10));
   }
   const std::string text = log();
-  const size_t at = text.find("url=http://127.0.0.1:");
-  if (at == std::string::npos) {
+  // Of the summary, which is there at any level of the log.
+  const std::string label = "\naddress";
+  const size_t line = text.find(label);
+  if (line == std::string::npos) {
     ADD_FAILURE() << "no address: " << text;
     return;
   }
-  port_ = std::stoi(text.substr(at + 21));
+  const size_t at = text.find_first_not_of(' ', line + label.size());
+  url_ = text.substr(at, text.find('\n', at) - at);
+  if (url_.starts_with("http")) port_ = std::stoi(url_.substr(url_.rfind(':') + 1));
 }
 
 TestServer::~TestServer() {

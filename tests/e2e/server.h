@@ -31,6 +31,8 @@ class Wire {
  public:
   /// `receive_buffer`: bytes that the kernel keeps of what was not read; 0: its default.
   explicit Wire(int port, int receive_buffer = 0);
+  /// To a Unix socket.
+  explicit Wire(const std::string& path);
   ~Wire();
   Wire(Wire&& other) noexcept;
   Wire& operator=(Wire&&) = delete;
@@ -63,7 +65,7 @@ inline constexpr const char* kLong = R"(,"max_tokens":4000,"ignore_eos":true,"se
 inline constexpr const char* kLongStream =
     R"(,"max_tokens":4000,"ignore_eos":true,"seed":1,"stream":true)";
 
-/// `facet serve fable` on a free port, with further flags.
+/// `facet serve fable` on a free port, or with --uds on a Unix socket, with further flags.
 class TestServer {
  public:
   explicit TestServer(const std::vector<std::string>& flags = {});
@@ -72,6 +74,8 @@ class TestServer {
   TestServer& operator=(const TestServer&) = delete;
 
   int port() const { return port_; }
+  /// As the log says it: http://127.0.0.1:8000, https://…, or the path of the socket.
+  const std::string& url() const { return url_; }
   Wire connect(int receive_buffer = 0) const { return Wire(port_, receive_buffer); }
   /// One request on a connection of its own. Lines of `fields` end in \r\n.
   HttpAnswer request(std::string_view method,
@@ -103,6 +107,7 @@ class TestServer {
   std::unique_ptr<TempDir> dir_ = std::make_unique<TempDir>();
   pid_t child_ = -1;
   int port_ = 0;
+  std::string url_;
 };
 
 /// Bytes of a request with everything it needs.

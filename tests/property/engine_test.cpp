@@ -191,7 +191,7 @@ TEST(Engine, FieldsOutOfRangeAreNamed) {
             "min_tokens: found 4, wanted 0 to max_tokens, 3");
   EXPECT_EQ(message([](Request& r) { r.logprobs = 21; }), "logprobs: found 21, wanted 0 to 20");
   EXPECT_EQ(message([](Request& r) { r.prompt_logprobs = -1; }),
-            "prompt_logprobs: found -1, wanted 0 to 5");
+            "prompt_logprobs: found -1, wanted 0 to 20");
   EXPECT_EQ(message([](Request& r) { r.sampling.top_p = 2; }),
             "top_p: found 2, wanted above 0, at most 1");
   EXPECT_TRUE(on.engine.idle());

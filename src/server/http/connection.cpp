@@ -19,9 +19,10 @@ Connection::Connection(std::unique_ptr<Transport> transport,
 
 void Connection::start() {
   deadline_ = Clock::now() + context_.limits.head_time;
-  transport_->handshake([self = shared_from_this()](const SystemError& error, size_t /*bytes*/) {
-    if (self->state_ == State::kClosed) return;
-    if (error) return self->close();
+  transport_->handshake([self = shared_from_this()](Transport::Opened opened) {
+    if (self->state_ == State::kClosed || opened == Transport::Opened::kFailed)
+      return self->close();
+    if (opened == Transport::Opened::kPlainHttp) return self->refuse(Fault::kNoTls);
     self->state_ = State::kHead;
     self->read_more();
   });

@@ -158,7 +158,7 @@ void Connection::next_request() {
 
 void Connection::linger() {
   if (ended_) return close();
-  transport_->shutdown_send();
+  transport_->shutdown_send([self = shared_from_this()](const SystemError&, size_t) {});
   state_ = State::kLinger;
   window_bytes_ = in_.size();
   std::string().swap(in_);

@@ -6,9 +6,12 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <cerrno>
+#include <fcntl.h>
 #include <fmt/core.h>
 #include <netinet/tcp.h>
 #include <sys/stat.h>
+#include <system_error>
 #include <unistd.h>
 #include <unordered_map>
 #include <unordered_set>
@@ -79,6 +82,17 @@ Peer peer_of(int socket) {
   return {"", true};
 }
 
+/// Throws Error{kUnsafeSettings} if the file cannot be opened; OpenSSL's own words for that are
+/// hard to read.
+void check_readable(const std::string& path, const std::string& place) {
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) {
+    throw Error(ErrorCode::kUnsafeSettings,
+                "cannot be opened: " + std::generic_category().message(errno), place);
+  }
+  ::close(file);
+}
+
 }  // namespace
 
 bool is_loopback(const std::string& host) { return resolve(host, 0).address().is_loopback(); }
@@ -109,13 +123,30 @@ struct Listener::Impl {
     SystemError error;
     tls->set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 |
                      asio::ssl::context::no_tlsv1_1);
+    // Nobody is there to be asked for a passphrase.
+    tls->set_password_callback(
+        [](size_t, asio::ssl::context::password_purpose) { return std::string(); });
+    const std::string certificate = "--tls-cert " + printable(options.tls_certificate, 200);
+    check_readable(options.tls_certificate, certificate);
     tls->use_certificate_chain_file(options.tls_certificate, error);
-    if (error)
-      throw Error(ErrorCode::kUnsafeSettings, error.message(),
-                  "--tls-cert " + options.tls_certificate);
+    if (error) {
+      throw Error(ErrorCode::kUnsafeSettings,
+                  "holds no certificate, wanted a chain in PEM (" + error.message() + ")",
+                  certificate);
+    }
+    const std::string key = "--tls-key " + printable(options.tls_key, 200);
+    check_readable(options.tls_key, key);
     tls->use_private_key_file(options.tls_key, asio::ssl::context::pem, error);
-    if (error)
-      throw Error(ErrorCode::kUnsafeSettings, error.message(), "--tls-key " + options.tls_key);
+    if (error &&
+        ERR_GET_REASON(static_cast<unsigned long>(error.value())) == X509_R_KEY_VALUES_MISMATCH) {
+      throw Error(ErrorCode::kUnsafeSettings, "is not the key of " + certificate, key);
+    }
+    if (error) {
+      throw Error(
+          ErrorCode::kUnsafeSettings,
+          "holds no private key, wanted one in PEM without a passphrase (" + error.message() + ")",
+          key);
+    }
   }
 
   void open(const Protocol::endpoint& endpoint, const std::string& name) {

@@ -48,6 +48,7 @@ enum class Fault {
   kUriTooLong,       ///< 414
   kHeadersTooLarge,  ///< 431
   kVersion,          ///< 505
+  kNoTls,            ///< 400: plain HTTP where TLS is spoken
 };
 
 /// What becomes of a connection once a stream has ended.

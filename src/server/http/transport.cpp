@@ -18,6 +18,11 @@ void wait_for_error(Socket& socket, Transport::OnDone done) {
                     [done = std::move(done)](const SystemError& error) { done(error, 0); });
 }
 
+void shut(Socket& socket) {
+  SystemError ignored;
+  socket.shutdown(Socket::shutdown_send, ignored);
+}
+
 void close_socket(Socket& socket) {
   SystemError ignored;
   socket.close(ignored);
@@ -31,8 +36,8 @@ class PlainTransport final : public Transport {
     socket_.non_blocking(true, ignored);
   }
 
-  void handshake(OnDone done) override {
-    asio::post(socket_.get_executor(), [done = std::move(done)] { done({}, 0); });
+  void handshake(OnOpened done) override {
+    asio::post(socket_.get_executor(), [done = std::move(done)] { done(Opened::kYes); });
   }
 
   void read(OnRead done) override {
@@ -51,10 +56,7 @@ class PlainTransport final : public Transport {
   }
   void wait_broken(OnDone done) override { wait_for_error(socket_, std::move(done)); }
   bool half_close() const override { return true; }
-  void shutdown_send() override {
-    SystemError ignored;
-    socket_.shutdown(Socket::shutdown_send, ignored);
-  }
+  void shutdown_send(OnDone /*done*/) override { shut(socket_); }
   void close() override { close_socket(socket_); }
 
  private:
@@ -66,31 +68,50 @@ class TlsTransport final : public Transport {
  public:
   TlsTransport(Socket socket, asio::ssl::context& context) : stream_(std::move(socket), context) {}
 
-  void handshake(OnDone done) override {
-    stream_.async_handshake(asio::ssl::stream_base::server,
-                            [done = std::move(done)](const SystemError& error) { done(error, 0); });
+  void handshake(OnOpened done) override {
+    stream_.async_handshake(
+        asio::ssl::stream_base::server, [this, done = std::move(done)](const SystemError& error) {
+          plain_ = is_plain_http(error);
+          done(!error ? Opened::kYes : plain_ ? Opened::kPlainHttp : Opened::kFailed);
+        });
   }
   void read(OnRead done) override {
-    stream_.async_read_some(asio::buffer(buffer_), [this, done = std::move(done)](
-                                                       const SystemError& error, size_t bytes) {
+    auto got = [this, done = std::move(done)](const SystemError& error, size_t bytes) {
       // A peer that closes without TLS's own farewell has closed all the same.
       const bool cut = error == asio::ssl::error::stream_truncated;
       done(cut ? SystemError(asio::error::eof) : error, {buffer_.data(), bytes});
-    });
+    };
+    if (plain_) {
+      stream_.next_layer().async_read_some(asio::buffer(buffer_), std::move(got));
+    } else {
+      stream_.async_read_some(asio::buffer(buffer_), std::move(got));
+    }
   }
   void write(std::string_view data, OnDone done) override {
-    stream_.async_write_some(asio::buffer(data.data(), data.size()), std::move(done));
+    const asio::const_buffer bytes = asio::buffer(data.data(), data.size());
+    if (plain_) {
+      stream_.next_layer().async_write_some(bytes, std::move(done));
+    } else {
+      stream_.async_write_some(bytes, std::move(done));
+    }
   }
   void wait_broken(OnDone done) override { wait_for_error(stream_.next_layer(), std::move(done)); }
   bool half_close() const override { return false; }
-  void shutdown_send() override {
-    SystemError ignored;
-    stream_.next_layer().shutdown(Socket::shutdown_send, ignored);
+  // TLS's own farewell first: a reader must be able to tell a complete answer from a cut one.
+  void shutdown_send(OnDone done) override {
+    if (plain_) return shut(stream_.next_layer());
+    stream_.async_shutdown([done = std::move(done)](const SystemError& error) { done(error, 0); });
   }
   void close() override { close_socket(stream_.next_layer()); }
 
  private:
+  static bool is_plain_http(const SystemError& error) {
+    return error.category() == asio::error::get_ssl_category() &&
+           ERR_GET_REASON(static_cast<unsigned long>(error.value())) == SSL_R_HTTP_REQUEST;
+  }
+
   asio::ssl::stream<Socket> stream_;
+  bool plain_ = false;  // the handshake failed: the peer spoke HTTP
   std::array<char, 4096> buffer_{};
 };
 

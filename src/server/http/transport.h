@@ -22,8 +22,11 @@ class Transport {
   using OnDone = std::function<void(const SystemError& error, size_t bytes)>;
 
   virtual ~Transport() = default;
-  /// Whatever must be done before the first byte.
-  virtual void handshake(OnDone done) = 0;
+  /// Whatever must be done before the first byte. kPlainHttp: the peer speaks HTTP where TLS is
+  /// spoken; from then on bytes go as they are, so that it can be told.
+  enum class Opened { kYes, kPlainHttp, kFailed };
+  using OnOpened = std::function<void(Opened)>;
+  virtual void handshake(OnOpened done) = 0;
   virtual void read(OnRead done) = 0;
   /// Writes some of `data`, which must stay where it is until `done`.
   virtual void write(std::string_view data, OnDone done) = 0;
@@ -31,8 +34,8 @@ class Transport {
   virtual void wait_broken(OnDone done) = 0;
   /// Can the peer end its direction and still read?
   virtual bool half_close() const = 0;
-  /// No more bytes will be written.
-  virtual void shutdown_send() = 0;
+  /// No more bytes will be written; tells the peer so. `done` keeps alive what must be until then.
+  virtual void shutdown_send(OnDone done) = 0;
   virtual void close() = 0;
 };
 
