@@ -28,6 +28,7 @@ struct ServeOptions {
   std::string log_level = "info";
   bool template_exact = false;
   bool no_v1_alias = false;
+  bool no_web = false;
   bool tool_schema = false;
   bool behind_proxy = false;
   bool no_prefix_cache = false;
