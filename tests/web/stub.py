@@ -15,7 +15,7 @@ def event(**delta):
 class Stub:
     """`answer(handler)` writes the answer to each chat; bodies that came are in `bodies`."""
 
-    def __init__(self, real_url, answer):
+    def __init__(self, real_url, answer, name="stub"):
         self.bodies = []
         stub = self
 
@@ -48,7 +48,7 @@ class Stub:
                         self.send(200, page.headers["Content-Type"], page.read(),
                                   [("Content-Security-Policy", policy)])
                 else:
-                    models = {"data": [{"id": "stub", "max_model_len": 131072}]}
+                    models = {"data": [{"id": name, "max_model_len": 131072}]}
                     self.send(200, "application/json", json.dumps(models).encode())
 
             def do_POST(self):
@@ -56,7 +56,7 @@ class Stub:
                 stub.bodies.append(json.loads(body))
                 try:
                     answer(self)
-                except BrokenPipeError:
+                except ConnectionError:
                     pass  # stopped
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

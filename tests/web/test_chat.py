@@ -126,7 +126,7 @@ class Chat(BrowserTest):
             [link.get_attribute("href") for link in body.locator("a").all()],
             ["https://example.org/foxes_(red)", "https://example.org/a_b"],
         )
-        self.assertEqual(body.locator("a").first.inner_text(), "the list (example.org)")
+        self.assertEqual(body.locator("a").first.inner_text(), "the list(example.org)")
         for link in body.locator("a").all():
             self.assertEqual(link.get_attribute("rel"), "noopener noreferrer")
         expect(body.locator("ol > li")).to_have_count(2)
@@ -143,9 +143,11 @@ class Chat(BrowserTest):
             page.evaluate("navigator.clipboard.readText()"), 'def fox():\n    return "<b>red</b>"'
         )
         # What came in pieces looks as what came whole.
+        expect(body.locator("[href='#i-check']")).to_have_count(0)
         grown = body.inner_html()
         page.reload()
         page.locator("#chats button").click()
+        expect(answers(page)).to_contain_text("snake_case_name")
         self.assertEqual(answers(page).inner_html(), grown)
 
     def test_attacks_stay_text(self):

@@ -103,5 +103,5 @@ function chatBody(chat, path, resume) {
 function curlOf(chat) {
   const body = JSON.stringify(chatBody(chat, pathOf(chat), false), null, 1).replaceAll("'", "'\\''");
   const key = stored(kSession, kKeyName) ? " -H \"Authorization: Bearer $KEY\"" : "";
-  return `curl -N ${location.origin}/v1/chat/completions -H 'Content-Type: application/json'${key} -d '${body}'`;
+  return `curl -N ${new URL("v1/chat/completions", location.href)} -H 'Content-Type: application/json'${key} -d '${body}'`;
 }

@@ -28,8 +28,8 @@ function showMessages() {
     const same = old?.chat === chat && old.siblings === childrenOf(chat, node.parent).length;
     const view = same ? old : new MessageView(chat, node, actions);
     view.siblings = childrenOf(chat, node.parent).length;
-    view.update();
     shownViews.set(node.id, view);
+    view.update();
   }
   const wanted = [...shownViews.values()].map((view) => view.element);
   for (const element of [...$("messages").children]) if (!wanted.includes(element)) element.remove();
@@ -164,6 +164,7 @@ function notice(text, percent) {
 
 /// Asks until the server tells which model it serves.
 async function meetServer() {
+  if (longest > 0) return;
   for (let tried = false; ;) {
     try {
       const { data } = await (await request("v1/models", null)).json();

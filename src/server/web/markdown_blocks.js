@@ -216,11 +216,15 @@ class MarkdownView {
     this.text = "";
     this.done = 0;   // characters of `text` whose elements are final
     this.open = [];  // behind these: {place, block, element}
+    this.complete = true;
   }
 
-  update(text) {
-    if (text === this.text) return;
+  /// Works for at most about `milliseconds`; false if there is more to do then.
+  update(text, milliseconds) {
+    if (text === this.text && this.complete) return true;
     if (!text.startsWith(this.text)) this.reset();
+    const end = performance.now() + milliseconds;
+    this.complete = true;
     this.text = text;
     const raw = text.slice(this.done).split("\n");
     const lines = raw.map((line) => line.includes("\t") || line.includes("\r")
@@ -242,9 +246,14 @@ class MarkdownView {
       if (next < lines.length - 1) {
         this.done = place;
         this.open.length = 0;
+        if (performance.now() > end) {
+          this.complete = false;
+          break;
+        }
       }
     }
     for (const old of before) old.element.remove();
+    return this.complete;
   }
 
   /// The element of a block at its place, after all that are there: a fence that grew keeps its own.

@@ -26,7 +26,7 @@ function linkTo(url, source, children) {
     href: url.href, target: "_blank", rel: "noopener noreferrer", title: url.href });
   for (const child of children) anchor.append(child);
   if (anchor.textContent !== source) {
-    anchor.append(make("span", { class: "host", text: ` (${url.host})` }));
+    anchor.append(make("span", { class: "host", text: `(${url.host})` }));
   }
   return anchor;
 }

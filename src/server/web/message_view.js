@@ -1,7 +1,7 @@
 // ---- One message on the page.
 
 class MessageView {
-  /// `actions`: what the buttons do, see main.js.
+  /// `actions`: what the buttons do, see main.js. Empty until update().
   constructor(chat, node, actions) {
     this.chat = chat;
     this.node = node;
@@ -15,7 +15,6 @@ class MessageView {
     else this.body.textContent = node.content;
     this.element.append(this.body, this.note, this.foot);
     this.fillFoot();
-    this.update();
   }
 
   addAnswer() {
@@ -37,9 +36,10 @@ class MessageView {
     const live = run?.node === node;
     this.element.classList.toggle("live", live);
     if (node.role === "assistant") {
-      this.bodyText.update(node.content);
+      const shown = this.bodyText.update(node.content, kPaintMilliseconds);
       this.thought.hidden = node.reasoning === "";
-      if (this.thought.open) this.thoughtText.update(node.reasoning);
+      const thoughtShown = !this.thought.open || this.thoughtText.update(node.reasoning, kPaintMilliseconds);
+      if (!shown || !thoughtShown) paintSoon(this.chat, node);
       this.summary.textContent = thoughtTitle(node, live);
       this.element.classList.toggle("waiting", live && node.content === "" && node.reasoning === "");
       this.stats.textContent = statsOf(node, live ? run : null);
@@ -48,7 +48,7 @@ class MessageView {
     const note = live ? run.note : node.error;
     if (this.note.textContent !== (note ?? "")) this.note.textContent = note ?? "";
     this.note.hidden = !note;
-    this.note.classList.toggle("error", !live);
+    this.note.classList.toggle("error", Boolean(note) && !live);
   }
 
   fillFoot() {

@@ -1,23 +1,22 @@
 // ---- The settings of a chat: one row here is a field of the dialog and of the request.
 
 const kNumbers = [
-  { name: "temperature", label: "Temperature", hint: "0 to 10; 0: always the likeliest", min: 0, max: 10, step: "any" },
+  { name: "temperature", label: "Temperature", hint: "0 to 10", min: 0, max: 10, step: "any" },
   { name: "top_p", label: "Top p", hint: "above 0, to 1", min: 0.001, max: 1, step: "any" },
-  { name: "top_k", label: "Top k", hint: "0: off", min: 0, max: 1000000, step: 1 },
+  { name: "top_k", label: "Top k", hint: "tokens; 0 is off", min: 0, max: 1000000, step: 1 },
   { name: "min_p", label: "Min p", hint: "0 to 1", min: 0, max: 1, step: "any" },
-  { name: "repetition_penalty", label: "Repetition penalty", hint: "above 0, to 2; 1: none", min: 0.01, max: 2, step: "any" },
+  { name: "max_tokens", label: "Longest answer", hint: "tokens in all", min: 1, max: 100000000, step: 1 },
+  { name: "thinking_token_budget", label: "Longest thought", hint: "tokens", min: 1, max: 100000000, step: 1 },
+  { name: "repetition_penalty", label: "Repetition penalty", hint: "above 0, to 2", min: 0.01, max: 2, step: "any" },
   { name: "presence_penalty", label: "Presence penalty", hint: "-2 to 2", min: -2, max: 2, step: "any" },
   { name: "frequency_penalty", label: "Frequency penalty", hint: "-2 to 2", min: -2, max: 2, step: "any" },
-  { name: "max_tokens", label: "Longest answer", hint: "tokens, thoughts too", min: 1, max: 100000000, step: 1 },
-  { name: "thinking_token_budget", label: "Longest thought", hint: "tokens", min: 1, max: 100000000, step: 1 },
-  { name: "seed", label: "Seed", hint: "same seed, same answer", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1 },
+  { name: "seed", label: "Seed", hint: "whole number", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1 },
 ];
 
 function buildSettings() {
   for (const { name, label, hint, min, max, step } of kNumbers) {
     $("numbers").append(make("label", { class: "field", text: label },
-      make("input", { id: `set-${name}`, type: "number", inputmode: "decimal", min, max, step }),
-      make("small", { text: hint })));
+      make("input", { id: `set-${name}`, type: "number", min, max, step, placeholder: hint, title: hint })));
   }
 }
 

@@ -66,6 +66,8 @@ function checkedNode(data, known) {
     reasoning: textOr(data.reasoning, "") };
   for (const name of ["finish", "error"]) if (typeof data[name] === "string") node[name] = data[name];
   for (const name of ["thoughtSeconds", "rate", "wait"]) if (Number.isFinite(data[name])) node[name] = data[name];
+  // The page closed before the answer was complete.
+  if (node.role === "assistant" && node.finish === undefined && node.error === undefined) node.finish = "stopped";
   if (isObject(data.usage)) {
     node.usage = {};
     for (const name of ["prompt", "cached", "completion", "reasoning"]) node.usage[name] = numberOr(data.usage[name], 0);

@@ -98,7 +98,10 @@ async function generate(chat, node, resume = false) {
     if (run.controller.signal.aborted) node.finish = "stopped";
     else node.error = failure instanceof Failure ? failure.words() : `The page failed: ${failure.message}`;
   }
-  if (run.first > 0) node.rate = run.rate();
+  if (run.first > 0) {
+    node.rate = run.rate();
+    meetServer();  // for whoever gave the key only now
+  }
   runs.delete(chat.id);
   chat.updated = Date.now();
   saveChat(chat);
@@ -110,9 +113,10 @@ function stopRun(chat) {
   runs.get(chat.id)?.controller.abort();
 }
 
-// Painting: at most once a frame, and more rarely where a frame takes long, so that the page stays
-// usable however long an answer is.
+// Painting: at most once a frame, for so long, and more rarely where a frame takes longer all the same,
+// so that the page stays usable however long an answer is.
 
+const kPaintMilliseconds = 12;
 const toPaint = new Set();
 let paintQueued = false;
 let paintNotBefore = 0;
@@ -131,9 +135,10 @@ function paintSoon(chat, node) {
 function paint() {
   const begin = performance.now();
   paintQueued = false;
-  for (const view of toPaint) view.update();
+  const views = [...toPaint];
   toPaint.clear();
+  for (const view of views) view.update();
   followEnd();  // asks for the layout, so its time counts
   const end = performance.now();
-  paintNotBefore = end + 3 * (end - begin);
+  paintNotBefore = end + (end - begin);
 }
