@@ -97,6 +97,7 @@ void print_summary(const ServeOptions& options,
   line("thinking", options.thinking + " where the request does not say");
   line("address", url);
   const bool tcp = options.listen.unix_socket.empty();
+  if (tcp && options.settings.web) line("web page", url + "/");
   fmt::print(stderr,
              "\n  curl {}{}/v1/chat/completions {}-H 'Content-Type: application/json' \\\n"
              "    -d '{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n\n",

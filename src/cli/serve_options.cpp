@@ -155,6 +155,7 @@ void add_request_options(CLI::App& command, ServeOptions& o) {
   flag("--strict-max-tokens", o.settings.strict_max_tokens,
        "Refuse max_tokens beyond what the context leaves, instead of lowering it");
   flag("--no-v1-alias", o.no_v1_alias, "No POST routes without the prefix /v1");
+  flag("--no-web", o.no_web, "No web page at /");
 }
 
 std::string name_of_model(const std::string& model) {
@@ -257,6 +258,7 @@ KeyRing check_serve_options(ServeOptions& o) {
   settings.names = {o.served_name.empty() ? name_of_model(o.model.model) : o.served_name};
   settings.names.insert(settings.names.end(), o.aliases.begin(), o.aliases.end());
   settings.v1_alias = !o.no_v1_alias;
+  settings.web = !o.no_web;
   if (o.reasoning_field == "reasoning") settings.reasoning_field = ReasoningField::kReasoning;
   if (o.reasoning_field == "reasoning_content")
     settings.reasoning_field = ReasoningField::kReasoningContent;

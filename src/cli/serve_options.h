@@ -31,6 +31,7 @@ struct ServeOptions {
   std::vector<std::string> effort_budgets;  ///< "low=512"
   bool template_exact = false;
   bool no_v1_alias = false;
+  bool no_web = false;
   bool tool_schema = false;
   bool behind_proxy = false;
   bool no_prefix_cache = false;

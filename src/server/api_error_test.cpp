@@ -42,15 +42,18 @@ TEST(ApiError, FieldsTellClientsWhetherToTryAgain) {
 
 TEST(RouteTable, EveryRouteIsFoundByItsMethodAlone) {
   for (const RouteRow& row : route_table()) {
-    const std::string path = std::string(row.path) + (row.path.back() == '/' ? "x" : "");
+    const std::string path = std::string(row.path) + (row.path.ends_with("s/") ? "x" : "");
     EXPECT_EQ(find_route(row.method, path, V1Alias::kNo).route, &row);
     EXPECT_THROW(find_route("DELETE", path, V1Alias::kNo), ApiError);
     const bool open = row.access == RouteAccess::kOpen;
-    EXPECT_EQ(open, path == "/health" || path == "/ping" || path == "/health/live") << path;
+    EXPECT_EQ(open, path == "/" || path == "/health" || path == "/ping" || path == "/health/live")
+        << path;
   }
   EXPECT_EQ(find_route("POST", "/completions", V1Alias::kYes).route->kind, RouteKind::kCompletions);
   EXPECT_THROW(find_route("POST", "/completions", V1Alias::kNo), ApiError);
   EXPECT_THROW(find_route("GET", "/models", V1Alias::kYes), ApiError);
+  for (const char* path : {"//", "/x", "/index.html"})
+    EXPECT_THROW(find_route("GET", path, V1Alias::kYes), ApiError) << path;
 }
 
 TEST(RequestChecks, HostsOfThisMachine) {
@@ -60,6 +63,25 @@ TEST(RequestChecks, HostsOfThisMachine) {
        {"", "example.org", "127.example.org", "localhost.example.org", "[::2]:8000", "x@localhost"})
     EXPECT_THROW(check_host(host, {}), ApiError) << host;
   EXPECT_NO_THROW(check_host("Facet.Example:8000", {"facet.example"}));
+}
+
+TEST(RequestChecks, PagesOfOtherOrigins) {
+  const auto check = [](const char* origin, HostTrust trust) {
+    http::RequestHead head;
+    head.fields = {{"host", "LocalHost:8000"}, {"origin", origin}};
+    check_origin(head, {"https://page.example"}, trust);
+  };
+  for (const HostTrust trust : {HostTrust::kNo, HostTrust::kYes}) {
+    EXPECT_NO_THROW(check("https://page.example", trust));
+    for (const char* origin :
+         {"null", "", "http://localhost", "http://localhost:8001", "localhost:8000",
+          "http://localhost:8000.evil.example", "file://localhost:8000"})
+      EXPECT_THROW(check(origin, trust), ApiError) << origin;
+  }
+  for (const char* origin : {"http://localhost:8000", "https://localhost:8000"}) {
+    EXPECT_NO_THROW(check(origin, HostTrust::kYes)) << origin;
+    EXPECT_THROW(check(origin, HostTrust::kNo), ApiError) << origin;
+  }
 }
 
 TEST(JsonWriter, LogprobsAreShortAndFinite) {

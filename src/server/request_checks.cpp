@@ -25,6 +25,16 @@ bool contains(const std::vector<std::string>& list, std::string_view text) {
   return std::find(list.begin(), list.end(), text) != list.end();
 }
 
+/// "https://name:8000", sent to name:8000. Not the scheme: a proxy may do TLS.
+bool is_own_origin(const http::RequestHead& head, std::string_view origin) {
+  const std::string* host = head.field("host");
+  const size_t scheme = origin.starts_with("http://")    ? 7
+                        : origin.starts_with("https://") ? 8
+                                                         : origin.size();
+  return host != nullptr && !host->empty() &&
+         ascii_lower(origin.substr(scheme)) == ascii_lower(*host);
+}
+
 }  // namespace
 
 void check_host(std::string_view host, const std::vector<std::string>& allowed) {
@@ -36,9 +46,12 @@ void check_host(std::string_view host, const std::vector<std::string>& allowed) 
       fmt::format("The host \"{}\" is not allowed; --allow-host adds names.", printable(host, 80)));
 }
 
-void check_origin(const http::RequestHead& head, const std::vector<std::string>& allowed) {
+void check_origin(const http::RequestHead& head,
+                  const std::vector<std::string>& allowed,
+                  HostTrust trust) {
   const std::string* origin = head.field("origin");
   if (origin == nullptr || contains(allowed, *origin)) return;
+  if (trust == HostTrust::kYes && is_own_origin(head, *origin)) return;
   throw ApiError(ApiCode::kOriginNotAllowed,
                  fmt::format("Web pages of \"{}\" are not allowed; --allow-origin adds them.",
                              printable(*origin, 80)));

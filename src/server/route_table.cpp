@@ -10,6 +10,7 @@ namespace facet {
 namespace {
 
 constexpr std::array kRoutes = {
+    RouteRow{"GET", "/", RouteAccess::kOpen, RouteKind::kWebPage},
     RouteRow{"POST", "/v1/chat/completions", RouteAccess::kUser, RouteKind::kChat},
     RouteRow{"POST", "/v1/completions", RouteAccess::kUser, RouteKind::kCompletions},
     RouteRow{"POST", "/generate", RouteAccess::kUser, RouteKind::kGenerate},
@@ -47,9 +48,12 @@ constexpr std::array kMissing = {
     Missing{"/v1/messages/", "The Messages API"},
 };
 
+/// Does the row stand for all paths that begin with it?
+bool open_ended(std::string_view row) { return row.size() > 1 && row.back() == '/'; }
+
 bool matches(std::string_view row, std::string_view path) {
-  if (row == path) return row.back() != '/';
-  return row.back() == '/' && path.size() > row.size() && path.starts_with(row);
+  if (row == path) return !open_ended(row);
+  return open_ended(row) && path.size() > row.size() && path.starts_with(row);
 }
 
 bool same_method(std::string_view row, std::string_view method) {
@@ -82,8 +86,7 @@ RouteMatch find_route(std::string_view method, std::string_view path, V1Alias al
   for (const RouteRow& row : kRoutes) {
     if (!same_method(row.method, method) || !matches(row.path, full_path(row, path, alias)))
       continue;
-    const bool open_ended = row.path.back() == '/';
-    return {&row, open_ended ? path.substr(row.path.size()) : std::string_view()};
+    return {&row, open_ended(row.path) ? path.substr(row.path.size()) : std::string_view()};
   }
   const std::string methods = allowed_methods(path, alias);
   if (!methods.empty()) {

@@ -9,6 +9,7 @@
 namespace facet {
 
 enum class RouteKind {
+  kWebPage,
   kChat,
   kCompletions,
   kGenerate,
@@ -29,7 +30,7 @@ enum class RouteAccess { kOpen, kUser };
 /// One route of the server (server-api 2).
 struct RouteRow {
   std::string_view method;  ///< GET or POST
-  std::string_view path;    ///< one that ends in '/' stands for all that begin with it
+  std::string_view path;    ///< one that ends in '/' stands for all that begin with it, save "/"
   RouteAccess access;
   RouteKind kind;
 };

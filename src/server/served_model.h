@@ -62,6 +62,7 @@ struct ServerSettings {
   bool strict_fields = false;      ///< unknown fields are refused
   bool strict_max_tokens = false;  ///< a cap above what the context leaves is refused
   bool v1_alias = true;            ///< POST /v1/x also as /x
+  bool web = true;                 ///< the page at /
   ReasoningField reasoning_field = ReasoningField::kBoth;
   ToolStream tool_stream = ToolStream::kPieces;
   ToolSchema tool_schema = ToolSchema::kWhereStrict;

@@ -89,7 +89,8 @@ void Service::check_peer(const http::RequestHead& head) const {
   if (head.over_capacity && !health)
     throw ApiError(ApiCode::kServerOverloaded, "Too many connections are open; try again later.");
   if (settings_.check_host) check_host(*head.field("host"), settings_.allowed_hosts);
-  check_origin(head, settings_.allowed_origins);
+  const bool trusted = settings_.check_host || !keys_.empty();
+  check_origin(head, settings_.allowed_origins, trusted ? HostTrust::kYes : HostTrust::kNo);
 }
 
 Caller Service::check_key(const http::RequestHead& head) {
@@ -103,7 +104,7 @@ Caller Service::check_key(const http::RequestHead& head) {
 }
 
 void Service::check_state(const RouteRow& route) const {
-  if (route.kind == RouteKind::kHealthLive) return;
+  if (route.kind == RouteKind::kHealthLive || route.kind == RouteKind::kWebPage) return;
   if (model_ == nullptr) {
     throw ApiError(ApiCode::kModelLoading,
                    fmt::format("The model is being loaded: {} % are read.", progress_.load()));
@@ -200,6 +201,11 @@ http::Response Service::health(RouteKind kind) const {
 http::Response Service::get(const RouteMatch& match) const {
   http::Response response;
   switch (match.route->kind) {
+    case RouteKind::kWebPage:
+      if (!settings_.web)
+        throw ApiError(ApiCode::kUnknownUrl, "There is no web page here (--no-web).");
+      response = page_.answer(head);
+      break;
     case RouteKind::kModels:
       response.body = models_body(context_of({}, {}));
       break;

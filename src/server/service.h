@@ -16,6 +16,7 @@
 #include "server/route.h"
 #include "server/route_table.h"
 #include "server/served_model.h"
+#include "server/web_page.h"
 
 namespace facet {
 
@@ -87,6 +88,7 @@ class Service final : public http::Handler {
 
   http::Loop& loop_;
   const ServerSettings settings_;
+  const WebPage page_{web_page_text()};
   const Clock::time_point start_ = Clock::now();
   std::atomic<int32_t> progress_{0};
 

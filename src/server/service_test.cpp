@@ -67,6 +67,56 @@ TEST(Service, SaysHowMuchOfTheModelIsRead) {
   EXPECT_EQ(exchange->answers[0].status, 200);
 }
 
+http::Response page(Service& service, std::vector<http::Field> more = {}) {
+  const http::RequestHead request = head("GET", "/", std::move(more));
+  EXPECT_FALSE(service.admit(request).refusal);
+  const auto exchange = std::make_shared<FakeExchange>();
+  service.handle(request, {}, exchange);
+  return exchange->answers.at(0);
+}
+
+TEST(Service, ThePageNeedsNoKeyAndNoModel) {
+  http::Loop loop(0);
+  Service service(loop, settings(), KeyRing::parse(std::string(32, 'k'), "keys"));
+  const http::Response first = page(service);
+  EXPECT_EQ(first.status, 200);
+  EXPECT_EQ(first.content_type, "text/html; charset=utf-8");
+  EXPECT_EQ(first.body, web_page_text());
+  EXPECT_EQ(value_of(first, "Cache-Control"), "no-cache");
+  EXPECT_THAT(value_of(first, "Content-Security-Policy"),
+              testing::AllOf(testing::StartsWith("default-src 'none'; script-src 'sha256-"),
+                             HasSubstr("connect-src 'self'"),
+                             HasSubstr("require-trusted-types-for 'script'"),
+                             testing::Not(HasSubstr("unsafe"))));
+  const std::string tag = value_of(first, "ETag");
+  const http::Response known = page(service, {{"if-none-match", tag}});
+  EXPECT_EQ(known.status, 304);
+  EXPECT_EQ(known.body, "");
+  EXPECT_EQ(value_of(known, "ETag"), tag);
+  EXPECT_EQ(page(service, {{"if-none-match", "\"other\""}}).status, 200);
+  // What the page itself asks for carries the origin that it came from.
+  EXPECT_EQ(page(service, {{"origin", "http://localhost"}}).status, 200);
+  const auto foreign = service.admit(head("GET", "/", {{"origin", "http://localhost:1"}}));
+  EXPECT_EQ(foreign.refusal->status, 403);
+}
+
+TEST(Service, ThePageCanBeLeftOut) {
+  http::Loop loop(0);
+  ServerSettings without = settings();
+  without.web = false;
+  Service service(loop, without, {});
+  EXPECT_EQ(page(service).status, 404);
+}
+
+TEST(WebPage, TheHashesAreThoseOfStyleAndScript) {
+  // printf a | openssl dgst -sha256 -binary | base64, and the same for b.
+  const WebPage small("<style>a</style><script type=\"module\">b</script>");
+  const std::string policy = value_of(small.answer({}), "Content-Security-Policy");
+  EXPECT_THAT(policy, HasSubstr("style-src 'sha256-ypeBEsobvcr6wjGzmiPcTaeG7/gUfE5yuYB3ha/uSLs='"));
+  EXPECT_THAT(policy,
+              HasSubstr("script-src 'sha256-PiPoFgA5WUoziU9lZOGxNIu9egCI1CxKy3PurtWcAJ0='"));
+}
+
 TEST(Service, WrongKeysFromAfarAreCounted) {
   http::Loop loop(0);
   Service service(loop, settings(), KeyRing::parse(std::string(32, 'k'), "keys"));

@@ -188,6 +188,29 @@ TEST_F(ServeHttp, OnlyTheNamesOfThisMachineAreServed) {
   server_.expect_well();
 }
 
+TEST_F(ServeHttp, ThePageIsSentOnceAndMayAsk) {
+  const HttpAnswer page = server_.request("GET", "/");
+  EXPECT_EQ(page.status, 200);
+  EXPECT_EQ(page.fields.at("content-type"), "text/html; charset=utf-8");
+  EXPECT_THAT(page.body, testing::StartsWith("<!doctype html>"));
+  // 304 has no body and names no length; the connection goes on.
+  Wire wire = server_.connect();
+  wire.send(fmt::format("GET / HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: {}\r\n\r\n",
+                        page.fields.at("etag")));
+  const HttpAnswer known = wire.read_head();
+  EXPECT_EQ(known.status, 304);
+  EXPECT_EQ(known.fields.count("content-length"), 0U);
+  wire.send("GET /v1/models HTTP/1.1\r\nHost: localhost:80\r\nOrigin: http://localhost:80\r\n\r\n");
+  EXPECT_EQ(wire.read_answer().status, 200);
+  EXPECT_EQ(server_.request("POST", "/", "{}").status, 405);
+  server_.expect_well();
+}
+
+TEST(ServeHttpFlags, ThePageCanBeLeftOut) {
+  const TestServer server({"--no-web"});
+  EXPECT_EQ(server.request("GET", "/").code(), "unknown_url");
+}
+
 TEST(ServeHttpFlags, HostsAndPagesCanBeAllowed) {
   const TestServer server(
       {"--allow-host", "facet.example", "--allow-origin", "https://page.example"});

@@ -66,7 +66,9 @@ std::string Connection::head_of(const Response& response, std::string_view frami
 
 void Connection::send(const Response& response) {
   close_after_ = close_after_ || context_.draining;
-  out_ += head_of(response, content_length_field(response.body.size()));
+  // The length that 304 might name is that of the body which it leaves out.
+  out_ += head_of(response, response.status == 304 ? std::string()
+                                                   : content_length_field(response.body.size()));
   if (!head_only_) out_ += response.body;
 }
 
