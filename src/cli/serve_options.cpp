@@ -54,7 +54,8 @@ void add_listen_options(CLI::App& command, ServeOptions& o) {
       "Of these, from one address beyond this machine")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
-  add("--max-body", o.settings.body_limit, "Most bytes of a request's body")
+  add("--max-body", o.settings.body_limit, "Most bytes of a request's body, as 32MiB")
+      ->transform(CLI::AsSizeValue(true))
       ->check(CLI::Range(int64_t{1024}, int64_t{1} << 30))
       ->capture_default_str();
   const auto seconds = [&](const char* name, int64_t& field, const char* help) {
@@ -101,7 +102,9 @@ void add_engine_options(CLI::App& command, ServeOptions& o) {
       "Share of the free memory for weights and keys and values")
       ->check(CLI::Range(0.05, 1.0))
       ->capture_default_str();
-  add("--kv-memory", o.kv_memory, "Bytes for keys and values; 0: by --memory-fraction")
+  add("--kv-memory", o.kv_memory,
+      "Bytes for keys and values, as 6GB or 4GiB; 0: by --memory-fraction")
+      ->transform(CLI::AsSizeValue(true))
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 50))
       ->excludes("--memory-fraction")
       ->capture_default_str();

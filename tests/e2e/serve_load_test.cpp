@@ -279,6 +279,8 @@ TEST_F(ServeKeys, WrongFlagsDoNotStart) {
   const TestServer server;
   EXPECT_EQ(refused_start({"--port", std::to_string(server.port())}), test::kUsage);
   EXPECT_EQ(refused_start({"--kv-memory", "100"}), 71);
+  EXPECT_EQ(refused_start({"--kv-memory", "1KiB"}), 71);
+  EXPECT_EQ(refused_start({"--kv-memory", "1 parsec"}), test::kUsage);
   EXPECT_EQ(refused_start({"--kv-memory", "100", "--memory-fraction", "0.5"}), test::kUsage);
   EXPECT_EQ(refused_start({"--key-per-minute", "5"}), test::kUsage);
   EXPECT_EQ(refused_start({"--log-level", "loud"}), test::kUsage);

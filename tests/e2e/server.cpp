@@ -181,7 +181,7 @@ void Wire::reset() {
 TestServer::TestServer(const std::vector<std::string>& flags) {
   std::vector<std::string> arguments = {"facet", "serve",       "fable",    "--backend",
                                         "cpu",   "--port",      "0",        "--threads",
-                                        "1",     "--kv-memory", "100000000"};
+                                        "1",     "--kv-memory", "100MB"};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
   child_ = fork();
   if (child_ == 0) {
