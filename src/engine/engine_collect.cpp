@@ -36,7 +36,7 @@ void EngineCore::collect() {
 
 void EngineCore::take(const Part& part, std::span<float> logits) {
   Sequence& sequence = *part.sequence;
-  LiveRequest& live = *sequence.request;
+  ActiveRequest& live = *sequence.request;
   if (!all_finite(logits)) {
     end(sequence, FinishReason::kError, "the model's logits are not finite numbers");
     return;
@@ -59,7 +59,7 @@ void EngineCore::take(const Part& part, std::span<float> logits) {
 }
 
 void EngineCore::take_prompt_logprobs(const Part& part, std::span<const float> logits) {
-  LiveRequest& live = *part.sequence->request;
+  ActiveRequest& live = *part.sequence->request;
   const std::vector<int32_t>& prompt = live.request.prompt;
   const auto vocab = static_cast<size_t>(limits_.vocab_size);
   live.prompt_logprobs.resize(prompt.size());
@@ -73,7 +73,7 @@ void EngineCore::take_prompt_logprobs(const Part& part, std::span<const float> l
 }
 
 void EngineCore::take_first_tokens(Sequence& leader, std::span<float> logits) {
-  LiveRequest& live = *leader.request;
+  ActiveRequest& live = *leader.request;
   live.leader = nullptr;
   // Equal pages of others take the place of its own before they are shared: a sequence holds all
   // pages of a path in the prefix cache or none.
@@ -113,7 +113,7 @@ Sequence* EngineCore::fork_next(const Sequence& leader) {
 }
 
 void EngineCore::choose(Sequence& sequence, std::span<float> logits) {
-  LiveRequest& live = *sequence.request;
+  ActiveRequest& live = *sequence.request;
   const Request& request = live.request;
   using Kind = TokenGuide::Rule::Kind;
   const TokenGuide::Rule rule =

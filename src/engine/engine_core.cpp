@@ -109,8 +109,8 @@ EngineCore::~EngineCore() {
 }
 
 void EngineCore::submit(RequestHandle handle, Request request) {
-  auto owned = std::make_unique<LiveRequest>();
-  LiveRequest& live = *owned;
+  auto owned = std::make_unique<ActiveRequest>();
+  ActiveRequest& live = *owned;
   live.request = std::move(request);
   live.handle = handle;
   live.open_choices = live.request.choices;
@@ -135,7 +135,7 @@ void EngineCore::submit(RequestHandle handle, Request request) {
 void EngineCore::cancel(RequestHandle handle, std::optional<int32_t> choice) {
   const auto found = requests_.find(handle);
   if (found == requests_.end()) return;
-  LiveRequest& live = *found->second;
+  ActiveRequest& live = *found->second;
   if (!choice) {
     end_all(live, FinishReason::kAborted);
   } else if (*choice >= 0 && *choice < std::ssize(live.choices)) {
@@ -150,13 +150,13 @@ void EngineCore::abort_all() {
   settle();
 }
 
-void EngineCore::end_all(LiveRequest& request, FinishReason reason, const std::string& error) {
+void EngineCore::end_all(ActiveRequest& request, FinishReason reason, const std::string& error) {
   for (const auto& sequence : request.choices) end(*sequence, reason, error);
 }
 
 void EngineCore::end(Sequence& sequence, FinishReason reason, std::string error) {
   if (sequence.state == Sequence::State::kEnded) return;
-  LiveRequest& live = *sequence.request;
+  ActiveRequest& live = *sequence.request;
   if (sequence.state == Sequence::State::kRunning) {
     std::erase(running_, &sequence);
     retired_.push_back(&sequence);
@@ -177,12 +177,12 @@ void EngineCore::end(Sequence& sequence, FinishReason reason, std::string error)
   if (--live.open_choices == 0 && !live.begun) leave_queue(live);
 }
 
-void EngineCore::leave_queue(LiveRequest& request) {
+void EngineCore::leave_queue(ActiveRequest& request) {
   --waiting_requests_;
   waiting_tokens_ -= std::ssize(request.request.prompt);
 }
 
-void EngineCore::note_event(LiveRequest& request, TokenEvent event) {
+void EngineCore::note_event(ActiveRequest& request, TokenEvent event) {
   request.events.push_back(std::move(event));
   if (!std::exchange(request.has_news, true)) news_.push_back(&request);
 }
@@ -194,7 +194,7 @@ void EngineCore::expire() {
     const auto found = requests_.find(deadlines_.begin()->second);
     deadlines_.erase(deadlines_.begin());
     if (found == requests_.end()) continue;
-    LiveRequest& live = *found->second;
+    ActiveRequest& live = *found->second;
     const auto passed = [&](const auto& deadline) { return deadline && *deadline <= now; };
     if (passed(live.request.deadline) || (!live.begun && passed(live.request.queue_deadline)))
       end_all(live, FinishReason::kTimeout);
@@ -231,7 +231,7 @@ void EngineCore::settle() {
   snapshots_.clear();
   release_retired();
   CHECK(ended_.empty(), "{} requests ended and were not told", ended_.size());
-  for (LiveRequest* request : news_) {
+  for (ActiveRequest* request : news_) {
     if (request->open_choices == 0) retire(*request);
   }
 }
@@ -246,11 +246,11 @@ void EngineCore::release_retired() {
 }
 
 void EngineCore::tell() {
-  for (LiveRequest* request : std::exchange(news_, {})) tell(*request);
+  for (ActiveRequest* request : std::exchange(news_, {})) tell(*request);
   ended_.clear();
 }
 
-void EngineCore::tell(LiveRequest& request) {
+void EngineCore::tell(ActiveRequest& request) {
   request.has_news = false;
   std::stable_sort(request.events.begin(), request.events.end(),
                    [](const TokenEvent& a, const TokenEvent& b) { return a.choice < b.choice; });
@@ -263,7 +263,7 @@ void EngineCore::tell(LiveRequest& request) {
   request.events.clear();
 }
 
-void EngineCore::retire(LiveRequest& request) {
+void EngineCore::retire(ActiveRequest& request) {
   ++counters_.finished;
   if (request.aborted) ++counters_.aborted;
   for (const auto& deadline : {request.request.queue_deadline, request.request.deadline}) {

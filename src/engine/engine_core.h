@@ -123,15 +123,15 @@ class EngineCore {
 
   // engine_core.cpp: requests and their ends.
   void end(Sequence& sequence, FinishReason reason, std::string error = {});
-  void end_all(LiveRequest& request, FinishReason reason, const std::string& error = {});
-  void leave_queue(LiveRequest& request);
-  void note_event(LiveRequest& request, TokenEvent event);
+  void end_all(ActiveRequest& request, FinishReason reason, const std::string& error = {});
+  void leave_queue(ActiveRequest& request);
+  void note_event(ActiveRequest& request, TokenEvent event);
   void expire();
-  void retire(LiveRequest& request);
+  void retire(ActiveRequest& request);
   void settle();
   void release_retired();
   void insert_prefix(const Sequence& sequence, int32_t length);
-  void tell(LiveRequest& request);
+  void tell(ActiveRequest& request);
 
   // Constant after construction.
   EngineParts parts_;
@@ -142,7 +142,7 @@ class EngineCore {
   std::unique_ptr<KvCache> cache_;
   std::optional<PrefixCache> prefix_;  // not with PrefixCaching::kOff
 
-  std::map<RequestHandle, std::unique_ptr<LiveRequest>> requests_;
+  std::map<RequestHandle, std::unique_ptr<ActiveRequest>> requests_;
   std::set<Sequence*, ByRank> waiting_;
   std::vector<Sequence*> running_;  // by rank
   std::multimap<std::chrono::steady_clock::time_point, RequestHandle> deadlines_;
@@ -161,8 +161,8 @@ class EngineCore {
   std::vector<Sequence*> snapshots_;  // with something new for the prefix cache
 
   // Between collect() and tell().
-  std::vector<LiveRequest*> news_;                   // with events, or ended
-  std::vector<std::unique_ptr<LiveRequest>> ended_;  // of requests_, and counted
+  std::vector<ActiveRequest*> news_;                   // with events, or ended
+  std::vector<std::unique_ptr<ActiveRequest>> ended_;  // of requests_, and counted
 
   // Scratch.
   SchedulerState state_;

@@ -15,7 +15,7 @@ bool EngineCore::ends_in_flight(const Sequence& sequence) const {
 }
 
 bool EngineCore::wants_prompt_logprobs(const Sequence& sequence) const {
-  const LiveRequest& live = *sequence.request;
+  const ActiveRequest& live = *sequence.request;
   return live.request.prompt_logprobs && !live.prompt_logprobs_done && sequence.fresh();
 }
 
@@ -124,7 +124,7 @@ void EngineCore::plan() {
 }
 
 void EngineCore::begin(Sequence& sequence) {
-  LiveRequest& live = *sequence.request;
+  ActiveRequest& live = *sequence.request;
   const PrefixCache::Match& match = candidate_.match;
   const int32_t cached = match.length;
   sequence.branch = match.known > cached ? match.known : 0;

@@ -13,7 +13,7 @@
 
 namespace facet {
 
-struct LiveRequest;
+struct ActiveRequest;
 
 /// Who goes first: smaller ones.
 struct Rank {
@@ -30,9 +30,9 @@ struct Rank {
 struct Sequence {
   enum class State { kWaiting, kRunning, kEnded };
 
-  Sequence(LiveRequest& owner, Rank its_rank) : request(&owner), rank(its_rank) {}
+  Sequence(ActiveRequest& owner, Rank its_rank) : request(&owner), rank(its_rank) {}
 
-  LiveRequest* request;
+  ActiveRequest* request;
   const Rank rank;
   State state = State::kWaiting;
   std::vector<int32_t> output;
@@ -60,7 +60,7 @@ struct Sequence {
 };
 
 /// A request that was taken and has not ended.
-struct LiveRequest {
+struct ActiveRequest {
   Request request;
   RequestHandle handle{};
   std::vector<std::unique_ptr<Sequence>> choices;

@@ -198,7 +198,7 @@ http::Response Service::health(RouteKind kind) const {
   return response;
 }
 
-http::Response Service::get(const RouteMatch& match) const {
+http::Response Service::get(const RouteMatch& match, const http::RequestHead& head) const {
   http::Response response;
   switch (match.route->kind) {
     case RouteKind::kWebPage:
@@ -244,7 +244,7 @@ void Service::handle(http::RequestHead head,
       return start_job(match.route->kind, head, std::move(body), std::move(exchange),
                        {std::move(caller.tenant), std::move(ticket)});
     }
-    http::Response response = get(match);
+    http::Response response = get(match, head);
     for (http::Field& field : common_fields(head)) response.fields.push_back(std::move(field));
     exchange->respond(std::move(response));
   } catch (const ApiError& error) {

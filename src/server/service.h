@@ -69,8 +69,9 @@ class Service final : public http::Handler {
   RouteContext context_of(std::string tenant, std::string request_id) const;
   LiveRequest::Origin origin_of(const http::RequestHead& head) const;
 
-  http::Response get(const RouteMatch& match) const;  // throws ApiError
-  http::Response health(RouteKind kind) const;        // throws ApiError
+  http::Response get(const RouteMatch& match,
+                     const http::RequestHead& head) const;  // throws ApiError
+  http::Response health(RouteKind kind) const;              // throws ApiError
   void generate_for_health(const http::RequestHead& head,
                            std::shared_ptr<http::Exchange> exchange,
                            std::shared_ptr<const void> ticket);

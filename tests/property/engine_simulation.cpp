@@ -278,7 +278,7 @@ bool EngineSimulation::cut_short(const SimulatedRequest& sent, size_t choice) {
 void EngineSimulation::check_answer(const SimulatedRequest& sent) {
   for (int32_t c = 0; c < sent.request.choices; ++c) {
     const Ledger::Choice& found = sent.ledger->choices[static_cast<size_t>(c)];
-    const Expected expected = expected_answer(sent.request, sent.guided, c, model_.window);
+    const ExpectedAnswer expected = expected_answer(sent.request, sent.guided, c, model_.window);
     if (cut_short(sent, static_cast<size_t>(c))) {
       EXPECT_TRUE(begins_with(expected.ids, found.ids)) << "choice " << c;
       EXPECT_TRUE(begins_with(expected.logprobs, found.logprobs)) << "choice " << c;

@@ -43,8 +43,11 @@ std::unique_ptr<TokenGuide> make_simulated_guide(int32_t kind, int32_t choice) {
   return std::make_unique<SimulatedGuide>(kind, choice);
 }
 
-Expected expected_answer(const Request& request, int32_t guided, int32_t choice, int32_t window) {
-  Expected expected;
+ExpectedAnswer expected_answer(const Request& request,
+                               int32_t guided,
+                               int32_t choice,
+                               int32_t window) {
+  ExpectedAnswer expected;
   HashOracle oracle(kVocab, window);
   for (const int32_t id : request.prompt) oracle.read(id);
   SamplingParams params = request.sampling;

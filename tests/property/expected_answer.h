@@ -14,7 +14,7 @@ constexpr int32_t kVocab = 32;
 /// that the expected answer can be had from another instance of it.
 std::unique_ptr<TokenGuide> make_simulated_guide(int32_t kind, int32_t choice);
 
-struct Expected {
+struct ExpectedAnswer {
   std::vector<int32_t> ids;
   std::vector<TokenLogprob> logprobs;
   FinishReason finish = FinishReason::kLength;
@@ -22,6 +22,9 @@ struct Expected {
 
 /// The answer of a choice by the rules of the interface, from the logits of a HashOracle with
 /// `window` alone. `guided` is the guide's kind.
-Expected expected_answer(const Request& request, int32_t guided, int32_t choice, int32_t window);
+ExpectedAnswer expected_answer(const Request& request,
+                               int32_t guided,
+                               int32_t choice,
+                               int32_t window);
 
 }  // namespace facet::test
