@@ -70,7 +70,7 @@ TEST(ServeLoad, WhoWaitsTooLongIsToldSo) {
 }
 
 TEST(ServeLoad, DrainingLetsStreamsEndAndRefusesOthers) {
-  TestServer server;
+  TestServer server({"--drain", std::to_string(test::kPatience.count())});
   Wire stream = server.connect();
   stream.send(http_request("POST", kChat,
                            chat_body(R"(,"max_tokens":1500,"ignore_eos":true,"stream":true)")));

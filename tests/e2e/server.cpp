@@ -151,7 +151,7 @@ HttpAnswer Wire::read_answer(milliseconds patience) {
 
 bool Wire::read_until(std::string_view text) {
   while (unread_.find(text) == std::string::npos) {
-    if (!fill(std::chrono::seconds(30))) return false;
+    if (!fill(kPatience)) return false;
   }
   return true;
 }

@@ -26,6 +26,13 @@ struct HttpAnswer {
   std::string code() const;
 };
 
+/// How long an answer may take. Sanitizers slow a model down tenfold and more.
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+inline constexpr std::chrono::seconds kPatience{240};
+#else
+inline constexpr std::chrono::seconds kPatience{30};
+#endif
+
 /// A socket to a server, and nothing in between: what is sent is exactly what is given.
 class Wire {
  public:
@@ -40,9 +47,9 @@ class Wire {
   /// false if the server has closed.
   bool send(std::string_view bytes);
   /// Reads one answer; status 0 if the server closes, or nothing comes for `patience`.
-  HttpAnswer read_answer(std::chrono::milliseconds patience = std::chrono::seconds(30));
+  HttpAnswer read_answer(std::chrono::milliseconds patience = kPatience);
   /// Reads an answer that has no body, whatever it says.
-  HttpAnswer read_head(std::chrono::milliseconds patience = std::chrono::seconds(30));
+  HttpAnswer read_head(std::chrono::milliseconds patience = kPatience);
   /// Reads until `text` has come; false if the server closes or nothing comes.
   bool read_until(std::string_view text);
   /// Does the server close the connection within `patience`? Drops what it sends before.
