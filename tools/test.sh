@@ -12,7 +12,7 @@
 #   neon     with --all: all but the program cross-compiled for 64-bit ARM; qemu runs the tests of the kernels
 #            and of what they stand on
 #
-# --quick stops after the format check. --all adds the tests labelled slow, the other folders and the
+# --only NAME,… runs these checks alone; tests, headers and tidy look at what the last build left. --quick stops after the format check. --all adds the tests labelled slow, the other folders and the
 # tests of the whole server (…-serve) under AddressSanitizer, every check of .clang-tidy, and the last two
 # stages. The last line counts the ctest tests of all stages together.
 
@@ -28,15 +28,23 @@ passed=0 failed=0 skipped=0
 stage_names=() stage_results=() stage_seconds=()
 declare -A seen_reason=()
 
-# stage NAME COMMAND…: status 0 of the command means passed, 77 skipped, all else failed.
+# stage NAME COMMAND…: status 0 of the command means passed, 77 skipped, all else failed. Nothing, if it is
+# not wanted.
 stage() {
   local name=$1 start=$SECONDS result=passed
   shift
+  [[ -z $only || ,$only, == *,${name%% *},* ]] || return 0
   printf '\n== %s (at %d s)\n' "$name" "$SECONDS"
   "$@"
   case $? in 0) ;; 77) result=skipped ;; *) result=failed ;; esac
   record "$name" $result $((SECONDS - start))
   [[ $result != failed ]]
+}
+
+check_only() {
+  [[ $only =~ ^(build|tests|headers|format|asan|tidy|tsan|neon)(,(build|tests|headers|format|asan|tidy|tsan|neon))*$ ]] && return
+  say "--only wants names of checks, as build,tests; found '$only'"
+  exit 64
 }
 
 record() {
@@ -46,11 +54,15 @@ record() {
 }
 
 run_tests() {
-  local quick=0 all=0 main_preset=$preset unwanted='' ctest_args=()
+  local quick=0 all=0 only='' main_preset=$preset unwanted='' ctest_args=()
   while (($#)); do
     case $1 in
       --quick) quick=1 ;;
       --all) all=1 ;;
+      --only)
+        only=${2:-}
+        check_only
+        shift ;;
       --help) sed -n '/^#   build/,/^$/s/^# \?//p' "${BASH_SOURCE[0]}"; exit ;;
       # ctest leaves out what matches all of several -LE, hence one that says both.
       -LE | --label-exclude)
@@ -65,6 +77,7 @@ run_tests() {
   [[ ${#ctest_args[@]} == 0 && -z $unwanted ]] || none_is_fine=1
   local fast=slow${unwanted:+|$unwanted}
   ((all)) || unwanted=$fast
+  if [[ $only == *tsan* || $only == *neon* ]]; then all=1; fi
   trap 'exit 130' INT
   SECONDS=0
 
