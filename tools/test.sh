@@ -12,7 +12,8 @@
 #   neon     with --all: all but the program cross-compiled for 64-bit ARM; qemu runs the tests of the kernels
 #            and of what they stand on
 #
-# --only NAME,… runs these checks alone; tests, headers and tidy look at what the last build left. --quick stops after the format check. --all adds the tests labelled slow, the other folders and the
+# --only NAME,… runs these checks alone; tests, headers and tidy look at what the last build left.
+# --quick stops after the format check. --all adds the tests labelled slow, the other folders and the
 # tests of the whole server (…-serve) under AddressSanitizer, every check of .clang-tidy, and the last two
 # stages. The last line counts the ctest tests of all stages together.
 

@@ -179,8 +179,8 @@ void Wire::reset() {
 // ---- TestServer
 
 TestServer::TestServer(const std::vector<std::string>& flags) {
-  std::vector<std::string> arguments = {"facet", "serve",       "fable",    "--backend",
-                                        "cpu",   "--port",      "0",        "--threads",
+  std::vector<std::string> arguments = {"facet", "serve",       "fable", "--backend",
+                                        "cpu",   "--port",      "0",     "--threads",
                                         "1",     "--kv-memory", "100MB"};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
   child_ = fork();
