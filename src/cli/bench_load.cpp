@@ -213,11 +213,12 @@ LoadBench::Result LoadBench::measure(const Workload& workload,
 
 std::string LoadBench::prompts_in_words() const {
   if (!makes_prompts()) return fmt::format("{} lines of {}", workload_.requests, options_.prompts);
-  std::string words =
-      workload_.range_ratio == 1
-          ? fmt::format("random, {} tokens in, {} out", workload_.input_len, workload_.output_len)
-          : fmt::format("random, {:g} to 1 times {} tokens in, {} out", workload_.range_ratio,
-                        workload_.input_len, workload_.output_len);
+  const auto range = [&](int32_t length) {
+    const int32_t least = least_length(length, workload_.range_ratio);
+    return least == length ? fmt::format("{}", length) : fmt::format("{} to {}", least, length);
+  };
+  std::string words = fmt::format("random, {} tokens in, {} out", range(workload_.input_len),
+                                  range(workload_.output_len));
   if (workload_.shared_prefix > 0) words += fmt::format(", {} shared", workload_.shared_prefix);
   return fmt::format("{}, seed {}", words, workload_.seed);
 }

@@ -70,7 +70,10 @@ std::optional<int32_t> number(const json::value* value) {
 
 void AnswerReader::add(int32_t total, double at_s) {
   if (total <= counted_) return;
-  record_.arrivals.push_back({at_s, total - counted_});
+  // Events that one read brought came together.
+  if (record_.arrivals.empty() || record_.arrivals.back().at_s < at_s)
+    record_.arrivals.push_back({at_s, 0});
+  record_.arrivals.back().tokens += total - counted_;
   counted_ = total;
 }
 

@@ -15,15 +15,19 @@ TEST(AnswerReader, CountsTokensOfGenerate) {
   reader.take(R"({"meta_info":{"finish_reason":{"type":"length","length":4},"prompt_tokens":5,)"
               R"("completion_tokens":4,"cached_tokens":2},"text":"\"completion_tokens\":99"})",
               2.0);
+  // Another event of the same read.
+  reader.take(R"({"meta_info":{"finish_reason":{"type":"length","length":5},"prompt_tokens":5,)"
+              R"("completion_tokens":5,"cached_tokens":2}})",
+              2.0);
   reader.take("[DONE]", 2.5);
   reader.finish();
   EXPECT_TRUE(reader.done());
   EXPECT_EQ(reader.finish_reason(), "length");
   ASSERT_EQ(record.arrivals.size(), 2u);
   EXPECT_EQ(record.arrivals[0].tokens, 1);
-  EXPECT_EQ(record.arrivals[1].tokens, 3);
+  EXPECT_EQ(record.arrivals[1].tokens, 4);
   EXPECT_EQ(record.arrivals[1].at_s, 2.0);
-  EXPECT_EQ(record.output_tokens, 4);
+  EXPECT_EQ(record.output_tokens, 5);
   EXPECT_EQ(record.input_tokens, 5);
   EXPECT_EQ(record.cached_tokens, 2);
 }

@@ -19,7 +19,7 @@ std::vector<int32_t> draw_lengths(std::mt19937& random,
                                   int32_t length,
                                   double ratio,
                                   int32_t count) {
-  const int32_t least = std::max(static_cast<int32_t>(length * ratio), 1);
+  const int32_t least = least_length(length, ratio);
   const auto range = static_cast<uint32_t>(length - least);
   const uint32_t mask = std::bit_ceil(range + 1) - 1;
   std::vector<int32_t> lengths(static_cast<size_t>(count), least);
@@ -58,6 +58,10 @@ const Workload& preset(std::string_view name) {
   }
   throw Error(ErrorCode::kUsage,
               fmt::format("--preset '{}': wanted one of {}", printable(name, 40), names));
+}
+
+int32_t least_length(int32_t length, double ratio) {
+  return std::max(static_cast<int32_t>(length * ratio), 1);
 }
 
 std::vector<RequestLengths> request_lengths(const Workload& workload) {

@@ -36,8 +36,11 @@ const std::vector<Preset>& presets();
 /// Throws Error{kUsage} that lists the names.
 const Workload& preset(std::string_view name);
 
+/// The least that a length is drawn as: max(int(length * ratio), 1).
+int32_t least_length(int32_t length, double ratio);
+
 /// The lengths of all requests, drawn as SGLang's bench_serving draws those of its `random` data
-/// set: NumPy's RandomState(seed).randint(max(int(length * ratio), 1), length + 1), first all
+/// set: NumPy's RandomState(seed).randint(least_length, length + 1), first all
 /// inputs, then all outputs.
 std::vector<RequestLengths> request_lengths(const Workload& workload);
 
