@@ -37,7 +37,7 @@ std::vector<int32_t> draw_lengths(std::mt19937& random,
 }  // namespace
 
 const std::vector<Preset>& presets() {
-  static const std::vector<Preset> kPresets = {
+  static const std::vector<Preset> known = {
       {"fixed", {}, "10 requests one after another, 1,000 tokens in, 250 out"},
       {"sglang-headline",
        {.range_ratio = 0},
@@ -47,7 +47,7 @@ const std::vector<Preset>& presets() {
        {.requests = 500, .input_len = 512, .output_len = 128, .concurrency = 100},
        "500 requests, 100 at a time, 512 tokens in, 128 out"},
   };
-  return kPresets;
+  return known;
 }
 
 const Workload& preset(std::string_view name) {
