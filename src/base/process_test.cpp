@@ -21,5 +21,11 @@ TEST(Process, PeakGrowsWithTouchedMemoryAndStays) {
   EXPECT_GE(after, before);
 }
 
+TEST(Process, KnowsItsCommandLine) {
+  const std::string line = command_line();
+  EXPECT_NE(line.find("facet_base_test"), std::string::npos) << line;
+  EXPECT_EQ(line.find('\0'), std::string::npos);
+}
+
 }  // namespace
 }  // namespace facet

@@ -1,18 +1,14 @@
 #include <CLI/CLI.hpp>
-#include <cstdlib>
 #include <memory>
 #include <string>
 
-#include "base/mapped_file.h"
+#include "cli/client_key.h"
 #include "cli/commands.h"
 #include "cli/remote_chat.h"
 #include "cli/terminal_chat.h"
 
 namespace facet::cli {
 namespace {
-
-constexpr int64_t kMostKeyBytes = 4096;
-constexpr const char* kKeyVariable = "FACET_API_KEY";
 
 struct Options {
   std::string url = "http://127.0.0.1:8000";
@@ -25,18 +21,8 @@ struct Options {
   SamplingOptions sampling;
 };
 
-/// The file's first line, or the environment's key; never the command line, which others can see.
-std::string key_of(const Options& options) {
-  if (options.key_file.empty()) {
-    const char* key = std::getenv(kKeyVariable);
-    return key == nullptr ? std::string() : std::string(key);
-  }
-  const std::string text = read_file(options.key_file, kMostKeyBytes);
-  return text.substr(0, text.find_first_of("\r\n"));
-}
-
 void chat(const Options& options) {
-  RemoteServer server{http::Url::parse(options.url), key_of(options), options.model};
+  RemoteServer server{http::Url::parse(options.url), client_key(options.key_file), options.model};
   if (server.model.empty()) server.model = first_model(server);
   RemoteChat conversation(server, options.sampling, options.max_tokens);
   conversation.set_system(options.system);
@@ -59,8 +45,7 @@ void add_chat(CLI::App& app, Chosen& chosen) {
                       "Answer this and exit; without it (and without piped input): chat");
   command->add_option("--url", options->url, "Where the server listens, without /v1")
       ->capture_default_str();
-  command->add_option("--api-key-file", options->key_file,
-                      "A file with the server's key; without it the environment's FACET_API_KEY");
+  add_client_key_option(*command, options->key_file);
   command->add_option("--model", options->model, "As the server calls it; not given: its first");
   command->add_option("--system", options->system, "A system message");
   command->add_flag("--thinking", options->thinking, "Let the model think before it answers");

@@ -31,8 +31,10 @@ std::string Progress::line(int64_t done) const {
     return fmt::format("{} {}/{}  {}/s  {:.1f} s", what_, human_bytes(done), human_bytes(total_),
                        human_bytes(static_cast<int64_t>(rate)), elapsed);
   }
-  if (unit_ == Unit::kLayers)
-    return fmt::format("{} {}/{} layers  {:.1f} s", what_, done, total_, elapsed);
+  if (unit_ == Unit::kLayers || unit_ == Unit::kRequests) {
+    return fmt::format("{} {}/{} {}  {:.1f} s", what_, done, total_,
+                       unit_ == Unit::kLayers ? "layers" : "requests", elapsed);
+  }
   return fmt::format("{} {}/{} tokens  {:.0f} tok/s  {:.1f} s", what_, done, total_, rate, elapsed);
 }
 

@@ -9,7 +9,7 @@ namespace facet::cli {
 /// A progress line on stderr: redrawn in place on a terminal, one line at the end elsewhere.
 class Progress {
  public:
-  enum class Unit { kBytes, kTokens, kLayers };
+  enum class Unit { kBytes, kTokens, kLayers, kRequests };
 
   Progress(std::string what, int64_t total, Unit unit);
   /// `done` of the total; draws at most ten times a second.

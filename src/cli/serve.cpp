@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mapped_file.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/fingerprint.h"
@@ -29,14 +30,6 @@ using Clock = std::chrono::steady_clock;
 
 /// Threads that parse and tokenise large bodies.
 constexpr int32_t kHelpers = 1;
-
-/// Each connection takes a descriptor; the soft limit is often 1,024.
-void raise_descriptor_limit() {
-  struct rlimit limit {};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  (void)setrlimit(RLIMIT_NOFILE, &limit);
-}
 
 /// Prompts lie in memory and must not reach a disk.
 void forbid_core_files() {
@@ -108,7 +101,7 @@ void print_summary(const ServeOptions& options,
 void serve(ServeOptions& options) {
   const auto start = Clock::now();
   KeyRing keys = check_serve_options(options);
-  raise_descriptor_limit();
+  raise_descriptor_limit();  // each connection takes a descriptor
   forbid_core_files();
   find_model(options.model.model);  // a wrong name is told before the port opens
   std::signal(SIGPIPE, SIG_IGN);    // a peer that is gone is an error of its write

@@ -74,49 +74,6 @@ void add_listen_options(CLI::App& command, ServeOptions& o) {
       ->capture_default_str();
 }
 
-void add_engine_options(CLI::App& command, ServeOptions& o) {
-  const char* group = "Room";
-  const auto add = [&](const char* name, auto& field, const char* help) {
-    return command.add_option(name, field, help)->group(group);
-  };
-  add("--max-model-len", o.max_model_len,
-      "Tokens of one request, prompt and answer; 0: what the model and the memory permit")
-      ->check(CLI::Range(0, 1 << 30))
-      ->capture_default_str();
-  add("--max-running", o.max_running, "Answers generated at the same time")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  add("--max-queue", o.max_queue, "Requests that wait; more are refused with 503")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  add("--max-queue-tokens", o.max_queue_tokens, "The same, in prompt tokens")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
-      ->capture_default_str();
-  add("--queue-timeout", o.queue_timeout, "Seconds a request may wait; 0: any time")
-      ->check(CLI::Range(int64_t{0}, int64_t{86400}))
-      ->capture_default_str();
-  add("--request-timeout", o.request_timeout, "Seconds a request may take; 0: any time")
-      ->check(CLI::Range(int64_t{0}, int64_t{86400}))
-      ->capture_default_str();
-  add("--memory-fraction", o.memory_fraction,
-      "Share of the free memory for weights and keys and values")
-      ->check(CLI::Range(0.05, 1.0))
-      ->capture_default_str();
-  add("--kv-memory", o.kv_memory,
-      "Bytes for keys and values, as 6GB or 4GiB; 0: by --memory-fraction")
-      ->transform(CLI::AsSizeValue(true))
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 50))
-      ->excludes("--memory-fraction")
-      ->capture_default_str();
-  command
-      .add_flag("--no-prefix-cache", o.no_prefix_cache,
-                "Compute every prompt as a whole, also where an earlier one began the same")
-      ->group(group);
-  add("--schedule", o.schedule, "Who runs first: fcfs, as they came; priority, lower numbers")
-      ->check(CLI::IsMember({"fcfs", "priority"}))
-      ->capture_default_str();
-}
-
 void add_request_options(CLI::App& command, ServeOptions& o) {
   const char* group = "Requests";
   const auto add = [&](const char* name, auto& field, const char* help) {
@@ -125,6 +82,12 @@ void add_request_options(CLI::App& command, ServeOptions& o) {
   const auto flag = [&](const char* name, bool& field, const char* help) {
     command.add_flag(name, field, help)->group(group);
   };
+  add("--queue-timeout", o.queue_timeout, "Seconds a request may wait; 0: any time")
+      ->check(CLI::Range(int64_t{0}, int64_t{86400}))
+      ->capture_default_str();
+  add("--request-timeout", o.request_timeout, "Seconds a request may take; 0: any time")
+      ->check(CLI::Range(int64_t{0}, int64_t{86400}))
+      ->capture_default_str();
   add("--served-model-name", o.served_name, "The name of the model; not given: that of MODEL");
   add("--alias", o.aliases, "A further name of it");
   flag("--any-model-name", o.settings.any_model_name, "Answer whatever model is asked for");
@@ -209,6 +172,43 @@ EffortBudgets read_budgets(const std::vector<std::string>& given) {
 }
 
 }  // namespace
+
+void add_engine_options(CLI::App& command, ServeOptions& o) {
+  const char* group = "Room";
+  const auto add = [&](const char* name, auto& field, const char* help) {
+    return command.add_option(name, field, help)->group(group);
+  };
+  add("--max-model-len", o.max_model_len,
+      "Tokens of one request, prompt and answer; 0: what the model and the memory permit")
+      ->check(CLI::Range(0, 1 << 30))
+      ->capture_default_str();
+  add("--max-running", o.max_running, "Answers generated at the same time")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  add("--max-queue", o.max_queue, "Requests that wait; more are refused with 503")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  add("--max-queue-tokens", o.max_queue_tokens, "The same, in prompt tokens")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->capture_default_str();
+  add("--memory-fraction", o.memory_fraction,
+      "Share of the free memory for weights and keys and values")
+      ->check(CLI::Range(0.05, 1.0))
+      ->capture_default_str();
+  add("--kv-memory", o.kv_memory,
+      "Bytes for keys and values, as 6GB or 4GiB; 0: by --memory-fraction")
+      ->transform(CLI::AsSizeValue(true))
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 50))
+      ->excludes("--memory-fraction")
+      ->capture_default_str();
+  command
+      .add_flag("--no-prefix-cache", o.no_prefix_cache,
+                "Compute every prompt as a whole, also where an earlier one began the same")
+      ->group(group);
+  add("--schedule", o.schedule, "Who runs first: fcfs, as they came; priority, lower numbers")
+      ->check(CLI::IsMember({"fcfs", "priority"}))
+      ->capture_default_str();
+}
 
 void add_serve_options(CLI::App& command, ServeOptions& options) {
   add_config_option(command, options.config_file, [&] {

@@ -52,6 +52,8 @@ struct ServeOptions {
 };
 
 void add_serve_options(CLI::App& command, ServeOptions& options);
+/// Of these the ones that say how much room the engine has, and in which order it serves.
+void add_engine_options(CLI::App& command, ServeOptions& options);
 
 /// Sets the log's level to what the config file says now, unless there is none or the command line
 /// gave the level. Returns the level's name. Throws Error{kUsage} and leaves it as it is.

@@ -1,10 +1,12 @@
-// `bench model` as a user meets it.
+// `bench model` and `bench engine` as a user meets them.
 
 #include <boost/json/parse.hpp>
+#include <csignal>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "tests/e2e/process.h"
+#include "tests/e2e/terminal.h"
 #include "tests/support.h"
 
 namespace facet {
@@ -75,6 +77,81 @@ TEST(CliBench, WhatCannotBeMeasuredIsRefused) {
   EXPECT_THAT(refusal({"--decode", "x"}), HasSubstr("--decode"));
   const Finished run = run_facet({"bench"});
   EXPECT_EQ(run.exit_code, kUsage);
+}
+
+TEST(CliBench, EngineGivesEveryRequestItsTokens) {
+  const test::TempDir dir;
+  const Finished run = run_facet({"bench",
+                                  "engine",
+                                  "fable",
+                                  "--backend",
+                                  "cpu",
+                                  "--kv-memory",
+                                  "100000000",
+                                  "--input-len",
+                                  "30",
+                                  "--output-len",
+                                  "6",
+                                  "--range-ratio",
+                                  "0.5",
+                                  "--num-prompts",
+                                  "9",
+                                  "--sweep",
+                                  "1,2",
+                                  "--json",
+                                  dir.path("out.json"),
+                                  "--plot",
+                                  dir.path("p.svg")});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("Backend:                                 engine, in process\n"));
+  EXPECT_THAT(run.out, HasSubstr("random, 15 to 30 tokens in, 3 to 6 out, seed 1\n"));
+  const boost::json::object all =
+      boost::json::parse(test::read_text(dir.path("out.json"))).as_object();
+  const boost::json::array& levels = all.at("levels").as_array();
+  ASSERT_EQ(levels.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    const boost::json::object& level = levels[i].as_object();
+    EXPECT_EQ(level.at("concurrency").as_int64(), static_cast<int64_t>(i) + 1);
+    EXPECT_EQ(level.at("peak_concurrency"), level.at("concurrency"));
+    EXPECT_EQ(level.at("completed").as_int64(), 9);
+    EXPECT_EQ(level.at("cached_input_tokens").as_int64(), 0);
+    EXPECT_EQ(level.at("output_tokens"), levels[0].at("output_tokens"));
+    EXPECT_GT(level.at("median_tpot_ms").as_double(), 0);
+  }
+  EXPECT_THAT(test::read_text(dir.path("p.svg")), HasSubstr("time to first token, ms"));
+}
+
+TEST(CliBench, EngineReportsWhatItCannotTake) {
+  const Finished run =
+      run_facet({"bench", "engine", "fable", "--backend", "cpu", "--kv-memory", "100000000",
+                 "--max-model-len", "40", "--input-len", "60", "--range-ratio", "0.1",
+                 "--output-len", "4", "--num-prompts", "12", "--warmup", "0"});
+  EXPECT_EQ(run.exit_code, 65);
+  EXPECT_THAT(run.out, HasSubstr("  too long:"));
+  EXPECT_THAT(run.err, HasSubstr("of 12 requests failed"));
+}
+
+TEST(CliBench, EngineTakesChatsAndTextsFromAFile) {
+  const test::TempDir dir;
+  dir.write("p.jsonl",
+            "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],\"max_tokens\":3}\n"
+            "{\"prompt\":\"Once upon a time\",\"max_tokens\":4}\n");
+  const Finished run = run_facet({"bench", "engine", "fable", "--backend", "cpu", "--kv-memory",
+                                  "100000000", "--prompts", dir.path("p.jsonl")});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("Total generated tokens:                  7\n"));
+}
+
+TEST(CliBench, CtrlCPrintsWhatIsKnownOfTheEngine) {
+  test::Terminal terminal({"bench", "engine", "fable", "--backend", "cpu", "--kv-memory",
+                           "100000000", "--num-prompts", "500", "--input-len", "8", "--output-len",
+                           "200"});
+  terminal.read_until("/500 requests");
+  terminal.type("\x03");
+  terminal.read_until("interrupted");
+  terminal.read_until("Cut short");
+  terminal.read_until("Median ITL");
+  EXPECT_EQ(terminal.wait(), -SIGINT);
 }
 
 }  // namespace
