@@ -105,7 +105,7 @@ class Operation(unittest.TestCase):
         tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
         for path, body in (
             ("/v1/chat/completions", {"messages": STORY, "logprobs": True, "top_logprobs": 2, **full}),
-            ("/v1/chat/completions", {"messages": STORY, "tools": [tool], "tool_choice": "required", "seed": 1}),
+            ("/v1/chat/completions", {"messages": STORY, "tools": [tool], "tool_choice": "required", "max_tokens": 60}),
             ("/v1/chat/completions", {"messages": STORY, "reasoning_effort": "high", "max_tokens": 30}),
             ("/v1/completions", {"prompt": ["Once", [2, 5]], "logprobs": 1, "echo": True, **full}),
             ("/generate", {"text": "Once", "return_logprob": True, "sampling_params": {"max_new_tokens": 3}}),

@@ -28,7 +28,10 @@ constexpr const char* kAdminKey = "abcdefghijabcdefghijabcdefghijabcdefghij";
 std::string key_field(const char* key) { return fmt::format("Authorization: Bearer {}\r\n", key); }
 
 int64_t cached_tokens(const TestServer& server) {
-  const json::value answer = server.post(kChat, chat_body(R"(,"max_tokens":2)")).json();
+  const std::string body =
+      fmt::format(R"({{"messages":[{{"role":"user","content":"{}"}}],"max_tokens":2}})",
+                  std::string(1000, 'a'));
+  const json::value answer = server.post(kChat, body).json();
   return answer.at("usage").at("prompt_tokens_details").at("cached_tokens").as_int64();
 }
 
@@ -72,7 +75,9 @@ TEST(ServeInformation, TellsOfModelAndServer) {
   EXPECT_EQ(props.at("default_generation_settings").at("n_ctx"), memory.at("max_model_len"));
   EXPECT_EQ(props.at("total_slots"), memory.at("max_running"));
   EXPECT_FALSE(props.at("modalities").at("vision").as_bool());
-  EXPECT_EQ(server.request("HEAD", "/version").status, 200);
+  Wire head = server.connect();
+  head.send(test::http_request("HEAD", "/version"));
+  EXPECT_EQ(head.read_head().status, 200);
   EXPECT_EQ(server.post("/version", "{}").status, 405);
 }
 
