@@ -294,25 +294,16 @@ TEST_F(ServeMetrics, BordersAreThoseOfTheContract) {
 }
 
 TEST(ServeMetricsFlags, SequencesThatLoseTheirPagesAreCounted) {
-  // 95 pages of 64: room for three prompts of 30, and not for what comes behind them.
+  // 95 pages of 64: the answers, which begin together, would fill 128.
   const TestServer server({"--kv-dtype", "f32"});
-  std::string prompts;
-  for (int first = 300; first < 303; ++first) {
-    prompts += fmt::format("{}[2,{}", prompts.empty() ? "" : ",", first);
-    for (int i = 2; i < 1900; ++i) prompts += ",5";
-    prompts += "]";
-  }
-  const HttpAnswer answer = server.post(
-      "/generate", fmt::format(R"({{"input_ids":[{}],"sampling_params":{{"max_new_tokens":300,)"
-                               R"("ignore_eos":true,"sampling_seed":1}}}})",
-                               prompts));
-  ASSERT_EQ(answer.status, 200) << answer.body;
+  const HttpAnswer answer =
+      server.post(kChat, chat_body(R"(,"n":32,"max_tokens":220,"ignore_eos":true,"seed":1)"));
+  EXPECT_EQ(answer.json().at("usage").at("completion_tokens").as_int64(), 7040);
   const Metrics metrics(server);
   EXPECT_GT(metrics.at("engine_preemptions_total"), 0);
-  EXPECT_EQ(metrics.at("engine_generated_tokens_total"), 900);
-  EXPECT_EQ(metrics.at("engine_queue_seconds_count"), 3) << "of the first time alone";
-  EXPECT_EQ(metrics.at("engine_inter_token_seconds_count"), 900 - 3);
-  EXPECT_EQ(metrics.at("engine_prompt_tokens_total"), 5700);
+  EXPECT_EQ(metrics.at("engine_generated_tokens_total"), 7040);
+  EXPECT_EQ(metrics.at("engine_queue_seconds_count"), 1) << "of the first time alone";
+  EXPECT_EQ(metrics.at("engine_inter_token_seconds_count"), 7040 - 32);
   EXPECT_EQ(metrics.type("vllm:num_preemptions_total"), "none");
   EXPECT_EQ(metrics.type("sglang:num_running_reqs"), "none");
 }
