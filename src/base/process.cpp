@@ -1,9 +1,38 @@
 #include "base/process.h"
 
+#include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <sstream>
+#include <string>
 #include <sys/resource.h>
+#include <unistd.h>
 
 namespace facet {
+namespace {
+
+/// When the machine started, as Unix time.
+int64_t boot_time() {
+  std::ifstream in("/proc/stat");
+  int64_t seconds = 0;
+  for (std::string word; in >> word;) {
+    if (word == "btime" && in >> seconds) break;
+  }
+  return seconds;
+}
+
+std::string text_of(const char* path) {
+  std::ifstream in(path);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+int64_t count_descriptors() {
+  std::error_code fault;
+  const std::filesystem::directory_iterator folder("/proc/self/fd", fault);
+  return fault ? 0 : std::distance(begin(folder), end(folder)) - 1;  // one is the folder's own
+}
+
+}  // namespace
 
 int64_t peak_resident_bytes() {
   struct rusage usage {};
@@ -34,6 +63,36 @@ std::string command_line() {
     line += '\'';
   }
   return line;
+}
+
+ProcessUsage process_usage() {
+  ProcessUsage usage;
+  const std::string line = text_of("/proc/self/stat");
+  // The second field is the program's name in parentheses and may hold anything.
+  const size_t name_end = line.rfind(')');
+  if (name_end == std::string::npos) return usage;
+  std::istringstream fields(line.substr(name_end + 1));
+  std::string skipped;
+  const auto skip = [&](int count) {
+    for (int i = 0; i < count; ++i) fields >> skipped;
+  };
+  int64_t user = 0;
+  int64_t system = 0;
+  int64_t started = 0;
+  int64_t resident_pages = 0;
+  skip(11);  // fields 3 to 13
+  fields >> user >> system;
+  skip(6);  // 16 to 21
+  fields >> started >> usage.virtual_bytes >> resident_pages;
+  const auto ticks = static_cast<double>(sysconf(_SC_CLK_TCK));
+  usage.cpu_seconds = static_cast<double>(user + system) / ticks;
+  usage.start_time = static_cast<double>(boot_time()) + static_cast<double>(started) / ticks;
+  usage.resident_bytes = resident_pages * sysconf(_SC_PAGESIZE);
+  usage.open_descriptors = count_descriptors();
+  struct rlimit limit {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+    usage.most_descriptors = static_cast<int64_t>(limit.rlim_cur);
+  return usage;
 }
 
 }  // namespace facet

@@ -14,4 +14,15 @@ void raise_descriptor_limit();
 /// The command line that started this process, fit for a shell.
 std::string command_line();
 
+/// What /proc says of this process; 0 where it does not.
+struct ProcessUsage {
+  double cpu_seconds = 0;  ///< user and system, all threads
+  double start_time = 0;   ///< Unix time
+  int64_t resident_bytes = 0;
+  int64_t virtual_bytes = 0;
+  int64_t open_descriptors = 0;
+  int64_t most_descriptors = 0;
+};
+ProcessUsage process_usage();
+
 }  // namespace facet

@@ -22,6 +22,7 @@
 #include "cli/serve_lifecycle.h"
 #include "cli/serve_options.h"
 #include "cli/served.h"
+#include "cli/served_info.h"
 
 namespace facet::cli {
 namespace {
@@ -88,6 +89,8 @@ void print_summary(const ServeOptions& options,
   line("connections", fmt::format("{}, bodies of at most {}", options.listen.limits.connections,
                                   human_bytes(options.settings.body_limit)));
   line("thinking", options.thinking + " where the request does not say");
+  line("metrics", fmt::format("/metrics{}{}", options.settings.metrics_open ? ", open to all" : "",
+                              options.settings.admin_api ? "; admin routes are on" : ""));
   line("address", url);
   const bool tcp = options.listen.unix_socket.empty();
   if (tcp && options.settings.web) line("web page", url + "/");
@@ -126,6 +129,8 @@ void serve(ServeOptions& options) {
   const std::string mode =
       numeric_mode(options, kv_dtype(options.model, loaded->quant()), served->max_model_len);
   served->fingerprint = fingerprint_of(checkpoint_digest(loaded->checkpoint(), sums), mode);
+  served->info = served_info(options, *loaded, *engine);
+  served->info.load_seconds = std::chrono::duration<double>(Clock::now() - start).count();
   service.serve(*served, *engine);
   lifecycle.serving(*engine);
   print_summary(options, *loaded, *served, *engine, listener.url());
@@ -146,7 +151,10 @@ void add_serve(CLI::App& app, Chosen& chosen) {
       "The port is open at once; until the weights are read, requests are answered with 503.\n"
       "SIGTERM or Ctrl-C ends it when running requests are done, a second one at once; SIGHUP\n"
       "reads the key file again, and log-level of the --config file.");
-  command->callback([options, &chosen] { chosen = [options] { serve(*options); }; });
+  command->callback([options, command, &chosen] {
+    options->described = describe_settings(*command);
+    chosen = [options] { serve(*options); };
+  });
 }
 
 }  // namespace facet::cli

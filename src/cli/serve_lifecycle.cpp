@@ -1,6 +1,5 @@
 #include "cli/serve_lifecycle.h"
 
-#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <unistd.h>
@@ -16,16 +15,6 @@ constexpr auto kTick = std::chrono::seconds(1);
 constexpr auto kReport = std::chrono::seconds(10);
 /// For last errors to reach their clients.
 constexpr auto kGrace = std::chrono::seconds(1);
-
-/// The fullest group's share of pages in use, those that only the prefix cache holds apart.
-double pages_in_use(const EngineStatus& status) {
-  double most = 0;
-  for (const EngineStatus::Group& group : status.groups) {
-    const int32_t used = group.pages - group.free - group.cached;
-    most = std::max(most, group.pages > 0 ? static_cast<double>(used) / group.pages : 0.0);
-  }
-  return most;
-}
 
 }  // namespace
 
@@ -96,7 +85,7 @@ void ServeLifecycle::report() {
   const int64_t out = status.generated_tokens - last_.generated_tokens;
   if (status.running + status.waiting > 0 || in + out > 0) {
     log_info("serve", "busy running={} waiting={} pages={:.0f}% in={:.1f}tok/s out={:.1f}tok/s",
-             status.running, status.waiting, 100 * pages_in_use(status), rate(in), rate(out));
+             status.running, status.waiting, 100 * status.page_usage(), rate(in), rate(out));
   }
   last_ = status;
   last_report_ = now;

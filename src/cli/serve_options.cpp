@@ -124,6 +124,22 @@ void add_request_options(CLI::App& command, ServeOptions& o) {
   flag("--no-web", o.no_web, "No web page at /");
 }
 
+void add_operation_options(CLI::App& command, ServeOptions& o) {
+  const char* group = "Operation";
+  command
+      .add_flag("--admin-api", o.settings.admin_api,
+                "Routes to abort requests and to drop the prefix cache, for keys marked admin")
+      ->group(group);
+  command.add_flag("--metrics-open", o.settings.metrics_open, "/metrics needs no key")
+      ->group(group);
+  command
+      .add_option("--metrics-alias", o.metrics_aliases,
+                  "/metrics also has the names of: vllm, sglang, or both as vllm,sglang")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"vllm", "sglang"}))
+      ->group(group);
+}
+
 std::string name_of_model(const std::string& model) {
   std::filesystem::path path = std::filesystem::path(model).lexically_normal();
   if (!path.has_filename()) path = path.parent_path();
@@ -218,6 +234,7 @@ void add_serve_options(CLI::App& command, ServeOptions& options) {
   add_listen_options(command, options);
   add_engine_options(command, options);
   add_request_options(command, options);
+  add_operation_options(command, options);
   command
       .add_option("--log-level", options.log_level,
                   "What is logged to stderr: debug, info, warning or error. SIGHUP takes it "
@@ -262,6 +279,8 @@ KeyRing check_serve_options(ServeOptions& o) {
   settings.names.insert(settings.names.end(), o.aliases.begin(), o.aliases.end());
   settings.v1_alias = !o.no_v1_alias;
   settings.web = !o.no_web;
+  for (const std::string& name : o.metrics_aliases)
+    (name == "vllm" ? settings.metrics_aliases.vllm : settings.metrics_aliases.sglang) = true;
   if (o.reasoning_field == "reasoning") settings.reasoning_field = ReasoningField::kReasoning;
   if (o.reasoning_field == "reasoning_content")
     settings.reasoning_field = ReasoningField::kReasoningContent;

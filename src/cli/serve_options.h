@@ -29,6 +29,8 @@ struct ServeOptions {
   std::string log_level = "info";
   bool log_level_given = false;  ///< on the command line: the config file's is not looked at
   std::vector<std::string> effort_budgets;  ///< "low=512"
+  std::string described = "{}";             ///< describe_settings()
+  std::vector<std::string> metrics_aliases;
   bool template_exact = false;
   bool no_v1_alias = false;
   bool no_web = false;

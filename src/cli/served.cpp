@@ -9,6 +9,7 @@
 #include <fstream>
 #include <openssl/sha.h>
 #include <string_view>
+#include <sys/sysinfo.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -45,7 +46,11 @@ int64_t available_memory() {
   for (std::string word; in >> word;) {
     if (word == "MemAvailable:" && in >> kilobytes) break;
   }
-  return kilobytes * 1024;
+  if (kilobytes > 0) return kilobytes * 1024;
+  // An empty root has no /proc; this leaves out what the page cache could give back.
+  struct sysinfo memory {};
+  if (sysinfo(&memory) != 0) return 0;
+  return static_cast<int64_t>(memory.freeram + memory.bufferram) * memory.mem_unit;
 }
 
 int64_t kv_bytes_of(const ServeOptions& options, const LoadedModel& loaded) {

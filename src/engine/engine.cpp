@@ -1,5 +1,6 @@
 #include "engine/engine.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <functional>
 #include <future>
@@ -46,6 +47,7 @@ class Engine::Impl {
     if (waiting_tokens_ + inbox_tokens_ + tokens > limits_.max_queue_tokens)
       return Refusal::kQueueTokensFull;
     const auto handle = static_cast<RequestHandle>(++last_handle_);
+    request.submitted = Clock::now();
     ++inbox_requests_;
     inbox_tokens_ += tokens;
     post([handle, request = std::move(request)](EngineCore& core) mutable {
@@ -70,12 +72,14 @@ class Engine::Impl {
   }
 
   bool flush_prefix_cache() {
-    const auto done = std::make_shared<std::promise<bool>>();  // a message can be copied
-    {
-      const std::lock_guard lock(mu_);
-      post([done](EngineCore& core) { done->set_value(core.flush_prefix_cache()); });
-    }
+    const auto done = std::make_shared<std::promise<bool>>();  // a function can be copied
+    flush_prefix_cache([done](bool dropped) { done->set_value(dropped); });
     return done->get_future().get();
+  }
+
+  void flush_prefix_cache(std::function<void(bool)> done) {
+    const std::lock_guard lock(mu_);
+    post([done = std::move(done)](EngineCore& core) { done(core.flush_prefix_cache()); });
   }
 
   EngineStatus status() const {
@@ -84,6 +88,8 @@ class Engine::Impl {
     status.waiting += inbox_requests_;
     return status;
   }
+
+  const EngineMeters& meters() const { return core_.meters(); }
 
  private:
   /// mu_ is held.
@@ -173,8 +179,20 @@ bool Engine::idle() const { return impl_->idle(); }
 
 bool Engine::flush_prefix_cache() { return impl_->flush_prefix_cache(); }
 
+void Engine::flush_prefix_cache(std::function<void(bool)> done) {
+  impl_->flush_prefix_cache(std::move(done));
+}
+
 const EngineLimits& Engine::limits() const { return impl_->limits(); }
 
 EngineStatus Engine::status() const { return impl_->status(); }
+
+const EngineMeters& Engine::meters() const { return impl_->meters(); }
+
+double EngineStatus::page_usage() const {
+  double most = 0;
+  for (const Group& group : groups) most = std::max(most, group.usage());
+  return most;
+}
 
 }  // namespace facet

@@ -2,10 +2,12 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <variant>
 #include <vector>
 
+#include "engine/engine_meters.h"
 #include "engine/request.h"
 #include "kernels/backend.h"
 #include "model/model.h"
@@ -65,8 +67,9 @@ struct EngineStatus {
   int32_t running = 0;  ///< requests that have begun and not ended
   int32_t waiting = 0;  ///< requests that have not begun
   int64_t steps = 0;
-  int64_t prompt_tokens = 0;  ///< of requests that began, cached ones included
-  int64_t cached_tokens = 0;  ///< of these, taken from the prefix cache
+  int64_t prompt_tokens = 0;   ///< of requests that began, cached ones included
+  int64_t queried_tokens = 0;  ///< of these, looked for in the prefix cache
+  int64_t cached_tokens = 0;   ///< of these, taken from it
   int64_t generated_tokens = 0;
   int64_t preemptions = 0;
   int64_t finished = 0;  ///< requests, aborted ones included
@@ -75,11 +78,18 @@ struct EngineStatus {
     int32_t pages = 0;
     int32_t free = 0;
     int32_t cached = 0;  ///< held by the prefix cache alone: given back when needed
+    int32_t window = 0;  ///< positions that a row of these layers sees; 0: all
+
+    int32_t unused() const { return free + cached; }
+    double usage() const { return pages > 0 ? 1.0 - static_cast<double>(unused()) / pages : 0; }
   };
   std::vector<Group> groups;                        ///< by KV group
   std::chrono::steady_clock::time_point last_step;  ///< the last step, or the last look around when
                                                     ///< idle: no older than a second in good health
   bool failed = false;  ///< a step threw; every request ended with kError, new ones are refused
+
+  /// The fullest group's share of pages in use, from 0 to 1.
+  double page_usage() const;
 };
 
 /// Continuous batching: any number of requests in, their tokens out, over one model. README.md of
@@ -109,9 +119,13 @@ class Engine {
   /// Any thread, waits for the engine thread. Drops the cached pages; false, and nothing is
   /// dropped, if requests wait or run.
   bool flush_prefix_cache();
+  /// The same without waiting: the engine thread calls `done`, which must not block.
+  void flush_prefix_cache(std::function<void(bool)> done);
   const EngineLimits& limits() const;
   /// Any thread. Of the last turn; a request's end is in it before its sink hears of it.
   EngineStatus status() const;
+  /// Any thread may read them.
+  const EngineMeters& meters() const;
 
  private:
   class Impl;

@@ -31,6 +31,8 @@ void EngineCore::collect() {
     row += rows;
   }
   costs_.observe(decodes, prompt_rows, outcome.seconds);
+  meters_.step_tokens.observe(decodes + prompt_rows);
+  meters_.step_seconds.observe(outcome.seconds);
   flight_.clear();
 }
 

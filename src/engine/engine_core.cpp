@@ -113,6 +113,9 @@ void EngineCore::submit(RequestHandle handle, Request request) {
   ActiveRequest& live = *owned;
   live.request = std::move(request);
   live.handle = handle;
+  if (live.request.submitted == std::chrono::steady_clock::time_point()) {
+    live.request.submitted = parts_.now();
+  }
   live.open_choices = live.request.choices;
   requests_.emplace(handle, std::move(owned));
   ++waiting_requests_;
@@ -250,10 +253,29 @@ void EngineCore::tell() {
   ended_.clear();
 }
 
+/// Observes what the news of a request, which its sink has not heard yet, put an end to.
+void EngineCore::measure(ActiveRequest& request) {
+  const bool ends = request.open_choices == 0;
+  if (!request.begun || (request.started && !ends)) return;
+  const auto now = parts_.now();
+  const auto seconds = [](auto time) { return std::chrono::duration<double>(time).count(); };
+  if (!request.started) {
+    const bool read = std::any_of(
+        request.events.begin(), request.events.end(),
+        [](const TokenEvent& one) { return one.id >= 0 || one.finish == FinishReason::kLength; });
+    if (!read) return;  // it ended while the prompt was computed
+    request.first_token_at = now;
+    meters_.prefill_seconds.observe(seconds(now - request.begun_at));
+  }
+  if (ends && request.first_token_at)
+    meters_.decode_seconds.observe(seconds(now - *request.first_token_at));
+}
+
 void EngineCore::tell(ActiveRequest& request) {
   request.has_news = false;
   std::stable_sort(request.events.begin(), request.events.end(),
                    [](const TokenEvent& a, const TokenEvent& b) { return a.choice < b.choice; });
+  measure(request);
   TokenSink& sink = *request.request.sink;
   if (!std::exchange(request.started, true)) {
     if (!request.prompt_logprobs_done) request.prompt_logprobs.clear();
@@ -294,7 +316,8 @@ EngineStatus EngineCore::status() const {
   status.failed = failed();
   for (int32_t g = 0; g < cache_->group_count(); ++g) {
     const PageAllocator& pages = cache_->pages(g);
-    status.groups.push_back({pages.count(), pages.free_pages(), pages.cached_alone()});
+    const int32_t window = cache_->groups()[static_cast<size_t>(g)].window;
+    status.groups.push_back({pages.count(), pages.free_pages(), pages.cached_alone(), window});
   }
   return status;
 }

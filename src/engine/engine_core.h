@@ -65,6 +65,8 @@ class EngineCore {
   /// Drops the cached pages; false if requests are there.
   bool flush_prefix_cache();
   EngineStatus status() const;
+  /// Any thread may read them.
+  const EngineMeters& meters() const { return meters_; }
   /// Recounts every page. CHECKs.
   void check_integrity() const;
 
@@ -131,6 +133,7 @@ class EngineCore {
   void settle();
   void release_retired();
   void insert_prefix(const Sequence& sequence, int32_t length);
+  void measure(ActiveRequest& request);
   void tell(ActiveRequest& request);
 
   // Constant after construction.
@@ -172,6 +175,7 @@ class EngineCore {
   std::vector<float> logits_;  // of one row
 
   EngineStatus counters_;  // what status() does not look up
+  EngineMeters meters_;
 };
 
 /// Throws Error{kUsage} or Error{kBadInput} for a field out of range.

@@ -137,8 +137,13 @@ void EngineCore::begin(Sequence& sequence) {
   waiting_.erase(&sequence);
   if (!live.begun) {
     live.begun = true;
+    live.begun_at = parts_.now();
     live.cached_tokens = cached;
+    const std::chrono::duration<double> waited = live.begun_at - live.request.submitted;
+    meters_.queue_seconds.observe(waited.count());
     counters_.prompt_tokens += sequence.prompt_tokens();
+    if (prefix_ && !wants_prompt_logprobs(sequence))
+      counters_.queried_tokens += sequence.prompt_tokens();
     counters_.cached_tokens += cached;
     leave_queue(live);
   }

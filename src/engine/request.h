@@ -95,6 +95,7 @@ struct Request {
   std::optional<std::chrono::steady_clock::time_point> queue_deadline;
   /// kTimeout for the choices that have not ended by then.
   std::optional<std::chrono::steady_clock::time_point> deadline;
+  std::chrono::steady_clock::time_point submitted;  ///< set by the engine
   std::shared_ptr<TokenSink> sink;  ///< shared: the server's side may let go of it first
 };
 

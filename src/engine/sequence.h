@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -64,9 +65,11 @@ struct ActiveRequest {
   Request request;
   RequestHandle handle{};
   std::vector<std::unique_ptr<Sequence>> choices;
-  int32_t open_choices = 0;   ///< not ended
-  bool begun = false;         ///< one of them ran
-  int32_t cached_tokens = 0;  ///< when it began
+  int32_t open_choices = 0;  ///< not ended
+  bool begun = false;        ///< one of them ran
+  std::chrono::steady_clock::time_point begun_at;
+  std::optional<std::chrono::steady_clock::time_point> first_token_at;  ///< or the prompt was read
+  int32_t cached_tokens = 0;                                            ///< when it began
   /// The choice that computes the prompt; the others wait for it.
   Sequence* leader = nullptr;
   /// Entry i is of prompt[i]; complete once a leader's prompt was computed.

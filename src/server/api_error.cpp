@@ -37,6 +37,7 @@ constexpr std::array kRows = {
     ApiRow{ApiCode::kUnsupportedEndpoint, 404, kRequest, "unsupported_endpoint"},
     ApiRow{ApiCode::kMethodNotAllowed, 405, kRequest, "method_not_allowed"},
     ApiRow{ApiCode::kRequestTimeout, 408, kRequest, "request_timeout"},
+    ApiRow{ApiCode::kRequestsRunning, 409, kRequest, "requests_running"},
     ApiRow{ApiCode::kPayloadTooLarge, 413, kRequest, "payload_too_large"},
     ApiRow{ApiCode::kUriTooLong, 414, kRequest, "uri_too_long"},
     ApiRow{ApiCode::kUnsupportedMediaType, 415, kRequest, "unsupported_media_type"},

@@ -33,6 +33,7 @@ enum class ApiCode {
   kUnsupportedEndpoint,
   kMethodNotAllowed,
   kRequestTimeout,
+  kRequestsRunning,
   kPayloadTooLarge,
   kUriTooLong,
   kUnsupportedMediaType,

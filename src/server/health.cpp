@@ -33,7 +33,7 @@ std::string ready_body(const EngineStatus& status, std::chrono::steady_clock::du
   json.open_object().member("status", "ok").member("waiting", status.waiting);
   json.member("running", status.running).key("free_pages").open_array();
   // Pages that only the prefix cache holds are given back when they are needed.
-  for (const EngineStatus::Group& group : status.groups) json.integer(group.free + group.cached);
+  for (const EngineStatus::Group& group : status.groups) json.integer(group.unused());
   json.close_array().key("uptime_seconds");
   json.number(std::chrono::duration<double>(uptime).count()).close_object();
   return json.release();

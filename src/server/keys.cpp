@@ -22,6 +22,13 @@ constexpr int32_t kMostFailures = 20;
 constexpr auto kFailureWindow = std::chrono::minutes(1);
 constexpr size_t kMostAddresses = 65536;
 
+/// A credential that systemd hands to a service may be a file of root's which an access list opens
+/// to the service alone; the mask of such a list shows as a right of the group.
+bool only_the_owner_reads(const struct stat& file) {
+  const mode_t others = file.st_mode & 077U;
+  return others == 0 || (others == 040U && file.st_uid == 0 && file.st_gid == 0);
+}
+
 std::vector<std::string_view> words_of(std::string_view line) {
   std::vector<std::string_view> words;
   while (true) {
@@ -85,7 +92,7 @@ KeyRing KeyRing::load(const std::string& path) {
   struct stat found {};
   if (stat(path.c_str(), &found) != 0)
     throw Error(ErrorCode::kUnsafeSettings, "there is no such key file", path);
-  if ((found.st_mode & 077U) != 0) {
+  if (!only_the_owner_reads(found)) {
     throw Error(
         ErrorCode::kUnsafeSettings,
         fmt::format("mode {:04o} lets others read the keys, wanted 0600", found.st_mode & 07777U),

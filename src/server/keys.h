@@ -33,8 +33,8 @@ class KeyRing {
   /// Reads a key file: one key a line, "KEY", or "NAME KEY" and behind it any of "admin",
   /// "per-minute=N" and "concurrent=N"; blank lines and those that begin with # do not count.
   /// Throws Error{kUnsafeSettings} naming the file, and the line, if it may be read by others than
-  /// its owner, a key has under 32 or over 512 characters, a name or key is there twice, a limit is
-  /// no number, or there is none; Error{kIo} if it cannot be read.
+  /// its owner (or root's group), a key has under 32 or over 512 characters, a name or key is there
+  /// twice, a limit is no number, or there is none; Error{kIo} if it cannot be read.
   static KeyRing load(const std::string& path);
   /// The same from text.
   static KeyRing parse(std::string_view text, const std::string& path);

@@ -81,9 +81,11 @@ bool LiveRequest::submit() {
   choices_per_prompt_ = requests_.front().choices;
   left_ = requests_.size() * static_cast<size_t>(choices_per_prompt_);
   done_.assign(left_, false);
+  last_tokens_.resize(left_);
   int32_t prompt = 0;
   for (Request& request : requests_) {
     const size_t tokens = request.prompt.size();
+    prompt_tokens_.push_back(static_cast<int32_t>(tokens));
     request.sink = std::make_shared<Sink>(shared_from_this(), prompt++);
     try {
       const auto taken = engine_.submit(std::move(request));
@@ -163,12 +165,32 @@ void LiveRequest::take(const Message& message) {
     if (first_token_) return fail({ApiCode::kRequestTimeout, "The request took too long."});
     return fail({ApiCode::kQueueTimeout, "The request waited too long in the queue."});
   }
-  if (event.id >= 0 && !first_token_) first_token_ = Clock::now();
+  count(message, choice);
   const bool enough = answer_->take(choice, event) == Answer::Next::kEnough;
   if (!enough && !event.finish) return;
   done_[static_cast<size_t>(choice)] = true;
   --left_;
   if (!event.finish) engine_.cancel(handles_[static_cast<size_t>(message.prompt)], event.choice);
+}
+
+void LiveRequest::count(const Message& message, int32_t choice) {
+  const TokenEvent& event = message.event;
+  const auto prompt = static_cast<size_t>(message.prompt);
+  if (event.id < 0 && event.finish != FinishReason::kLength) return;
+  ServerMeters* meters = origin_.meters;
+  if (meters != nullptr) meters->prompt_tokens += std::exchange(prompt_tokens_[prompt], 0);
+  if (event.id < 0) return;
+  const auto now = Clock::now();
+  const auto since = [now](Clock::time_point then) {
+    return std::chrono::duration<double>(now - then).count();
+  };
+  const bool first = !std::exchange(first_token_, first_token_.value_or(now));
+  Clock::time_point& last = last_tokens_[static_cast<size_t>(choice)];
+  const Clock::time_point before = std::exchange(last, now);
+  if (meters == nullptr) return;
+  ++meters->generated_tokens;
+  if (first) meters->first_token_seconds.observe(since(origin_.arrival));
+  if (before != Clock::time_point()) meters->token_gap_seconds.observe(since(before));
 }
 
 // ---- The end
@@ -183,6 +205,10 @@ void LiveRequest::complete() {
     response.fields = origin_.fields;
     exchange_->respond(std::move(response));
   }
+  if (origin_.meters != nullptr) {
+    const std::chrono::duration<double> total = Clock::now() - origin_.arrival;
+    origin_.meters->answered(answer_->finish_reason(), answer_->usage(), total.count());
+  }
   end(200, answer_->finish_reason());
 }
 
@@ -193,6 +219,7 @@ void LiveRequest::cancel_all() {
 void LiveRequest::gone() {
   if (over_) return;
   cancel_all();
+  if (origin_.meters != nullptr) origin_.meters->cancelled(answer_->usage());
   end(streaming_ ? 200 : 499, "cancelled");
 }
 
@@ -212,6 +239,10 @@ void LiveRequest::fail(const ApiError& error) {
     http::Response response = error_response(error);
     response.fields.insert(response.fields.end(), origin_.fields.begin(), origin_.fields.end());
     exchange_->respond(std::move(response));
+  }
+  if (origin_.meters != nullptr) {
+    origin_.meters->refused(error.api());
+    origin_.meters->reasoning_tokens += answer_->usage().reasoning;
   }
   end(api_row(error.api()).status, api_row(error.api()).code);
 }

@@ -13,6 +13,7 @@
 #include "server/api_error.h"
 #include "server/http/loop.h"
 #include "server/http/message.h"
+#include "server/server_meters.h"
 
 namespace facet {
 
@@ -26,6 +27,7 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
     std::string request_id;
     std::vector<http::Field> fields;  ///< for the head of the answer
     Clock::time_point arrival;
+    ServerMeters* meters = nullptr;  ///< what it is counted in; nullptr: a probe, not counted
   };
 
   LiveRequest(Engine& engine,
@@ -41,10 +43,10 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
   void fail(const ApiError& error);
   /// Ends it with finish_reason "abort".
   void abort();
+  /// Is `id` what the client may name it by: its own id, or the header's?
+  bool is_named(std::string_view id) const { return id == log_id_ || id == origin_.request_id; }
   /// Sends a comment if it is a stream that has been silent for `period`.
   void ping(Clock::time_point now, std::chrono::seconds period);
-
-  const std::string& log_id() const { return log_id_; }
 
  private:
   class Sink;
@@ -59,6 +61,7 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
   void receive(std::vector<Message> messages);  // the engine's thread
   void drain();
   void take(const Message& message);
+  void count(const Message& message, int32_t choice);
   bool submit();
   void cancel_all();
   void gone();
@@ -80,8 +83,10 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
   // Owned by the loop's thread.
   std::function<void(LiveRequest&)> ended_;
   std::vector<RequestHandle> handles_;
-  std::vector<bool> done_;  // by choice
-  size_t left_ = 0;         // choices that are not done
+  std::vector<int32_t> prompt_tokens_;          // by prompt; 0 once they are counted
+  std::vector<Clock::time_point> last_tokens_;  // by choice; when its last token came
+  std::vector<bool> done_;                      // by choice
+  size_t left_ = 0;                             // choices that are not done
   bool over_ = false;
   bool streaming_ = false;
   std::optional<Clock::time_point> first_token_;

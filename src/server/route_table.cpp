@@ -25,6 +25,17 @@ constexpr std::array kRoutes = {
     RouteRow{"GET", "/health/live", RouteAccess::kOpen, RouteKind::kHealthLive},
     RouteRow{"GET", "/health/ready", RouteAccess::kUser, RouteKind::kHealthReady},
     RouteRow{"GET", "/health_generate", RouteAccess::kUser, RouteKind::kHealthGenerate},
+    RouteRow{"GET", "/model_info", RouteAccess::kUser, RouteKind::kModelInfo},
+    RouteRow{"GET", "/get_model_info", RouteAccess::kUser, RouteKind::kModelInfo},
+    RouteRow{"GET", "/server_info", RouteAccess::kUser, RouteKind::kServerInfo},
+    RouteRow{"GET", "/get_server_info", RouteAccess::kUser, RouteKind::kServerInfo},
+    RouteRow{"GET", "/props", RouteAccess::kUser, RouteKind::kProps},
+    RouteRow{"GET", "/version", RouteAccess::kUser, RouteKind::kVersion},
+    RouteRow{"GET", "/metrics", RouteAccess::kUser, RouteKind::kMetrics},
+    RouteRow{"GET", "/openapi.json", RouteAccess::kUser, RouteKind::kOpenApi},
+    RouteRow{"POST", "/abort_request", RouteAccess::kAdmin, RouteKind::kAbortRequest},
+    RouteRow{"POST", "/flush_cache", RouteAccess::kAdmin, RouteKind::kFlushCache},
+    RouteRow{"POST", "/reset_prefix_cache", RouteAccess::kAdmin, RouteKind::kFlushCache},
 };
 
 /// What other servers offer and this one does not.

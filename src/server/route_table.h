@@ -23,9 +23,18 @@ enum class RouteKind {
   kHealthLive,
   kHealthReady,
   kHealthGenerate,
+  kModelInfo,
+  kServerInfo,
+  kProps,
+  kVersion,
+  kMetrics,
+  kOpenApi,
+  kAbortRequest,
+  kFlushCache,
 };
 
-enum class RouteAccess { kOpen, kUser };
+/// Who may: anybody, whoever has a key, or with --admin-api whoever has an admin's key.
+enum class RouteAccess { kOpen, kUser, kAdmin };
 
 /// One route of the server (server-api 2).
 struct RouteRow {

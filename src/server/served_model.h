@@ -14,6 +14,7 @@
 #include "chat/token_table.h"
 #include "engine/sampling.h"
 #include "server/key_use.h"
+#include "server/served_info.h"
 #include "tokenizer/tokenizer.h"
 
 namespace facet {
@@ -39,6 +40,7 @@ struct ServedModel {
   std::string fingerprint;    ///< of build, checkpoint and numeric mode
   std::string chat_template;  ///< the checkpoint's own; empty: none
   int64_t created = 0;        ///< Unix time
+  ServedInfo info;
 };
 
 /// Which of two names thoughts are sent under.
@@ -55,6 +57,12 @@ using EffortBudgets = std::map<std::string, int32_t, std::less<>>;
 inline constexpr std::array<std::string_view, 7> kEffortLevels = {
     "none", "minimal", "low", "medium", "high", "xhigh", "max"};
 
+/// Under which foreign names /metrics repeats its series.
+struct MetricsAliases {
+  bool vllm = false;
+  bool sglang = false;
+};
+
 /// What the command line says about requests.
 struct ServerSettings {
   std::vector<std::string> names;  ///< the served name first, then its aliases
@@ -63,6 +71,9 @@ struct ServerSettings {
   bool strict_max_tokens = false;  ///< a cap above what the context leaves is refused
   bool v1_alias = true;            ///< POST /v1/x also as /x
   bool web = true;                 ///< the page at /
+  bool admin_api = false;          ///< the routes of RouteAccess::kAdmin are there
+  bool metrics_open = false;       ///< /metrics needs no key
+  MetricsAliases metrics_aliases;
   ReasoningField reasoning_field = ReasoningField::kBoth;
   ToolStream tool_stream = ToolStream::kPieces;
   ToolSchema tool_schema = ToolSchema::kWhereStrict;

@@ -29,8 +29,10 @@ constexpr auto kStalled = std::chrono::seconds(60);
 /// A step so recent answers /health_generate.
 constexpr auto kRecent = std::chrono::seconds(20);
 
-/// Routes that cost more than a look: those count against the limits of a key.
+/// Routes that cost more than a look: those count against the limits of a key. An admin can always
+/// act.
 bool works(const RouteRow& route) {
+  if (route.access == RouteAccess::kAdmin) return false;
   return route.method == "POST" || route.kind == RouteKind::kHealthGenerate;
 }
 
@@ -76,8 +78,10 @@ void Service::end_all() {
 bool Service::engine_failed() const { return engine_ != nullptr && engine_->status().failed; }
 
 void Service::tick() {
-  if (settings_.sse_ping.count() == 0) return;
   const auto now = Clock::now();
+  meters_->tick(now);
+  retry_flushes();
+  if (settings_.sse_ping.count() == 0) return;
   const auto all = live_;  // one whose reader is too slow leaves the set
   for (const auto& one : all) one->ping(now, settings_.sse_ping);
 }
@@ -103,6 +107,18 @@ Caller Service::check_key(const http::RequestHead& head) {
                  "A valid key is needed, as \"Authorization: Bearer KEY\" or \"x-api-key: KEY\".");
 }
 
+Caller Service::check_access(const RouteRow& route, const http::RequestHead& head) {
+  if (route.access == RouteAccess::kAdmin && !settings_.admin_api)
+    throw ApiError(ApiCode::kUnknownUrl, "This route is there with --admin-api only.");
+  const bool open = route.access == RouteAccess::kOpen ||
+                    (route.kind == RouteKind::kMetrics && settings_.metrics_open);
+  if (open) return {};
+  Caller caller = check_key(head);
+  if (route.access == RouteAccess::kAdmin && caller.role != KeyRole::kAdmin)
+    throw ApiError(ApiCode::kAdminRequired, "This route needs the key of an admin.");
+  return caller;
+}
+
 void Service::check_state(const RouteRow& route) const {
   if (route.kind == RouteKind::kHealthLive || route.kind == RouteKind::kWebPage) return;
   if (model_ == nullptr) {
@@ -120,12 +136,11 @@ http::Handler::Admission Service::admit(const http::RequestHead& head) {
     if (head.method == "OPTIONS" && head.field("origin") != nullptr) return {preflight(head), 0};
     const RouteMatch match =
         find_route(head.method, head.path, settings_.v1_alias ? V1Alias::kYes : V1Alias::kNo);
-    if (match.route->access == RouteAccess::kUser) {
-      const Caller caller = check_key(head);
-      if (works(*match.route)) key_use_.check(caller, Clock::now());
-    }
+    const Caller caller = check_access(*match.route, head);
+    if (works(*match.route)) key_use_.check(caller, Clock::now());
     check_state(*match.route);
-    if (match.route->method == "POST") check_body_fields(head);
+    const bool bare = match.route->kind == RouteKind::kFlushCache && !head.has_body;
+    if (match.route->method == "POST" && !bare) check_body_fields(head);
     const bool has_body = match.route->method == "POST";
     return {std::nullopt, has_body ? static_cast<uint64_t>(settings_.body_limit) : 0};
   } catch (const ApiError& error) {
@@ -175,6 +190,7 @@ http::Response Service::refusal(const ApiError& error, const http::RequestHead& 
     response.fields.push_back(
         {"Allow", allowed_methods(head.path, settings_.v1_alias ? V1Alias::kYes : V1Alias::kNo)});
   }
+  meters_->refused(error.api());
   log_debug("request", "refused status={} code={}", response.status, api_row(error.api()).code);
   return response;
 }
@@ -215,8 +231,13 @@ http::Response Service::get(const RouteMatch& match, const http::RequestHead& he
     case RouteKind::kTokenizerInfo:
       response.body = tokenizer_info_body(context_of({}, {}));
       break;
-    default:
+    case RouteKind::kHealth:
+    case RouteKind::kHealthLive:
+    case RouteKind::kHealthReady:
       response = health(match.route->kind);
+      break;
+    default:
+      response = information(match.route->kind);
   }
   return response;
 }
@@ -234,8 +255,9 @@ void Service::handle(http::RequestHead head,
     const RouteMatch match =
         find_route(head.method, head.path, settings_.v1_alias ? V1Alias::kYes : V1Alias::kNo);
     // Looked at again: while the body came, the keys may have been replaced, or the limit reached.
-    Caller caller;
-    if (match.route->access == RouteAccess::kUser) caller = check_key(head);
+    Caller caller = check_access(*match.route, head);
+    if (match.route->access == RouteAccess::kAdmin)
+      return administer(match.route->kind, head, body, std::move(exchange));
     std::shared_ptr<const void> ticket;
     if (works(*match.route)) ticket = key_use_.take(caller, Clock::now());
     if (match.route->kind == RouteKind::kHealthGenerate)
@@ -257,6 +279,7 @@ LiveRequest::Origin Service::origin_of(const http::RequestHead& head) const {
   origin.fields = common_fields(head);
   origin.request_id = origin.fields.front().value;
   origin.arrival = Clock::now();
+  origin.meters = meters_.get();
   return origin;
 }
 
@@ -329,6 +352,7 @@ void Service::answer(Job& job) {
   http::Response response;
   if (job.error) {
     response = error_response(*job.error);
+    meters_->refused(job.error->api());
     log_info("request", "done id={} status={} reason={}", job.origin.request_id, response.status,
              api_row(job.error->api()).code);
   } else {
@@ -348,6 +372,7 @@ void Service::begin(Prepared prepared,
   // The ticket goes with the callback, that is when the request ends.
   live->begin([this, ticket = std::move(ticket)](LiveRequest& ended) {
     live_.erase(ended.shared_from_this());
+    if (live_.empty()) retry_flushes();
   });
 }
 
@@ -363,6 +388,7 @@ void Service::generate_for_health(const http::RequestHead& head,
     response.fields = std::move(origin.fields);
     return exchange->respond(std::move(response));
   }
+  origin.meters = nullptr;
   Prepared prepared = prepare_health(*model_, origin.request_id);
   begin(std::move(prepared), std::move(exchange), std::move(origin), std::move(ticket));
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <unordered_set>
+#include <vector>
 
 #include "engine/engine.h"
 #include "server/api_error.h"
@@ -16,6 +17,7 @@
 #include "server/route.h"
 #include "server/route_table.h"
 #include "server/served_model.h"
+#include "server/server_meters.h"
 #include "server/web_page.h"
 
 namespace facet {
@@ -40,7 +42,7 @@ class Service final : public http::Handler {
   int64_t live() const { return std::ssize(live_) + preparing_; }
   /// Has the engine failed for good?
   bool engine_failed() const;
-  /// Once a second: comments on silent streams.
+  /// Once a second: comments on silent streams, rates, flushes that wait.
   void tick();
 
   Admission admit(const http::RequestHead& head) override;
@@ -60,6 +62,7 @@ class Service final : public http::Handler {
   // What admit() checks, in this order. Each throws ApiError.
   void check_peer(const http::RequestHead& head) const;
   Caller check_key(const http::RequestHead& head);
+  Caller check_access(const RouteRow& route, const http::RequestHead& head);
   void check_state(const RouteRow& route) const;
   static void check_body_fields(const http::RequestHead& head);
 
@@ -80,6 +83,7 @@ class Service final : public http::Handler {
                  std::string body,
                  std::shared_ptr<http::Exchange> exchange,
                  Holder holder);
+  http::Response information(RouteKind kind) const;     // service_info.cpp
   void prepare(const std::shared_ptr<Job>& job) const;  // any thread
   void answer(Job& job);
   void begin(Prepared prepared,
@@ -87,9 +91,21 @@ class Service final : public http::Handler {
              LiveRequest::Origin origin,
              std::shared_ptr<const void> ticket);
 
+  // service_admin.cpp
+  struct Flush;
+  void administer(RouteKind kind,
+                  const http::RequestHead& head,
+                  const std::string& body,
+                  std::shared_ptr<http::Exchange> exchange);
+  std::string abort_requests(const std::string& body);  // throws ApiError
+  void flush(std::shared_ptr<Flush> flush);
+  void flushed(const std::shared_ptr<Flush>& flush, bool dropped);
+  void retry_flushes();
+
   http::Loop& loop_;
   const ServerSettings settings_;
   const WebPage page_{web_page_text()};
+  const std::unique_ptr<ServerMeters> meters_ = std::make_unique<ServerMeters>();
   const Clock::time_point start_ = Clock::now();
   std::atomic<int32_t> progress_{0};
 
@@ -101,6 +117,7 @@ class Service final : public http::Handler {
   bool draining_ = false;
   int64_t preparing_ = 0;
   std::unordered_set<std::shared_ptr<LiveRequest>> live_;
+  std::vector<std::shared_ptr<Flush>> flushes_;  // those that wait for requests to end
 };
 
 }  // namespace facet

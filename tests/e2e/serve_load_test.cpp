@@ -153,8 +153,9 @@ TEST_F(ServeKeys, OpenTheRoutesThatNeedThem) {
   for (const char* path : {"/v1/chat/completions", "/v1/completions", "/generate", "/tokenize",
                            "/detokenize", "/apply-template", "/chat/completions"})
     EXPECT_EQ(server.post(path, "{}").status, 401) << path;
-  for (const char* path :
-       {"/v1/models/fable", "/tokenizer_info", "/health/ready", "/health_generate"})
+  for (const char* path : {"/v1/models/fable", "/tokenizer_info", "/health/ready",
+                           "/health_generate", "/model_info", "/get_model_info", "/server_info",
+                           "/get_server_info", "/props", "/version", "/metrics", "/openapi.json"})
     EXPECT_EQ(server.request("GET", path).status, 401) << path;
   for (const char* path : {"/health", "/ping", "/health/live"})
     EXPECT_EQ(server.request("GET", path).status, 200) << path;

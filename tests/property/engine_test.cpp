@@ -269,6 +269,31 @@ TEST(Engine, DeadlinesEndRequestsThatWaitAndThatRun) {
   EXPECT_EQ(running.sink->wait().choices[0].finish, FinishReason::kTimeout);
 }
 
+TEST(Engine, MetersKnowOfARequestBeforeItsSinkHearsOfItsEnd) {
+  test::HashBackend backend;
+  EngineOn on(backend);
+  const EngineMeters& meters = on.engine.meters();
+  int64_t rows = 0;
+  for (int32_t i = 0; i < 20; ++i) {
+    Request request = request_of({i, 2, 3, 4, 5}, i);  // the first wants no token
+    request.choices = 1 + i % 2;
+    rows += 5 + std::max(0, i - 1) * request.choices;
+    send(on.engine, std::move(request)).sink->wait();
+    EXPECT_EQ(meters.queue_seconds.snapshot().count(), i + 1);
+    EXPECT_EQ(meters.prefill_seconds.snapshot().count(), i + 1);
+    EXPECT_EQ(meters.decode_seconds.snapshot().count(), i + 1);
+    EXPECT_EQ(meters.step_tokens.snapshot().sum, rows);
+  }
+  EXPECT_EQ(meters.step_seconds.snapshot().count(), meters.step_tokens.snapshot().count());
+  // One that is cancelled while it waits was not measured; one that is cancelled later was begun.
+  const Sent runs = send(on.engine, request_of({1, 2}, 7000));
+  runs.sink->wait_for_tokens(1);
+  on.engine.cancel(runs.handle());
+  runs.sink->wait();
+  EXPECT_EQ(meters.queue_seconds.snapshot().count(), 21);
+  EXPECT_EQ(meters.decode_seconds.snapshot().count(), 21);
+}
+
 TEST(Engine, NoTokensMeansPromptLogprobsOnly) {
   test::HashBackend backend;
   EngineOn on(backend);

@@ -19,7 +19,8 @@ struct Field {
 /// All of a request but its body.
 struct RequestHead {
   std::string method;
-  std::string path;  ///< of the target; what follows '?' is dropped
+  std::string path;   ///< of the target, up to '?'
+  std::string query;  ///< what follows it
   std::vector<Field> fields;
   std::string peer;            ///< address without port; empty for a Unix socket
   bool peer_is_local = false;  ///< a loopback address or a Unix socket

@@ -36,7 +36,9 @@ struct RequestParser::Impl final : beast::http::basic_parser<true> {
                        int number,
                        error_code& /*ec*/) override {
     head.method.assign(method.data(), method.size());
-    head.path.assign(target.data(), std::min(target.size(), target.find('?')));
+    const size_t mark = std::min(target.size(), target.find('?'));
+    head.path.assign(target.data(), mark);
+    if (mark < target.size()) head.query.assign(target.data() + mark + 1, target.size() - mark - 1);
     version = number;
   }
   void on_response_impl(int /*code*/,
