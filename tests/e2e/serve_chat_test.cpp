@@ -320,7 +320,7 @@ TEST_F(ServeChat, IdsOfThePromptComeOnceAtTheTop) {
 }
 
 TEST_F(ServeChat, PromptsSharedWithEarlierRequestsAreNotComputedAgain) {
-  const std::string long_text(3000, 'a');
+  const std::string long_text(600, 'a');
   const std::string body = fmt::format(
       R"({{"messages":[{{"role":"user","content":"{}"}}],"max_tokens":2,"seed":1)", long_text);
   const HttpAnswer first = server_.post(kChat, body + "}");

@@ -26,12 +26,14 @@ struct HttpAnswer {
   std::string code() const;
 };
 
-/// How long an answer may take. Sanitizers slow a model down tenfold and more.
+/// Sanitizers slow a model down tenfold and more.
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-inline constexpr std::chrono::seconds kPatience{240};
+inline constexpr bool kSanitized = true;
 #else
-inline constexpr std::chrono::seconds kPatience{30};
+inline constexpr bool kSanitized = false;
 #endif
+/// How long an answer may take.
+inline constexpr std::chrono::seconds kPatience{kSanitized ? 240 : 30};
 
 /// A socket to a server, and nothing in between: what is sent is exactly what is given.
 class Wire {
