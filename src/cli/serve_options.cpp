@@ -244,7 +244,7 @@ void add_serve_options(CLI::App& command, ServeOptions& options) {
 
 std::string reload_log_level(const ServeOptions& options) {
   if (options.config_file.empty() || options.log_level_given) return options.log_level;
-  const std::string level =
+  std::string level =
       config_value(options.config_file, "log-level").value_or(ServeOptions().log_level);
   set_log_level(level);
   return level;
