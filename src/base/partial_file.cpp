@@ -105,4 +105,8 @@ void write_file(const std::string& path, std::string_view content) {
   file.commit();
 }
 
+void check_writable(const std::string& path) {
+  if (!std::ofstream(path, std::ios::app)) throw Error(ErrorCode::kIo, "cannot be written", path);
+}
+
 }  // namespace facet

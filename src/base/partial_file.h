@@ -42,4 +42,8 @@ class PartialFile {
 /// Writes a whole file, by way of PartialFile; a pipe or a device (/dev/stdout) directly.
 void write_file(const std::string& path, std::string_view content);
 
+/// Before hours of work: throws Error{kIo} if write_file() could not write `path`. What the file
+/// holds stays; one that is not there is made.
+void check_writable(const std::string& path);
+
 }  // namespace facet

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cstdio>
 #include <fmt/core.h>
-#include <fstream>
 #include <memory>
 #include <random>
 #include <vector>
@@ -193,10 +192,7 @@ void bench_model(Options options) {
   if (options.decode.empty() && options.prefill.empty()) {
     throw Error(ErrorCode::kUsage, "--decode 0 --prefill 0: nothing is left to time");
   }
-  // Known now, not after minutes; what the file holds stays until there is something better.
-  if (!options.json.empty() && !std::ofstream(options.json, std::ios::app)) {
-    throw Error(ErrorCode::kIo, "cannot be written", options.json);
-  }
+  if (!options.json.empty()) check_writable(options.json);
   const int32_t sequences = std::max(1, largest(options.decode));
   options.model.prefill_chunk = std::max(options.model.prefill_chunk, sequences);
   Session session(

@@ -277,7 +277,7 @@ KeyRing check_serve_options(ServeOptions& o) {
   settings.check_host = local && o.listen.unix_socket.empty();
   settings.names = {o.served_name.empty() ? name_of_model(o.model.model) : o.served_name};
   settings.names.insert(settings.names.end(), o.aliases.begin(), o.aliases.end());
-  settings.v1_alias = !o.no_v1_alias;
+  settings.v1_alias = o.no_v1_alias ? V1Alias::kNo : V1Alias::kYes;
   settings.web = !o.no_web;
   for (const std::string& name : o.metrics_aliases)
     (name == "vllm" ? settings.metrics_aliases.vllm : settings.metrics_aliases.sglang) = true;

@@ -18,7 +18,7 @@ class HealthAnswer final : public Answer {
   }
   std::string release_events() override { return {}; }
   std::string last_events() override { return {}; }
-  std::string body() override { return R"({"status":"ok"})"; }
+  std::string body() override { return std::string(kOkBody); }
   Usage usage() const override { return usage_; }
   std::string_view finish_reason() const override { return "length"; }
 

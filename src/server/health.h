@@ -2,12 +2,16 @@
 
 #include <chrono>
 #include <string>
+#include <string_view>
 
 #include "engine/engine.h"
 #include "server/answer.h"
 #include "server/served_model.h"
 
 namespace facet {
+
+/// The body of what only says that all is well.
+inline constexpr std::string_view kOkBody = R"({"status":"ok"})";
 
 /// The body of /health/ready: queue, running, free pages, uptime.
 std::string ready_body(const EngineStatus& status, std::chrono::steady_clock::duration uptime);

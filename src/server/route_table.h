@@ -45,6 +45,7 @@ struct RouteRow {
 };
 std::span<const RouteRow> route_table();
 
+/// Is POST /v1/x also there as /x?
 enum class V1Alias { kNo, kYes };
 
 struct RouteMatch {

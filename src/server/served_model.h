@@ -14,6 +14,7 @@
 #include "chat/token_table.h"
 #include "engine/sampling.h"
 #include "server/key_use.h"
+#include "server/route_table.h"
 #include "server/served_info.h"
 #include "tokenizer/tokenizer.h"
 
@@ -69,10 +70,10 @@ struct ServerSettings {
   bool any_model_name = false;
   bool strict_fields = false;      ///< unknown fields are refused
   bool strict_max_tokens = false;  ///< a cap above what the context leaves is refused
-  bool v1_alias = true;            ///< POST /v1/x also as /x
-  bool web = true;                 ///< the page at /
-  bool admin_api = false;          ///< the routes of RouteAccess::kAdmin are there
-  bool metrics_open = false;       ///< /metrics needs no key
+  V1Alias v1_alias = V1Alias::kYes;
+  bool web = true;            ///< the page at /
+  bool admin_api = false;     ///< the routes of RouteAccess::kAdmin are there
+  bool metrics_open = false;  ///< /metrics needs no key
   MetricsAliases metrics_aliases;
   ReasoningField reasoning_field = ReasoningField::kBoth;
   ToolStream tool_stream = ToolStream::kPieces;

@@ -134,8 +134,7 @@ http::Handler::Admission Service::admit(const http::RequestHead& head) {
   try {
     check_peer(head);
     if (head.method == "OPTIONS" && head.field("origin") != nullptr) return {preflight(head), 0};
-    const RouteMatch match =
-        find_route(head.method, head.path, settings_.v1_alias ? V1Alias::kYes : V1Alias::kNo);
+    const RouteMatch match = find_route(head.method, head.path, settings_.v1_alias);
     const Caller caller = check_access(*match.route, head);
     if (works(*match.route)) key_use_.check(caller, Clock::now());
     check_state(*match.route);
@@ -170,8 +169,7 @@ std::vector<http::Field> Service::common_fields(const http::RequestHead& head) c
 }
 
 http::Response Service::preflight(const http::RequestHead& head) const {
-  const std::string methods =
-      allowed_methods(head.path, settings_.v1_alias ? V1Alias::kYes : V1Alias::kNo);
+  const std::string methods = allowed_methods(head.path, settings_.v1_alias);
   http::Response response;
   response.status = 204;
   response.fields = common_fields(head);
@@ -187,8 +185,7 @@ http::Response Service::refusal(const ApiError& error, const http::RequestHead& 
   http::Response response = refusal_at(head.path, error, fields.front().value);
   for (http::Field& field : fields) response.fields.push_back(std::move(field));
   if (error.api() == ApiCode::kMethodNotAllowed) {
-    response.fields.push_back(
-        {"Allow", allowed_methods(head.path, settings_.v1_alias ? V1Alias::kYes : V1Alias::kNo)});
+    response.fields.push_back({"Allow", allowed_methods(head.path, settings_.v1_alias)});
   }
   meters_->refused(error.api());
   log_debug("request", "refused status={} code={}", response.status, api_row(error.api()).code);
@@ -202,7 +199,7 @@ http::Response Service::refuse(http::Fault fault, const http::RequestHead* head)
 
 http::Response Service::health(RouteKind kind) const {
   http::Response response;
-  response.body = R"({"status":"ok"})";
+  response.body = kOkBody;
   if (kind == RouteKind::kHealthLive) return response;
   const EngineStatus status = engine_->status();
   if (status.failed) throw ApiError(ApiCode::kEngineStalled, "The engine has failed.");
@@ -252,8 +249,7 @@ void Service::handle(http::RequestHead head,
                      std::string body,
                      std::shared_ptr<http::Exchange> exchange) {
   try {
-    const RouteMatch match =
-        find_route(head.method, head.path, settings_.v1_alias ? V1Alias::kYes : V1Alias::kNo);
+    const RouteMatch match = find_route(head.method, head.path, settings_.v1_alias);
     // Looked at again: while the body came, the keys may have been replaced, or the limit reached.
     Caller caller = check_access(*match.route, head);
     if (match.route->access == RouteAccess::kAdmin)
@@ -384,7 +380,7 @@ void Service::generate_for_health(const http::RequestHead& head,
   // A busy engine shows by its steps that it is well; a request would only wait its turn.
   if (status.running + status.waiting > 0 && Clock::now() - status.last_step < kRecent) {
     http::Response response;
-    response.body = R"({"status":"ok"})";
+    response.body = kOkBody;
     response.fields = std::move(origin.fields);
     return exchange->respond(std::move(response));
   }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "server/health.h"
 #include "server/service.h"
 
 namespace facet {
@@ -105,7 +106,7 @@ void Service::flushed(const std::shared_ptr<Flush>& flush, bool dropped) {
     return flush->exchange->respond(refusal(error, flush->head));
   }
   http::Response response;
-  response.body = R"({"status":"ok"})";
+  response.body = kOkBody;
   for (http::Field& field : common_fields(flush->head)) response.fields.push_back(std::move(field));
   flush->exchange->respond(std::move(response));
 }

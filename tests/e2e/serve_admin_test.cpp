@@ -13,6 +13,7 @@ namespace facet {
 namespace {
 
 namespace json = boost::json;
+using test::bearer;
 using test::chat_body;
 using test::HttpAnswer;
 using test::kChat;
@@ -24,8 +25,6 @@ using testing::Not;
 
 constexpr const char* kUserKey = "0123456789012345678901234567890123456789";
 constexpr const char* kAdminKey = "abcdefghijabcdefghijabcdefghijabcdefghij";
-
-std::string key_field(const char* key) { return fmt::format("Authorization: Bearer {}\r\n", key); }
 
 int64_t cached_tokens(const TestServer& server) {
   const std::string body =
@@ -87,7 +86,7 @@ TEST(ServeInformation, KeepsSecrets) {
   chmod(dir.path("secret-keys").c_str(), 0600);
   const TestServer server({"--api-key-file", dir.path("secret-keys")});
   EXPECT_EQ(server.request("GET", "/server_info").status, 401);
-  const HttpAnswer answer = server.request("GET", "/server_info", {}, key_field(kUserKey));
+  const HttpAnswer answer = server.request("GET", "/server_info", {}, bearer(kUserKey));
   EXPECT_EQ(answer.status, 200);
   EXPECT_EQ(answer.json().at("settings").at("api_key_file").as_string(), "***");
   for (const char* secret : {"secret-keys", kUserKey, kAdminKey})
@@ -100,7 +99,7 @@ TEST(ServeAdmin, OnlyForAdminsAndOnlyWhereItIsAskedFor) {
   chmod(dir.path("keys").c_str(), 0600);
   const std::vector<std::string> flags = {"--api-key-file", dir.path("keys")};
   const auto post = [](const TestServer& server, const char* path, const char* key) {
-    return server.request("POST", path, R"({"abort_all":true})", key_field(key));
+    return server.request("POST", path, R"({"abort_all":true})", bearer(key));
   };
   {
     const TestServer off(flags);

@@ -15,6 +15,7 @@ namespace facet {
 namespace {
 
 using std::chrono::seconds;
+using test::bearer;
 using test::chat_body;
 using test::http_request;
 using test::HttpAnswer;
@@ -134,14 +135,13 @@ class ServeKeys : public testing::Test {
 
 TEST_F(ServeKeys, OpenTheRoutesThatNeedThem) {
   const TestServer server({"--api-key-file", file()});
-  const std::string good = std::string("Authorization: Bearer ") + kKey + "\r\n";
+  const std::string good = bearer(kKey);
   const std::string plain = std::string("X-Api-Key: ") + kOther + "\r\n";
   std::string text;
   for (const std::string& fields :
-       {std::string(), std::string("Authorization: Bearer wrong\r\n"),
-        std::string("Authorization: Basic ") + kKey + "\r\n", std::string("X-Api-Key: \r\n"),
-        "Authorization: Bearer " + std::string(600, 'x') + "\r\n", good + plain, good + good,
-        std::string("Authorization: Bearer ") + kKey + "x\r\n"}) {
+       {std::string(), bearer("wrong"), std::string("Authorization: Basic ") + kKey + "\r\n",
+        std::string("X-Api-Key: \r\n"), bearer(std::string(600, 'x')), good + plain, good + good,
+        bearer(kKey + std::string("x"))}) {
     const HttpAnswer answer = server.request("GET", "/v1/models", "", fields);
     EXPECT_EQ(answer.status, 401) << fields;
     EXPECT_EQ(answer.code(), "invalid_api_key");
@@ -171,8 +171,8 @@ TEST_F(ServeKeys, AreReadAgainOnHangup) {
   write_keys(std::string(32, 'n') + "\n");
   server.signal(SIGHUP);
   EXPECT_TRUE(server.logs("keys reloaded"));
-  const std::string old = std::string("Authorization: Bearer ") + kKey + "\r\n";
-  const std::string fresh = "Authorization: Bearer " + std::string(32, 'n') + "\r\n";
+  const std::string old = bearer(kKey);
+  const std::string fresh = bearer(std::string(32, 'n'));
   EXPECT_EQ(server.request("GET", "/v1/models", "", old).status, 401);
   EXPECT_EQ(server.request("GET", "/v1/models", "", fresh).status, 200);
 }

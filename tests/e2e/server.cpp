@@ -290,6 +290,10 @@ int TestServer::wait() {
 
 // ---- Bodies
 
+std::string bearer(std::string_view key) {
+  return fmt::format("Authorization: Bearer {}\r\n", key);
+}
+
 std::string http_request(std::string_view method,
                          std::string_view path,
                          std::string_view body,

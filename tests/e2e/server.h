@@ -35,6 +35,9 @@ inline constexpr bool kSanitized = false;
 /// How long an answer may take.
 inline constexpr std::chrono::seconds kPatience{kSanitized ? 240 : 30};
 
+/// The field that carries a key.
+std::string bearer(std::string_view key);
+
 /// A socket to a server, and nothing in between: what is sent is exactly what is given.
 class Wire {
  public:
