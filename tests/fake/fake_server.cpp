@@ -22,7 +22,8 @@ void describe(ServedModel& model, const FakeServed& served) {
   model.end_ids = {to_index(control::kEos), to_index(control::kTurnClose),
                    to_index(control::kToolResponseOpen)};
   for (const ControlToken& token : kControlTokens) {
-    if (!token.may_be_sampled() && to_index(token.id) < model.tokenizer.size())
+    const bool never = served.text_only || !token.may_be_sampled();
+    if (never && to_index(token.id) < model.tokenizer.size())
       model.never_ids.push_back(to_index(token.id));
   }
   model.vocab_size = model.tokenizer.size();

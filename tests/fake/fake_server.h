@@ -18,6 +18,7 @@ struct FakeServed {
   int32_t pages = 1024;      ///< of each KV group
   int32_t max_running = 64;  ///< sequences
   int32_t prefill_chunk = 512;
+  bool text_only = false;   ///< control tokens are never sampled: answers go on to their cap
   double load_seconds = 0;  ///< between listening and being ready
 };
 

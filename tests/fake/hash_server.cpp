@@ -73,6 +73,7 @@ void serve(Arguments& arguments) {
                      1};
   FakeServed& served = arguments.served;
   served.fingerprint = "fp_hash";
+  served.text_only = true;
   served.model.max_logit_rows = served.max_running;
   served.model.max_rows = served.max_running + served.prefill_chunk;
   serve_fake(backend, arguments.serve, served);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/e2e/server.h"
+#include "tests/load/process_use.h"
 
 namespace facet::test {
 
@@ -25,6 +26,8 @@ struct EngineState {
   bool operator==(const EngineState&) const = default;
 };
 EngineState engine_state(const TestServer& server);
+/// Of a server that nobody asks anything: once it has seen that earlier connections are closed.
+ProcessUse quiet_use(const TestServer& server);
 
 inline double seconds_since(std::chrono::steady_clock::time_point then) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();

@@ -206,7 +206,7 @@ TEST(LoadRequests, VeryManyLeaveNoMemoryBehind) {
   const TestServer server = hash_server({"--step-ms", "0"});
   server.expect_well();
   ASSERT_TRUE(server.becomes_idle());
-  const ProcessUse idle = process_use(server.pid());
+  const ProcessUse idle = quiet_use(server);
   Swarm swarm(server.port());
   Mixture mixture(swarm);
   for (int i = 0; i < kConnections; ++i) mixture.begin();
@@ -223,7 +223,7 @@ TEST(LoadRequests, VeryManyLeaveNoMemoryBehind) {
   mixture.stop();
   EXPECT_TRUE(swarm.run_until([&] { return mixture.open() == 0; }, seconds(10)));
   EXPECT_TRUE(server.becomes_idle());
-  const ProcessUse rest = process_use(server.pid());
+  const ProcessUse rest = quiet_use(server);
   figure(
       "{} requests after {} to warm up, {:.0f}/s: resident {:.2f} MB before, {:.2f} MB after, "
       "growth "

@@ -45,6 +45,15 @@ bool all_have_events(const Peers& peers, int64_t events) {
                      [&](const auto& peer) { return peer->answer().events() >= events; });
 }
 
+/// Streams a little, so that the prompt is in the prefix cache.
+void begin_and_reset(const TestServer& server, const std::string& request) {
+  Wire wire = server.connect();
+  wire.send(request);
+  EXPECT_TRUE(wire.read_until("\"content\":\""));
+  wire.reset();
+  EXPECT_TRUE(server.becomes_idle());
+}
+
 TEST(LoadStreams, ManyAreHeldInLittleMemory) {
   const int32_t count = load_size().streams;
   // A step of ten thousand takes a second.
@@ -52,9 +61,10 @@ TEST(LoadStreams, ManyAreHeldInLittleMemory) {
   const TestServer server =
       hash_server({"--step-ms", "5", "--row-us", "100", "--prompt-rows", "4096", "--sequences",
                    most, "--pages", "131072", "--max-connections", most, "--max-queue", most});
-  for (int i = 0; i < 3; ++i) server.expect_well();
-  const ProcessUse before = process_use(server.pid());
+  EXPECT_EQ(server.request("GET", "/health").status, 200);
   const std::string request = chat_stream_request(4000);
+  for (int i = 0; i < 3; ++i) begin_and_reset(server, request);
+  const ProcessUse before = quiet_use(server);
   Swarm swarm(server.port());
   Gaps gaps;
   Peers peers;
@@ -86,7 +96,7 @@ TEST(LoadStreams, ManyAreHeldInLittleMemory) {
   for (const auto& peer : peers) EXPECT_TRUE(peer->open());
   for (const auto& peer : peers) peer->reset();
   EXPECT_TRUE(server.becomes_idle());
-  EXPECT_EQ(process_use(server.pid()).descriptors, before.descriptors);
+  EXPECT_EQ(quiet_use(server).descriptors, before.descriptors);
 }
 
 /// Connects and goes away, each time at another moment.
@@ -124,7 +134,7 @@ TEST(LoadStreams, DisconnectsLeaveNothingBehind) {
   const TestServer server = hash_server({"--step-ms", "5", "--sequences", "256"});
   server.expect_well();
   ASSERT_TRUE(server.becomes_idle());
-  const ProcessUse before = process_use(server.pid());
+  const ProcessUse before = quiet_use(server);
   const EngineState empty = engine_state(server);
   Swarm swarm(server.port());
   Leaver leaver(swarm);
@@ -133,12 +143,13 @@ TEST(LoadStreams, DisconnectsLeaveNothingBehind) {
   leaver.end_all();
   const auto over = Swarm::Clock::now();
   const auto nothing_left = [&] {
+    // The connection that asks may not be closed yet.
     return engine_state(server) == empty &&
-           process_use(server.pid()).descriptors == before.descriptors;
+           process_use(server.pid()).descriptors <= before.descriptors + 1;
   };
   EXPECT_TRUE(swarm.run_until(nothing_left, seconds(10)));
   const double clean = seconds_since(over);
-  const ProcessUse after = process_use(server.pid());
+  const ProcessUse after = quiet_use(server);
   figure(
       "{} disconnects in {:.0f} s: pages, descriptors and requests as before within {:.0f} ms; "
       "descriptors {} and {}, threads {} and {}",
