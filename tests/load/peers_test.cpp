@@ -77,8 +77,10 @@ class SlowPeers {
  private:
   void add(const std::string& bytes) {
     const auto peer = swarm_.connect(bytes);
-    peer->on_closed = [this, begin = Clock::now()](Peer& one) {
+    peer->on_answer = [this](Peer& one) {
       if (one.answer().status() == 408) ++told_;
+    };
+    peer->on_closed = [this, begin = Clock::now()](Peer&) {
       longest_ = std::max(longest_, seconds_since(begin));
     };
     peers_.push_back(peer);

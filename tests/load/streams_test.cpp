@@ -56,11 +56,11 @@ void begin_and_reset(const TestServer& server, const std::string& request) {
 
 TEST(LoadStreams, ManyAreHeldInLittleMemory) {
   const int32_t count = load_size().streams;
-  // A step of ten thousand takes a second.
+  // A step of ten thousand takes a second, half of it spent on their hashes and draws.
   const std::string most = std::to_string(count + 16);
   const TestServer server =
-      hash_server({"--step-ms", "5", "--row-us", "100", "--prompt-rows", "4096", "--sequences",
-                   most, "--pages", "131072", "--max-connections", most, "--max-queue", most});
+      hash_server({"--step-ms", "5", "--row-us", "50", "--prompt-rows", "4096", "--sequences", most,
+                   "--pages", "131072", "--max-connections", most, "--max-queue", most});
   EXPECT_EQ(server.request("GET", "/health").status, 200);
   const std::string request = chat_stream_request(4000);
   for (int i = 0; i < 3; ++i) begin_and_reset(server, request);
@@ -164,7 +164,8 @@ TEST(LoadStreams, DisconnectsLeaveNothingBehind) {
 
 TEST(LoadStreams, ATerminatedServerFinishesThem) {
   const int32_t count = load_size().drained_streams;
-  TestServer server = hash_server({"--step-ms", "20", "--sequences", std::to_string(count)});
+  TestServer server =
+      hash_server({"--step-ms", "20", "--pages", "16384", "--sequences", std::to_string(count)});
   const std::string request = chat_stream_request(150);
   Swarm swarm(server.port());
   Peers peers;
