@@ -20,10 +20,11 @@ class Requester {
 
   void send() {
     ++sent_;
-    if (!free_.empty()) {
+    while (!free_.empty()) {
       const auto peer = free_.back();
       free_.pop_back();
-      return peer->send(request_);
+      // One that was not needed for a minute is closed by the server.
+      if (peer->open()) return peer->send(request_);
     }
     const auto peer = swarm_.connect(request_);
     peer->on_answer = [this](Peer& one) { answered(one); };
