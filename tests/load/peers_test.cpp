@@ -1,6 +1,7 @@
 // Peers that hold the server up on purpose, and one that needs it back (reliability 5: G-11, G-17).
 
 #include <csignal>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -165,7 +166,7 @@ class Phoenix {
   void start() {
     child_ = fork();
     if (child_ != 0) return;
-    close(STDERR_FILENO);
+    dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
     execl(FACET_PROGRAM, "facet", "serve", "fable", "--backend", "cpu", "--threads", "1",
           "--kv-memory", "100MB", "--port", port_.c_str(), nullptr);
     _exit(127);
