@@ -173,6 +173,7 @@ class EngineCore {
   Candidate candidate_;
   std::vector<int32_t> tokens_;
   std::vector<float> logits_;  // of one row
+  Sampler::Scratch sampler_scratch_;
 
   EngineStatus counters_;  // what status() does not look up
   EngineMeters meters_;

@@ -99,7 +99,7 @@ bool LiveRequest::submit() {
       return false;
     }
   }
-  requests_.clear();
+  std::vector<Request>().swap(requests_);
   return true;
 }
 

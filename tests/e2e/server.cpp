@@ -178,11 +178,22 @@ void Wire::reset() {
 
 // ---- TestServer
 
-TestServer::TestServer(const std::vector<std::string>& flags) {
-  std::vector<std::string> arguments = {"facet", "serve",       "fable", "--backend",
-                                        "cpu",   "--port",      "0",     "--threads",
-                                        "1",     "--kv-memory", "100MB"};
+namespace {
+
+std::vector<std::string> serve_arguments(const std::vector<std::string>& flags) {
+  std::vector<std::string> arguments = {"serve", "fable",     "--backend", "cpu",         "--port",
+                                        "0",     "--threads", "1",         "--kv-memory", "100MB"};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
+  return arguments;
+}
+
+}  // namespace
+
+TestServer::TestServer(const std::vector<std::string>& flags)
+    : TestServer(FACET_PROGRAM, serve_arguments(flags)) {}
+
+TestServer::TestServer(const std::string& program, std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), program);
   child_ = fork();
   if (child_ == 0) {
     const int log = open(dir_->path("log").c_str(), O_WRONLY | O_CREAT, 0600);
@@ -191,7 +202,7 @@ TestServer::TestServer(const std::vector<std::string>& flags) {
     std::vector<char*> argv;
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
-    execv(FACET_PROGRAM, argv.data());
+    execv(program.c_str(), argv.data());
     _exit(127);
   }
   const auto deadline = Clock::now() + kStart;

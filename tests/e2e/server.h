@@ -81,11 +81,14 @@ inline constexpr const char* kLongStream =
 class TestServer {
  public:
   explicit TestServer(const std::vector<std::string>& flags = {});
+  /// Another program that says "ready in" and its address as `facet serve` does.
+  TestServer(const std::string& program, std::vector<std::string> arguments);
   ~TestServer();
   TestServer(const TestServer&) = delete;
   TestServer& operator=(const TestServer&) = delete;
 
   int port() const { return port_; }
+  pid_t pid() const { return child_; }
   /// As the log says it: http://127.0.0.1:8000, https://…, or the path of the socket.
   const std::string& url() const { return url_; }
   Wire connect(int receive_buffer = 0) const { return Wire(port_, receive_buffer); }

@@ -6,25 +6,20 @@
 
 #include <boost/json/parse.hpp>
 #include <boost/json/value_to.hpp>
-#include <csignal>
 #include <cstdlib>
 #include <fmt/core.h>
 #include <string>
-#include <thread>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "base/mapped_file.h"
-#include "cli/serve_lifecycle.h"
+#include "tests/fake/fake_server.h"
 #include "tests/fake/scripted_backend.h"
-#include "tests/support.h"
 #include "tokenizer/control_tokens.h"
 
 namespace facet::test {
 namespace {
 
 constexpr int64_t kMostScriptBytes = 1 << 20;
-constexpr int32_t kMaxModelLen = 8192;
 constexpr const char* kUsage = "usage: scripted_server SCRIPT.json [--load-seconds S]\n";
 
 struct Arguments {
@@ -52,53 +47,22 @@ std::vector<int32_t> ids_of(const Tokenizer& tokenizer, const boost::json::value
   return ids;
 }
 
-void describe(ServedModel& model) {
-  model.end_ids = {to_index(control::kEos), to_index(control::kTurnClose),
-                   to_index(control::kToolResponseOpen)};
-  for (const ControlToken& token : kControlTokens) {
-    if (!token.may_be_sampled() && to_index(token.id) < model.tokenizer.size())
-      model.never_ids.push_back(to_index(token.id));
-  }
-  model.vocab_size = model.tokenizer.size();
-  model.quantization = "none";
-  model.fingerprint = "fp_scripted";
-}
-
 void serve(const Arguments& arguments) {
-  std::signal(SIGPIPE, SIG_IGN);
-  http::Loop loop(1);
-  ServerSettings settings;
-  settings.names = {"scripted"};
-  Service service(loop, settings, KeyRing());
-  http::ListenOptions listen;
-  listen.port = 0;
-  http::Listener listener(loop, service, listen);
-  cli::ServeLifecycle lifecycle(loop, service, listener, std::chrono::seconds(10), [] {});
-  ServedModel model(Tokenizer::load(source_dir() + "/models/fable/tokenizer.json"));
-  describe(model);
+  const Tokenizer tokenizer = fake_tokenizer();
   ScriptedBackend backend(to_index(control::kTurnClose));
   const boost::json::value script =
       boost::json::parse(read_file(arguments.script, kMostScriptBytes));
-  for (const boost::json::value& line : script.as_array()) {
-    backend.add(
-        {ids_of(model.tokenizer, line.at("after")), ids_of(model.tokenizer, line.at("say"))});
-  }
-  const auto network = make_fake_model(
-      backend, {.vocab_size = model.vocab_size, .max_rows = 512, .max_logit_rows = 128});
-  EngineOptions options;
-  options.kv_dtype = DType::kF32;
-  options.page_size = 16;
-  options.pages = {1024, 1024};
-  options.max_model_len = kMaxModelLen;
-  Engine engine(*network, backend, options);
-  model.max_model_len = engine.limits().max_model_len;
-  loop.start();
-  log_info("serve", "listening url={}", listener.url());
-  std::this_thread::sleep_for(std::chrono::duration<double>(arguments.load_seconds));
-  service.serve(model, engine);
-  lifecycle.serving(engine);
-  lifecycle.wait();
-  loop.stop();
+  for (const boost::json::value& line : script.as_array())
+    backend.add({ids_of(tokenizer, line.at("after")), ids_of(tokenizer, line.at("say"))});
+  cli::ServeOptions options;
+  options.model.model = "scripted";
+  options.listen.port = 0;
+  options.drain = 10;
+  FakeServed served;
+  served.fingerprint = "fp_scripted";
+  served.model = {.max_rows = 512, .max_logit_rows = 128};
+  served.load_seconds = arguments.load_seconds;
+  serve_fake(backend, options, served);
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ bool Connection::busy() const {
 }
 
 void Connection::check_time(Clock::time_point now) {
+  if (state_ == State::kClosed) return;
   const Limits& limits = context_.limits;
   if (write_active_ && now - progress_ > limits.stall_time) {
     ++context_.slow_readers;

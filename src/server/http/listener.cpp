@@ -34,7 +34,10 @@ namespace {
 
 /// Connections beyond the limit that are still read, so that health is answered.
 constexpr size_t kSpareConnections = 64;
-constexpr auto kSweep = std::chrono::milliseconds(200);
+/// All connections are looked at in so many slices, one a period: time limits that pass together,
+/// those of thousands of slow peers, must not hold the loop up.
+constexpr size_t kSlices = 20;
+constexpr auto kSlicePeriod = std::chrono::milliseconds(10);
 constexpr auto kRetryAccept = std::chrono::milliseconds(100);
 
 asio::ip::tcp::endpoint resolve(const std::string& host, uint16_t port) {
@@ -110,7 +113,7 @@ struct Listener::Impl {
     } else {
       listen_unix();
     }
-    loop.every(kSweep, [this] { sweep(); });
+    loop.every(kSlicePeriod, [this] { sweep(); });
     accept();
   }
 
@@ -236,10 +239,13 @@ struct Listener::Impl {
 
   void sweep() {
     const auto now = Connection::Clock::now();
-    // What a time limit ends leaves the set at once.
-    swept.assign(connections.begin(), connections.end());
-    for (const auto& one : swept) one->check_time(now);
-    swept.clear();
+    if (slices_left == 0) {
+      // What a time limit ends leaves the set at once.
+      swept.assign(connections.begin(), connections.end());
+      slices_left = kSlices;
+    }
+    const size_t rest = swept.size() - swept.size() / slices_left--;
+    for (; swept.size() > rest; swept.pop_back()) swept.back()->check_time(now);
   }
 
   const ListenOptions options;
@@ -252,7 +258,8 @@ struct Listener::Impl {
   ConnectionContext context;
   std::unordered_set<std::shared_ptr<Connection>> connections;
   std::unordered_map<std::string, int32_t> by_address;
-  std::vector<std::shared_ptr<Connection>> swept;  // scratch of sweep()
+  std::vector<std::shared_ptr<Connection>> swept;  // not looked at yet in this round
+  size_t slices_left = 0;                          // of this round
 };
 
 Listener::Listener(Loop& loop, Handler& handler, const ListenOptions& options)
