@@ -145,10 +145,10 @@ ChatMessage read_message(const Value& message, const std::string& place) {
   ChatMessage out;
   out.role = read_role(message, place);
   read_content(out, message, place);
+  const std::string_view thought = optional_string(message, "reasoning", place);
+  const std::string_view other = optional_string(message, "reasoning_content", place);
   if (out.role == MessageRole::kAssistant) {
-    out.thought = optional_string(message, "reasoning", place);
-    const std::string_view other = optional_string(message, "reasoning_content", place);
-    if (out.thought.empty()) out.thought = other;
+    out.thought = thought.empty() ? other : thought;
     out.calls = read_calls(message, place);
   } else if (out.role == MessageRole::kTool) {
     out.call_id = optional_string(message, "tool_call_id", place);

@@ -44,6 +44,8 @@ TEST(Messages, RefusalsNameMessageAndField) {
               HasSubstr("messages[0].content[0].type: found \"file\""));
   EXPECT_THAT(refusal(R"([{"role":"assistant","reasoning":["x"]}])"),
               HasSubstr("messages[0].reasoning: found an array"));
+  EXPECT_THAT(refusal(R"([{"role":"system","reasoning":"","reasoning_content":{}}])"),
+              HasSubstr("messages[0].reasoning_content: found an object"));
 }
 
 TEST(Messages, CallsAreChecked) {
