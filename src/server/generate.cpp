@@ -207,7 +207,7 @@ void read_params(Fields& fields,
 }
 
 /// `text` holds strings and `input_ids` ids, though the reader of prompts takes both in either.
-void check_kinds(const Fields& fields, std::string_view name) {
+void check_kinds(Fields& fields, std::string_view name) {
   const Value& given = *fields.find(name);
   const auto is_text = [](const Value& part) { return part.is_string(); };
   if (name == "text") {
