@@ -85,7 +85,8 @@ std::unique_ptr<ServedModel> served_model(const ServeOptions& options, const Loa
   model->vocab_size = loaded.config().vocab_size;
   // A small vocabulary ends below the media tokens.
   std::erase_if(model->never_ids, [&](int32_t id) { return id >= model->vocab_size; });
-  model->folder = folder;
+  // Clients elsewhere load the tokenizer from here: where the server was started is not theirs.
+  model->folder = fs::absolute(folder).lexically_normal();
   model->quantization = loaded.quant().describe();
   log_other_tokenizer(folder);
   const fs::path chat_template = fs::path(folder) / "chat_template.jinja";
