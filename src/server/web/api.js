@@ -80,8 +80,15 @@ async function* chatEvents(body, signal) {
   throw new Failure(0, "", "the answer broke off");
 }
 
+let keyAsked = null;  // for all that wait for it
+
 /// Asks for the key; false if there is none to try.
-async function askKey(again) {
+function askKey(again) {
+  keyAsked ??= enteredKey(again).finally(() => { keyAsked = null; });
+  return keyAsked;
+}
+
+async function enteredKey(again) {
   const key = await ask({ title: "This server wants a key", ok: "Use it", secret: true, value: "",
     text: again ? "That key was not accepted. Its owner has another." : "It is kept until this tab closes, and sent to this server alone." });
   if (!key) return false;

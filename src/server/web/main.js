@@ -9,6 +9,7 @@ let longest = 0;                // tokens that a chat may have; 0: not known yet
 
 function showChat(next) {
   chat = next;
+  leaveStatus();
   $("title").textContent = chat.title;
   document.title = chat.nodes.length > 0 ? `${chat.title} \u2013 Facet` : "Facet";
   $("think").setAttribute("aria-pressed", String(chat.settings.thinking));
@@ -195,7 +196,10 @@ function onKey(event) {
     event.preventDefault();
     newChat();
   } else if (event.key === "Escape") {
-    if (!$("menu").hidden) {
+    if (isStatus()) {
+      leaveStatus();
+      $("input").focus();
+    } else if (!$("menu").hidden) {
       showMenu(false);
       $("open-menu").focus();
     } else if (isPhone.matches && document.body.classList.contains("nav-open")) {
@@ -249,6 +253,8 @@ function wire() {
     $("to-end").hidden = stuckToEnd;
   }, { passive: true });
   document.addEventListener("keydown", onKey);
+  window.addEventListener("hashchange", showView);
+  document.addEventListener("visibilitychange", watchServer);
   window.addEventListener("pagehide", () => { for (const each of chats.values()) if (runs.has(each.id)) saveChat(each); });
   // Another tab of the same browser wrote: what is shown here stays as it is.
   window.addEventListener("storage", (event) => {
@@ -266,5 +272,7 @@ loadChats();
 buildSettings();
 wire();
 showNav(false);
-newChat();
+chat = createChat();
+showView();
+if (!isStatus()) $("input").focus();
 meetServer();

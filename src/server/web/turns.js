@@ -12,6 +12,8 @@ class Run {
     this.note = "";  // what it waits for
     this.before = node.thoughtSeconds ?? 0;
     this.saved = seconds();
+    this.id = "";  // that the server gave the request
+    this.at = Date.now();
   }
 
   /// Tokens a second, the first one apart, for which the prompt was read.
@@ -32,6 +34,7 @@ function takeEvent(node, run, event) {
       reasoning: numberOr(event.usage.completion_tokens_details?.reasoning_tokens, 0),
     };
   }
+  run.id = textOr(event.id, run.id);
   const choice = event.choices?.[0];
   if (choice === undefined) return;
   const thought = textOr(choice.delta?.reasoning_content, textOr(choice.delta?.reasoning, ""));
@@ -90,6 +93,7 @@ async function generate(chat, node, resume = false) {
   runs.set(chat.id, run);
   delete node.error;
   delete node.finish;
+  delete node.usage;
   runChanged(chat, node);
   announce("Generating");
   try {
@@ -102,6 +106,9 @@ async function generate(chat, node, resume = false) {
     node.rate = run.rate();
     meetServer();  // for whoever gave the key only now
   }
+  rememberRequest({ id: run.id, end: node.error === undefined ? textOr(node.finish, "") : "failed", at: run.at,
+    prompt: node.usage?.prompt ?? 0, cached: node.usage?.cached ?? 0, completion: node.usage?.completion ?? 0,
+    wait: run.first > 0 ? run.first - run.start : 0, seconds: seconds() - run.start });
   runs.delete(chat.id);
   chat.updated = Date.now();
   saveChat(chat);
