@@ -104,7 +104,7 @@ def status(browser, path):
     for client in clients:
         client.start()
     page.evaluate("location.hash = '#status'")
-    page.wait_for_timeout(17000)
+    page.wait_for_timeout(7000)
     page.screenshot(path=path)
     for client in clients:
         client.join()

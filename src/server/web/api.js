@@ -98,11 +98,13 @@ async function enteredKey(again) {
 
 /// The body that asks for what follows `path`; with `resume`, for more of its last message.
 function chatBody(chat, path, resume) {
-  const { system, thinking, ...numbers } = chat.settings;
-  const messages = path.filter((node) => node.content !== "").map(({ role, content }) => ({ role, content }));
+  const { system, thinking, tools, ...numbers } = chat.settings;
+  const messages = path.filter((node) => node.content !== "" || node.calls !== undefined || node.role === "tool").map(messageOf);
   if (system.trim() !== "") messages.unshift({ role: "system", content: system });
   const body = { messages, stream: true, stream_options: { include_usage: true, continuous_usage_stats: true },
     chat_template_kwargs: { enable_thinking: thinking && !resume }, ...numbers };
+  const declared = toolsIn(tools ?? "") ?? [];
+  if (declared.length > 0) body.tools = declared;
   if (resume) Object.assign(body, { continue_final_message: true, add_generation_prompt: false });
   return body;
 }

@@ -102,8 +102,14 @@ const actions = {
     if (runs.has(chat.id)) return;
     const question = nodeOf(chat, node.parent);
     // One that failed before its first word is no version to come back to.
-    if (node.content === "" && childrenOf(chat, node.id).length === 0) removeNode(chat, node);
+    if (node.content === "" && node.calls === undefined && childrenOf(chat, node.id).length === 0) removeNode(chat, node);
     answerTo(question);
+  },
+  results: (node, texts) => {
+    if (runs.has(chat.id)) return;
+    const last = texts.reduce((parent, text, i) => Object.assign(addNode(chat, parent.id, "tool", text), { call: node.calls[i].id }), node);
+    saveChat(chat);
+    answerTo(last);
   },
   resume: (node) => { if (!runs.has(chat.id)) generate(chat, node, true); },
   choose: (node) => {
@@ -237,6 +243,7 @@ function settingsSaved() {
 
 function wire() {
   wireComposer();
+  wireFiles();
   buildMenu({ rename: renameChat, export: () => exportChat(chat), curl: () => copyText(curlOf(chat)), delete: removeChat });
   $("open-settings").onclick = () => openSettings(chat, settingsSaved);
   $("new-chat").onclick = newChat;

@@ -39,7 +39,8 @@ function takeEvent(node, run, event) {
   if (choice === undefined) return;
   const thought = textOr(choice.delta?.reasoning_content, textOr(choice.delta?.reasoning, ""));
   const text = textOr(choice.delta?.content, "");
-  if (thought + text !== "") {
+  takeCalls(node, choice.delta?.tool_calls);
+  if (thought + text !== "" || choice.delta?.tool_calls !== undefined) {
     if (run.first === 0) {
       run.first = now;
       node.wait = now - run.start;
@@ -96,12 +97,14 @@ async function generate(chat, node, resume = false) {
   delete node.usage;
   runChanged(chat, node);
   announce("Generating");
+  const clock = setInterval(() => paintSoon(chat, node), 1000);  // the wait is shown
   try {
     await stream(chat, node, run, resume);
   } catch (failure) {
     if (run.controller.signal.aborted) node.finish = "stopped";
     else node.error = failure instanceof Failure ? failure.words() : `The page failed: ${failure.message}`;
   }
+  clearInterval(clock);
   if (run.first > 0) {
     node.rate = run.rate();
     meetServer();  // for whoever gave the key only now
