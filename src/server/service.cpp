@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/core.h>
+#include <new>
 #include <utility>
 #include <variant>
 
@@ -70,9 +71,9 @@ void Service::drain() {
   if (engine_ != nullptr) engine_->drain();
 }
 
-void Service::end_all() {
+void Service::end_all(const ApiError& error) {
   const auto all = live_;  // each one ended leaves the set
-  for (const auto& one : all) one->fail({ApiCode::kShuttingDown, "The server is shutting down."});
+  for (const auto& one : all) one->fail(error);
 }
 
 bool Service::engine_failed() const { return engine_ != nullptr && engine_->status().failed; }
@@ -303,14 +304,19 @@ void Service::start_job(RouteKind kind,
     prepare(job);
     return answer(*job);
   }
-  ++preparing_;
   loop_.in_background([this, job] {
     prepare(job);
     loop_.post([this, job] {
       --preparing_;
-      answer(*job);
+      const std::shared_ptr<http::Exchange> reply = job->exchange;
+      try {
+        answer(*job);
+      } catch (const std::bad_alloc&) {
+        reply->abort();
+      }
     });
   });
+  ++preparing_;
 }
 
 void Service::prepare(const std::shared_ptr<Job>& job) const {
@@ -340,6 +346,10 @@ void Service::prepare(const std::shared_ptr<Job>& job) const {
     job->error = error;
   } catch (const Error& error) {
     job->error = ApiError(ApiCode::kInvalidValue, error.message(), error.place());
+  } catch (const std::bad_alloc&) {
+    // What was made of it is gone by now, so that there is some again.
+    job->prepared.reset();
+    job->error = ApiError(ApiCode::kServerOverloaded, "Not enough memory for this request.");
   }
 }
 
@@ -369,11 +379,17 @@ void Service::begin(Prepared prepared,
   const auto live = std::make_shared<LiveRequest>(*engine_, loop_, std::move(prepared),
                                                   std::move(exchange), std::move(origin));
   live_.insert(live);
-  // The ticket goes with the callback, that is when the request ends.
-  live->begin([this, ticket = std::move(ticket)](LiveRequest& ended) {
-    live_.erase(ended.shared_from_this());
-    if (live_.empty()) retry_flushes();
-  });
+  try {
+    // The ticket goes with the callback, that is when the request ends.
+    live->begin([this, ticket = std::move(ticket)](LiveRequest& ended) {
+      live_.erase(ended.shared_from_this());
+      if (live_.empty()) retry_flushes();
+    });
+  } catch (const std::bad_alloc&) {
+    live->gone();
+    live_.erase(live);
+    throw;
+  }
 }
 
 void Service::generate_for_health(const http::RequestHead& head,
