@@ -69,6 +69,9 @@ TEST(CallArguments, Keys) {
 TEST(CallArguments, Numbers) {
   EXPECT_EQ(convert("a:0,b:-0.50,c:1E+05,d:12345678901234567890123}"),
             R"({"a":0,"b":-0.50,"c":1E+05,"d":12345678901234567890123})");
+  // Numbers that no double holds are text, since no request may hold them; integers may be longer.
+  EXPECT_EQ(convert("a:1e999,b:-1.5e400,c:1e-999,d:12345678901234567890123}"),
+            R"({"a":"1e999","b":"-1.5e400","c":1e-999,"d":12345678901234567890123})");
   EXPECT_EQ(convert("a:007,b:1.,c:.5,d:+1,e:1e,f:-,g:0x1,h:NaN,i:1 2}"),
             R"({"a":"007","b":"1.","c":".5","d":"+1","e":"1e","f":"-","g":"0x1","h":"NaN",)"
             R"("i":"1 2"})");

@@ -10,7 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "chat/output_parser.h"
+#include "chat/value.h"
 #include "tests/support.h"
 #include "tokenizer/control_tokens.h"
 
@@ -118,8 +120,8 @@ inline JoinedStream parse_output(const std::vector<OutputPiece>& pieces,
 }
 
 /// Reads `pieces` in one go, by the character and as they are; `result` is the first one's. Empty
-/// if all gave the same, events joined to the result and arguments are JSON objects; else what is
-/// wrong.
+/// if all gave the same, events joined to the result and arguments are JSON objects that a request
+/// may hold; else what is wrong.
 inline std::string fault_of_output(const std::vector<OutputPiece>& pieces,
                                    const OutputOptions& options,
                                    FinishCause cause,
@@ -140,9 +142,12 @@ inline std::string fault_of_output(const std::vector<OutputPiece>& pieces,
     if (other.result().stop_string != result.stop_string) return "stop string";
   }
   for (const OutputCall& call : result.calls) {
-    boost::json::error_code fault;
-    const boost::json::value value = boost::json::parse(call.arguments, fault);
-    if (fault || !value.is_object()) return "arguments: " + call.arguments;
+    // As they are read when the client sends them back.
+    try {
+      if (!parse_value(call.arguments).is_object()) return "no object: " + call.arguments;
+    } catch (const Error& error) {
+      return std::string(error.what()) + ": " + call.arguments;
+    }
   }
   const bool cut = cause == FinishCause::kLength || cause == FinishCause::kAbort;
   if (!cut && want.calls != result.calls) return "a started call was not ended";

@@ -166,8 +166,7 @@ void ThoughtStyle::end() {
 void print_stats(const Answer& answer, double load_s, Stats stats) {
   const GenerationTimes& t = answer.times;
   if (stats == Stats::kAll) {
-    fmt::print(
-        stderr,
+    print_note(
         "load {:.2f} s; prompt {} tokens, {} of them cached, {:.1f} tok/s, first token after "
         "{:.3f} s; no drafts; ",
         load_s, t.prompt_tokens, t.cached_tokens, t.prompt_rate(), t.prompt_s);

@@ -17,11 +17,8 @@ using test::Faults;
 using test::FaultyServer;
 using test::HttpAnswer;
 using test::Wire;
-using testing::EndsWith;
 using testing::HasSubstr;
-using testing::Not;
 
-using Clock = std::chrono::steady_clock;
 constexpr auto kTold = std::chrono::seconds(2);
 constexpr double kEnded = 5;  // seconds
 constexpr int kEngineFault = 70;
