@@ -14,9 +14,10 @@ namespace {
 
 namespace json = boost::json;
 
+/// May the arguments of a call hold the JSON that `text` spells?
 bool is_value(std::string_view text) {
   try {
-    parse_value(text);
+    parse_value(fmt::format("[{}]", text));
     return true;
   } catch (const Error&) {
     return false;
