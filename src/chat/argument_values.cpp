@@ -1,7 +1,6 @@
 #include "chat/argument_values.h"
 
 #include <boost/json/parse.hpp>
-#include <cmath>
 #include <fmt/core.h>
 #include <optional>
 
@@ -124,9 +123,8 @@ bool is_json_number(std::string_view text) {
     if (i < text.size() && (text[i] == '+' || text[i] == '-')) ++i;
     if (!digits()) return false;
   }
-  if (i < text.size()) return false;
-  const Number number{std::string(text)};
-  return number.is_integer() || std::isfinite(number.as_double());
+  // Not all that the grammar allows: an exponent may be too large for any reader.
+  return i == text.size() && is_value(text);
 }
 
 std::string unquoted(std::string_view text) {

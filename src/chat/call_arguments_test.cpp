@@ -77,8 +77,9 @@ TEST(CallArguments, Numbers) {
   const std::string deepest = std::string(63, '[') + R"("[1]")" + std::string(63, ']');
   EXPECT_EQ(convert("a:" + lists(64) + ",b:2}"), R"({"a":)" + deepest + R"(,"b":2})");
   // Numbers that no double holds are text, since no request may hold them; integers may be longer.
-  EXPECT_EQ(convert("a:1e999,b:-1.5e400,c:1e-999,d:12345678901234567890123}"),
-            R"({"a":"1e999","b":"-1.5e400","c":1e-999,"d":12345678901234567890123})");
+  EXPECT_EQ(
+      convert("a:1e999,b:-1.5e400,c:1e-999,e:3E-71111051711111,d:12345678901234567890123}"),
+      R"({"a":"1e999","b":"-1.5e400","c":1e-999,"e":"3E-71111051711111","d":12345678901234567890123})");
   EXPECT_EQ(convert("a:007,b:1.,c:.5,d:+1,e:1e,f:-,g:0x1,h:NaN,i:1 2}"),
             R"({"a":"007","b":"1.","c":".5","d":"+1","e":"1e","f":"-","g":"0x1","h":"NaN",)"
             R"("i":"1 2"})");

@@ -9,6 +9,9 @@
 
 namespace facet {
 
+/// Throws ApiError{kEngineStalled} if the engine has failed or makes no step.
+void check_health(const EngineStatus& status);
+
 /// The body of /health/ready: queue, running, free pages, uptime.
 std::string ready_body(const EngineStatus& status, std::chrono::steady_clock::duration uptime);
 

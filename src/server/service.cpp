@@ -24,9 +24,6 @@ bool generates(RouteKind kind) {
          kind == RouteKind::kGenerate;
 }
 
-/// An engine that has made no step for so long is told to be ill; a step with a long prompt takes
-/// some seconds on a slow machine.
-constexpr auto kStalled = std::chrono::seconds(60);
 /// A step so recent answers /health_generate.
 constexpr auto kRecent = std::chrono::seconds(20);
 
@@ -48,9 +45,9 @@ struct Service::Job {
   LiveRequest::Origin origin;
   std::shared_ptr<const void> ticket;  // of KeyUse: let go of on the loop's thread
   // What came of it: one of these.
-  std::optional<Prepared> prepared;
-  std::string answer;
-  std::optional<ApiError> error;
+  std::optional<Prepared> prepared = {};
+  std::string answer = {};
+  std::optional<ApiError> error = {};
 };
 
 Service::Service(http::Loop& loop, ServerSettings settings, KeyRing keys)
@@ -206,11 +203,7 @@ http::Response Service::health(RouteKind kind) const {
   response.body = R"({"status":"ok"})";
   if (kind == RouteKind::kHealthLive) return response;
   const EngineStatus status = engine_->status();
-  if (status.failed) throw ApiError(ApiCode::kEngineStalled, "The engine has failed.");
-  if (Clock::now() - status.last_step > kStalled) {
-    throw ApiError(ApiCode::kEngineStalled,
-                   fmt::format("The engine has made no step for {} seconds.", kStalled.count()));
-  }
+  check_health(status);
   if (kind == RouteKind::kHealthReady) response.body = ready_body(status, Clock::now() - start_);
   return response;
 }
@@ -291,15 +284,9 @@ void Service::start_job(RouteKind kind,
                         Holder holder) {
   LiveRequest::Origin origin = origin_of(head);
   RouteContext context = context_of(std::move(holder.tenant), origin.request_id);
-  auto job = std::make_shared<Job>(Job{kind,
-                                       std::move(body),
-                                       std::move(context),
-                                       std::move(exchange),
-                                       std::move(origin),
-                                       std::move(holder.ticket),
-                                       {},
-                                       {},
-                                       {}});
+  auto job =
+      std::make_shared<Job>(Job{kind, std::move(body), std::move(context), std::move(exchange),
+                                std::move(origin), std::move(holder.ticket)});
   if (job->body.size() <= kSmallBody) {
     prepare(job);
     return answer(*job);

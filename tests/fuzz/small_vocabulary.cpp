@@ -20,7 +20,7 @@ std::string small_vocabulary() {
     if (token.kind == ControlKind::kMedia) continue;
     std::string text(token.text);
     for (size_t at = text.find('"'); at != std::string::npos; at = text.find('"', at + 2)) {
-      text.insert(at, "\\");
+      text.insert(at, 1, '\\');
     }
     pieces[static_cast<size_t>(to_index(token.id))] = text;
     added += fmt::format(R"({}{{"id":{},"content":"{}"}})", added.empty() ? "" : ",",
