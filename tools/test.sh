@@ -100,7 +100,7 @@ run_tests() {
   if ((!quick)); then
     # What reads untrusted input; with --all, everything.
     untrusted=(facet_{base,json,tensor,quant,checkpoint,tokenizer,chat,model_gemma4,cache,engine,server_http,server,cli}_test
-               replay_{safetensors,config,tokenizer,http})
+               replay_{safetensors,config,tokenizer,http,requests,renderer,output})
     if ((all)); then untrusted=(all); fi
     local checked='unit|fuzz'
     if ((all)); then checked+='|serve'; fi

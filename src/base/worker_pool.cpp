@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <sched.h>
+#include <utility>
 
 #include "base/check.h"
 
@@ -33,10 +34,17 @@ void relax() {
 WorkerPool::WorkerPool(int32_t threads) {
   if (threads <= 0) threads = usable_cores();
   workers_.reserve(static_cast<size_t>(threads - 1));
-  for (int32_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  try {
+    for (int32_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  } catch (...) {
+    stop();  // those that were started
+    throw;
+  }
 }
 
-WorkerPool::~WorkerPool() {
+WorkerPool::~WorkerPool() { stop(); }
+
+void WorkerPool::stop() {
   stop_.store(true);
   {
     const std::lock_guard lock(mu_);
@@ -46,10 +54,16 @@ WorkerPool::~WorkerPool() {
 }
 
 void WorkerPool::run_pieces(const Job& job) {
-  for (;;) {
-    const int64_t begin = next_.fetch_add(job.grain, std::memory_order_relaxed);
-    if (begin >= job.count) return;
-    (*job.body)(begin, std::min(begin + job.grain, job.count));
+  try {
+    for (;;) {
+      const int64_t begin = next_.fetch_add(job.grain, std::memory_order_relaxed);
+      if (begin >= job.count) return;
+      (*job.body)(begin, std::min(begin + job.grain, job.count));
+    }
+  } catch (...) {
+    next_.store(job.count, std::memory_order_relaxed);
+    const std::lock_guard lock(mu_);
+    if (!fault_) fault_ = std::current_exception();
   }
 }
 
@@ -79,6 +93,12 @@ void WorkerPool::parallel_for(int64_t count, int64_t grain, RangeBody body) {
       std::this_thread::yield();
     }
   }
+  std::exception_ptr fault;
+  {
+    const std::lock_guard lock(mu_);
+    fault = std::exchange(fault_, nullptr);
+  }
+  if (fault) std::rethrow_exception(fault);
 }
 
 void WorkerPool::work() {

@@ -226,8 +226,8 @@ void EngineCore::launch() {
     part.sequence->token_in_flight = part.samples;
   }
   ++counters_.steps;
-  in_flight_ = true;
   parts_.runner.launch(batch_.step(nullptr));
+  in_flight_ = true;
 }
 
 }  // namespace facet

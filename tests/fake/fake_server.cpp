@@ -2,9 +2,9 @@
 
 #include <chrono>
 #include <csignal>
-#include <fmt/core.h>
 #include <thread>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "cli/serve_lifecycle.h"
@@ -71,9 +71,11 @@ void serve_fake(Backend& backend, cli::ServeOptions& options, const FakeServed& 
   std::this_thread::sleep_for(std::chrono::duration<double>(served.load_seconds));
   service.serve(model, engine);
   lifecycle.serving(engine);
-  fmt::print(stderr, "\naddress {}\nready in {} s\n", listener.url(), served.load_seconds);
-  lifecycle.wait();
+  print_note("\naddress {}\nready in {} s\n", listener.url(), served.load_seconds);
+  const auto end = lifecycle.wait();
   loop.stop();
+  if (end == cli::ServeLifecycle::End::kEngineFailed)
+    throw Error(ErrorCode::kInternal, "the engine has failed");
 }
 
 }  // namespace facet::test

@@ -5,10 +5,9 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstring>
-#include <fmt/core.h>
 #include <thread>
 
-#include "base/error.h"
+#include "cli/exit_code.h"
 #include "tests/fake/fake_server.h"
 #include "tests/fake/hash_backend.h"
 
@@ -89,8 +88,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   try {
     facet::test::serve(arguments);
-  } catch (const facet::Error& error) {
-    fmt::print(stderr, "hash_server: {}\n", error.what());
-    return 1;
+  } catch (...) {
+    return facet::cli::report_failure();
   }
 }

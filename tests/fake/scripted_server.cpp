@@ -1,30 +1,38 @@
-// The server whose answers are written in advance: scripted_server SCRIPT.json [--load-seconds S].
+// The server whose answers are written in advance:
+// scripted_server SCRIPT.json [--load-seconds S] [--faults FILE].
 //
 // The script is a list of {"after": END, "say": ANSWER}: a prompt that ends with END is answered
 // with ANSWER, in both of which control tokens stand as their text. Everything but the backend is
-// what `facet serve` runs; the tokenizer is the bundled model's.
+// what `facet serve` runs; the tokenizer is the bundled model's. FILE is a FaultState that says
+// which op fails (tests/fault).
 
 #include <boost/json/parse.hpp>
 #include <boost/json/value_to.hpp>
 #include <cstdlib>
-#include <fmt/core.h>
+#include <fcntl.h>
 #include <string>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "cli/exit_code.h"
 #include "tests/fake/fake_server.h"
 #include "tests/fake/scripted_backend.h"
+#include "tests/fault/fault_backend.h"
 #include "tokenizer/control_tokens.h"
 
 namespace facet::test {
 namespace {
 
 constexpr int64_t kMostScriptBytes = 1 << 20;
-constexpr const char* kUsage = "usage: scripted_server SCRIPT.json [--load-seconds S]\n";
+constexpr const char* kUsage =
+    "usage: scripted_server SCRIPT.json [--load-seconds S] [--faults FILE]";
 
 struct Arguments {
   std::string script;
   double load_seconds = 0;
+  std::string faults;
 };
 
 Arguments parse(int argc, char** argv) {
@@ -32,8 +40,14 @@ Arguments parse(int argc, char** argv) {
   if (argc < 2 || argc % 2 != 0) throw Error(ErrorCode::kUsage, kUsage);
   arguments.script = argv[1];
   for (int i = 2; i + 1 < argc; i += 2) {
-    if (std::string_view(argv[i]) != "--load-seconds") throw Error(ErrorCode::kUsage, kUsage);
-    arguments.load_seconds = std::strtod(argv[i + 1], nullptr);
+    const std::string_view name = argv[i];
+    if (name == "--load-seconds") {
+      arguments.load_seconds = std::strtod(argv[i + 1], nullptr);
+    } else if (name == "--faults") {
+      arguments.faults = argv[i + 1];
+    } else {
+      throw Error(ErrorCode::kUsage, kUsage);
+    }
   }
   return arguments;
 }
@@ -45,6 +59,17 @@ std::vector<int32_t> ids_of(const Tokenizer& tokenizer, const boost::json::value
     ids.push_back(to_index(id));
   }
   return ids;
+}
+
+/// What the test and this process share; it stays mapped.
+FaultState& map_faults(const std::string& path) {
+  static FaultState none{};
+  if (path.empty()) return none;
+  const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  void* at = mmap(nullptr, sizeof(FaultState), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (at == MAP_FAILED) throw Error(ErrorCode::kIo, "cannot be mapped", path);
+  close(fd);
+  return *static_cast<FaultState*>(at);
 }
 
 void serve(const Arguments& arguments) {
@@ -62,7 +87,8 @@ void serve(const Arguments& arguments) {
   served.fingerprint = "fp_scripted";
   served.model = {.max_rows = 512, .max_logit_rows = 128};
   served.load_seconds = arguments.load_seconds;
-  serve_fake(backend, options, served);
+  FaultBackend faulty(backend, map_faults(arguments.faults));
+  serve_fake(faulty, options, served);
 }
 
 }  // namespace
@@ -71,8 +97,7 @@ void serve(const Arguments& arguments) {
 int main(int argc, char** argv) {
   try {
     facet::test::serve(facet::test::parse(argc, argv));
-  } catch (const facet::Error& error) {
-    fmt::print(stderr, "scripted_server: {}\n", error.what());
-    return 1;
+  } catch (...) {
+    return facet::cli::report_failure();
   }
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/asio/error.hpp>
+#include <new>
 #include <utility>
 
 #include "server/http/response_head.h"
@@ -73,7 +74,11 @@ void Connection::read_more() {
   reading_ = true;
   transport_->read([self = shared_from_this()](const SystemError& error, std::string_view data) {
     self->reading_ = false;
-    self->on_read(error, data);
+    try {
+      self->on_read(error, data);
+    } catch (const std::bad_alloc&) {
+      self->abort();  // what it has and what it sent may be incomplete
+    }
   });
 }
 

@@ -89,11 +89,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void write(uint64_t serial, std::string_view data);
   void end_stream(uint64_t serial, After after);
   void on_gone(uint64_t serial, std::function<void()> gone);
+  void abort(uint64_t serial);
   bool answers(uint64_t serial) const { return serial == serial_ && state_ == State::kAnswer; }
 
   // Writing.
   void flush();
   void write_some();
+  void sent();
   void after_flush();
   void next_request();
   void linger();

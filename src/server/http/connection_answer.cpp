@@ -17,6 +17,7 @@ class ConnectionExchange final : public Exchange {
   void begin_stream(Response head) override { connection_->begin_stream(serial_, head); }
   void write(std::string_view data) override { connection_->write(serial_, data); }
   void end_stream(After after) override { connection_->end_stream(serial_, after); }
+  void abort() override { connection_->abort(serial_); }
   void on_gone(std::function<void()> gone) override {
     connection_->on_gone(serial_, std::move(gone));
   }
@@ -116,6 +117,10 @@ void Connection::on_gone(uint64_t serial, std::function<void()> gone) {
   }
 }
 
+void Connection::abort(uint64_t serial) {
+  if (serial == serial_) abort();
+}
+
 // ---- Writing
 
 void Connection::flush() {
@@ -139,11 +144,19 @@ void Connection::write_some() {
                       self->progress_ = Clock::now();
                       self->sent_ += bytes;
                       if (self->sent_ < self->sending_.size()) return self->write_some();
-                      std::string().swap(self->sending_);
-                      self->sent_ = 0;
-                      self->write_active_ = false;
-                      self->flush();
+                      self->sent();
                     });
+}
+
+void Connection::sent() {
+  std::string().swap(sending_);
+  sent_ = 0;
+  write_active_ = false;
+  try {
+    flush();  // goes on with the next request, if it has come
+  } catch (const std::bad_alloc&) {
+    abort();
+  }
 }
 
 void Connection::after_flush() {

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <netinet/tcp.h>
+#include <new>
 #include <sys/stat.h>
 #include <system_error>
 #include <unistd.h>
@@ -209,7 +210,11 @@ struct Listener::Impl {
         });
         return;
       }
-      take(std::move(socket));
+      try {
+        take(std::move(socket));
+      } catch (const std::bad_alloc&) {
+        log_warning("http", "connection dropped: no memory");
+      }
       accept();
     });
   }
@@ -222,12 +227,12 @@ struct Listener::Impl {
     if (connections.size() >= most + kSpareConnections) return;  // dropped
     int32_t& of_peer = by_address[peer.address];
     const bool too_many = !peer.is_local && of_peer >= options.limits.connections_per_address;
-    ++of_peer;
     auto transport = tls ? make_tls_transport(std::move(socket), *tls)
                          : make_plain_transport(std::move(socket), scratch);
     const auto one = std::make_shared<Connection>(std::move(transport), std::move(peer),
                                                   too_many || connections.size() >= most, context);
     connections.insert(one);
+    ++of_peer;
     one->start();
   }
 
