@@ -62,10 +62,10 @@ function(facet_library folder)
   endif()
 endfunction()
 
-# facet_test(name sources… LINK libs… [LABELS labels…] [TIMEOUT s]): a GoogleTest program; ctest runs
-# each of its tests as one entry, so that a skip shows as Skipped.
+# facet_test(name sources… LINK libs… [LABELS labels…] [TIMEOUT s] [SERIAL]): a GoogleTest program; ctest runs
+# each of its tests as one entry, so that a skip shows as Skipped. SERIAL: beside no other test.
 function(facet_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "LINK;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "SERIAL" "TIMEOUT" "LINK;LABELS" ${ARGN})
   if(NOT ARG_LABELS)
     set(ARG_LABELS unit)
   endif()
@@ -82,7 +82,7 @@ function(facet_test name)
     target_precompile_headers(${name} REUSE_FROM facet_test_pch)
   endif()
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
-                       PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
+                       PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} RUN_SERIAL ${ARG_SERIAL}
                        SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
 endfunction()
 

@@ -14,10 +14,12 @@ int32_t Sequence::known() const {
 
 void Sequence::append_tokens(int32_t begin, int32_t end, std::vector<int32_t>& out) const {
   const std::vector<int32_t>& prompt = request->request.prompt;
-  const int32_t border = std::clamp(prompt_tokens(), begin, end);
-  out.insert(out.end(), prompt.begin() + begin, prompt.begin() + border);
-  const int32_t behind = prompt_tokens();
-  out.insert(out.end(), output.begin() + (border - behind), output.begin() + (end - behind));
+  const int32_t border = prompt_tokens();
+  if (begin < border)
+    out.insert(out.end(), prompt.begin() + begin, prompt.begin() + std::min(border, end));
+  if (end > border)
+    out.insert(out.end(), output.begin() + std::max(0, begin - border),
+               output.begin() + (end - border));
 }
 
 }  // namespace facet
