@@ -65,6 +65,7 @@ class Wire {
   void half_close();
   /// Closes with a reset instead of a farewell.
   void reset();
+  int descriptor() const { return fd_; }
 
  private:
   Wire() = default;

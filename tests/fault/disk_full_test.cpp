@@ -267,7 +267,7 @@ TEST(DiskFull, TheServerServesOnWithoutItsLog) {
   const std::string reason = test::no_faults_reason();
   if (!reason.empty()) GTEST_SKIP() << reason;
   Faults faults;
-  test::TestServer server({}, faults.environment());
+  test::TestServer server(std::vector<std::string>(), faults.environment());
   // Only lines of the log are written by now.
   faults.arm(FaultKind::kWrite, 1, ENOSPC);
   server.expect_well();

@@ -13,6 +13,7 @@ struct LoadSize {
   double disconnect_seconds;
   int32_t slow_heads;
   int32_t slow_bodies;
+  int32_t stalled_readers;
   double overload_seconds;  ///< FACET_LOAD_OVERLOAD_SECONDS
   int32_t drained_streams;
   int64_t requests;  ///< FACET_LOAD_REQUESTS

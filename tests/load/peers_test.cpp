@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/load/asker.h"
 #include "tests/load/hash_server.h"
 #include "tests/load/load_size.h"
 #include "tests/load/swarm.h"
@@ -18,37 +19,6 @@ namespace {
 using std::chrono::seconds;
 using Seconds = std::chrono::duration<double>;
 using Clock = Swarm::Clock;
-
-/// Sends a request again and again with pauses, and keeps how long each answer took.
-class Asker {
- public:
-  Asker(Swarm& swarm, std::string request, double pause)
-      : peer_(swarm.connect()), request_(std::move(request)), pause_(pause) {
-    peer_->on_answer = [this](Peer& peer) {
-      if (peer.answer().status() == 200) times_.push_back(seconds_since(peer.sent_at()));
-      waiting_ = false;
-      answered_ = Clock::now();
-    };
-  }
-  void go_on() {
-    if (waiting_ || seconds_since(answered_) < pause_) return;
-    waiting_ = true;
-    ++asked_;
-    peer_->send(request_);
-  }
-  /// Those since the last call.
-  std::vector<double> take() { return std::exchange(times_, {}); }
-  int64_t asked() const { return asked_; }
-
- private:
-  const std::shared_ptr<Peer> peer_;
-  const std::string request_;
-  const double pause_;
-  bool waiting_ = false;
-  int64_t asked_ = 0;
-  Clock::time_point answered_;
-  std::vector<double> times_;
-};
 
 /// Peers that send a byte a second, and note how long the server bears that.
 class SlowPeers {

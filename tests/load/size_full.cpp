@@ -19,6 +19,7 @@ LoadSize load_size() {
           .disconnect_seconds = 10,
           .slow_heads = 5000,
           .slow_bodies = 1000,
+          .stalled_readers = 1000,
           .overload_seconds = given("FACET_LOAD_OVERLOAD_SECONDS", 15),
           .drained_streams = 500,
           .requests = static_cast<int64_t>(given("FACET_LOAD_REQUESTS", 50000)),

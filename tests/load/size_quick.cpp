@@ -9,6 +9,7 @@ LoadSize load_size() {
           .disconnect_seconds = 1,
           .slow_heads = 300,
           .slow_bodies = 60,
+          .stalled_readers = 60,
           .overload_seconds = 2,
           .drained_streams = 50,
           .requests = 3000,

@@ -36,10 +36,7 @@ bool Connection::busy() const {
 void Connection::check_time(Clock::time_point now) {
   if (state_ == State::kClosed) return;
   const Limits& limits = context_.limits;
-  if (write_active_ && now - progress_ > limits.stall_time) {
-    ++context_.slow_readers;
-    return abort();
-  }
+  if (write_active_ && now - progress_ > limits.stall_time) return give_reader_up();
   const bool late = now > deadline_;
   switch (state_) {
     case State::kHead:

@@ -99,6 +99,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void after_flush();
   void next_request();
   void linger();
+  void give_reader_up();
   void close();
   size_t unsent() const { return out_.size() + sending_.size() - sent_; }
 

@@ -92,10 +92,7 @@ void Connection::begin_stream(uint64_t serial, const Response& head) {
 
 void Connection::write(uint64_t serial, std::string_view data) {
   if (!answers(serial) || !streaming_ || data.empty()) return;
-  if (unsent() + data.size() > context_.limits.unsent) {
-    ++context_.slow_readers;
-    return abort();
-  }
+  if (unsent() + data.size() > context_.limits.unsent) return give_reader_up();
   append_chunk(out_, data, http_1_0_ ? Framing::kNone : Framing::kChunked);
   flush();
 }
@@ -182,6 +179,12 @@ void Connection::linger() {
 }
 
 void Connection::abort() { close(); }
+
+void Connection::give_reader_up() {
+  ++context_.slow_readers;
+  transport_->drop_unsent();
+  close();
+}
 
 void Connection::close() {
   if (state_ == State::kClosed) return;

@@ -23,6 +23,11 @@ void shut(Socket& socket) {
   socket.shutdown(Socket::shutdown_send, ignored);
 }
 
+void linger_no_more(Socket& socket) {
+  SystemError ignored;
+  socket.set_option(asio::socket_base::linger(true, 0), ignored);
+}
+
 void close_socket(Socket& socket) {
   SystemError ignored;
   socket.close(ignored);
@@ -57,6 +62,7 @@ class PlainTransport final : public Transport {
   void wait_broken(OnDone done) override { wait_for_error(socket_, std::move(done)); }
   bool half_close() const override { return true; }
   void shutdown_send(OnDone /*done*/) override { shut(socket_); }
+  void drop_unsent() override { linger_no_more(socket_); }
   void close() override { close_socket(socket_); }
 
  private:
@@ -102,6 +108,7 @@ class TlsTransport final : public Transport {
     if (plain_) return shut(stream_.next_layer());
     stream_.async_shutdown([done = std::move(done)](const SystemError& error) { done(error, 0); });
   }
+  void drop_unsent() override { linger_no_more(stream_.next_layer()); }
   void close() override { close_socket(stream_.next_layer()); }
 
  private:

@@ -36,6 +36,9 @@ class Transport {
   virtual bool half_close() const = 0;
   /// No more bytes will be written; tells the peer so. `done` keeps alive what must be until then.
   virtual void shutdown_send(OnDone done) = 0;
+  /// What was written and not taken yet is dropped by close(), and the peer told by a reset. Without
+  /// it the system goes on offering it to a peer that takes nothing, for minutes.
+  virtual void drop_unsent() = 0;
   virtual void close() = 0;
 };
 
