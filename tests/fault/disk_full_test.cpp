@@ -271,6 +271,7 @@ TEST(DiskFull, TheServerServesOnWithoutItsLog) {
   // Only lines of the log are written by now.
   faults.arm(FaultKind::kWrite, 1, ENOSPC);
   server.expect_well();
+  EXPECT_TRUE(faults.fires());  // the line comes after the answer
   EXPECT_EQ(faults.disarm(), 1);
   EXPECT_EQ(server.log().find("done id="), std::string::npos);
   server.expect_well();

@@ -1,9 +1,11 @@
 #include "tests/fault/faults.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <fcntl.h>
 #include <new>
 #include <sys/mman.h>
+#include <thread>
 #include <unistd.h>
 
 namespace facet::test {
@@ -29,6 +31,14 @@ void Faults::arm(FaultKind kind, int64_t n, int error) {
   state_->left = n;
   state_->fired = 0;
   state_->kind = kind;
+}
+
+bool Faults::fires() const {
+  for (int i = 0; i < 1000; ++i) {
+    if (state_->fired.load() > 0) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return false;
 }
 
 int64_t Faults::disarm() {

@@ -18,6 +18,8 @@ class Faults {
 
   /// From now on the `n`-th call of `kind`, from 1, fails: a system call with errno `error`.
   void arm(FaultKind kind, int64_t n, int error = 0);
+  /// Waits until a call has failed; false if none does within ten seconds.
+  bool fires() const;
   /// Nothing fails any more. How many calls did, 0 or 1?
   int64_t disarm();
   /// The calls of `kind` that a program makes between count() and counted(); none fails.
