@@ -227,8 +227,9 @@ in_preset() {
   read -r bits </proc/sys/vm/mmap_rnd_bits
   if ((bits > 28)) && setarch -R true; then no_aslr=(setarch -R); fi 2>/dev/null
   local -x UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
-  # A test asks for more memory than there is.
+  # Tests ask for more memory than there is.
   local -x ASAN_OPTIONS=${ASAN_OPTIONS:-allocator_may_return_null=1}
+  local -x TSAN_OPTIONS=${TSAN_OPTIONS:-allocator_may_return_null=1}
   build_targets "${@:4}" && run_ctest "$3" -L "$2"
   local status=$?
   no_aslr=()

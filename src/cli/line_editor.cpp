@@ -4,6 +4,7 @@
 #include <clocale>
 #include <csignal>
 #include <cstdio>
+#include <cwchar>
 #include <histedit.h>
 
 namespace facet::cli {
@@ -11,7 +12,7 @@ namespace {
 
 constexpr int kHistoryLines = 1000;
 
-unsigned char insert_line_break(EditLine* editor, int /*key*/) {
+unsigned char insert_line_break(EditLine* editor, wint_t /*key*/) {
   el_insertstr(editor, "\n");
   return CC_REDISPLAY;
 }
@@ -42,8 +43,9 @@ LineEditor::LineEditor() : impl_(std::make_unique<Impl>()) {
   el_set(impl_->editor, EL_EDITOR, "emacs");
   el_set(impl_->editor, EL_SIGNAL, 1);
   el_set(impl_->editor, EL_HIST, history, impl_->history);
-  el_set(impl_->editor, EL_ADDFN, "facet-line-break", "Put a line break into the line",
-         &insert_line_break);
+  // The wide form keeps what it is given; the narrow one makes copies that nobody frees.
+  el_wset(impl_->editor, EL_ADDFN, L"facet-line-break", L"Put a line break into the line",
+          &insert_line_break);
   for (const char* key : {"\\e\\r", "\\e\\n"})
     el_set(impl_->editor, EL_BIND, key, "facet-line-break", nullptr);
 }
