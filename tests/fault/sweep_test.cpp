@@ -5,7 +5,7 @@
 namespace facet {
 namespace {
 
-TEST(FaultSweep, AFaultNowAndThen) { test::sweep_faults(12); }
+TEST(FaultSweep, AFaultNowAndThen) { test::sweep_faults({.most = 12}); }
 
 }  // namespace
 }  // namespace facet
