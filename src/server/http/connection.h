@@ -99,6 +99,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void after_flush();
   void next_request();
   void linger();
+  bool reader_stalls(Clock::time_point now);
   void give_reader_up();
   void close();
   size_t unsent() const { return out_.size() + sending_.size() - sent_; }
@@ -135,7 +136,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   size_t sent_ = 0;
   bool write_active_ = false;
   std::string out_;
-  Clock::time_point progress_;  // when the peer last took a byte
+  int64_t written_ = 0;         // bytes that the transport took, of all answers
+  int64_t taken_ = 0;           // those that the peer had, when last looked at
+  Clock::time_point progress_;  // when they were last seen to grow in number
 };
 
 }  // namespace facet::http

@@ -92,7 +92,8 @@ void Connection::begin_stream(uint64_t serial, const Response& head) {
 
 void Connection::write(uint64_t serial, std::string_view data) {
   if (!answers(serial) || !streaming_ || data.empty()) return;
-  if (unsent() + data.size() > context_.limits.unsent) return give_reader_up();
+  const Limits& limits = context_.limits;
+  if (unsent() + data.size() > limits.unsent - limits.system_unsent) return give_reader_up();
   append_chunk(out_, data, http_1_0_ ? Framing::kNone : Framing::kChunked);
   flush();
 }
@@ -129,7 +130,7 @@ void Connection::flush() {
   sending_ = std::exchange(out_, {});
   sent_ = 0;
   write_active_ = true;
-  progress_ = Clock::now();
+  if (taken_ == written_) progress_ = Clock::now();
   write_some();
 }
 
@@ -138,7 +139,7 @@ void Connection::write_some() {
                     [self = shared_from_this()](const SystemError& error, size_t bytes) {
                       if (self->state_ == State::kClosed) return;
                       if (error) return self->abort();
-                      self->progress_ = Clock::now();
+                      self->written_ += static_cast<int64_t>(bytes);
                       self->sent_ += bytes;
                       if (self->sent_ < self->sending_.size()) return self->write_some();
                       self->sent();

@@ -59,12 +59,12 @@ void set_option(int socket, int level, int name, int value) {
   (void)setsockopt(socket, level, name, &value, sizeof value);
 }
 
-void set_options(int socket, bool tcp) {
+void set_options(int socket, bool tcp, const Limits& limits) {
   set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
   if (!tcp) return;
   set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
   // What a slow reader has not taken must show in our own buffer, not pile up in the kernel's.
-  set_option(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 64 << 10);
+  set_option(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, static_cast<int>(limits.system_unsent));
 }
 
 Peer peer_of(int socket) {
@@ -221,7 +221,7 @@ struct Listener::Impl {
 
   void take(Socket socket) {
     const bool tcp = options.unix_socket.empty();
-    set_options(socket.native_handle(), tcp);
+    set_options(socket.native_handle(), tcp, options.limits);
     Peer peer = peer_of(socket.native_handle());
     const auto most = static_cast<size_t>(options.limits.connections);
     if (connections.size() >= most + kSpareConnections) return;  // dropped
