@@ -4,8 +4,10 @@
 #include <clocale>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <cwchar>
 #include <histedit.h>
+#include <langinfo.h>
 
 namespace facet::cli {
 namespace {
@@ -34,7 +36,10 @@ struct LineEditor::Impl {
 };
 
 LineEditor::LineEditor() : impl_(std::make_unique<Impl>()) {
-  std::setlocale(LC_CTYPE, "");  // libedit reads the terminal's characters through it
+  // libedit reads the terminal's characters through the locale. Models speak UTF-8, so a locale
+  // that does not, or is not installed, gives way to the one that is always there.
+  if (std::setlocale(LC_CTYPE, "") == nullptr || std::strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
+    std::setlocale(LC_CTYPE, "C.UTF-8");
   impl_->editor = el_init("facet", stdin, stdout, stderr);
   impl_->history = history_init();
   history(impl_->history, &impl_->event, H_SETSIZE, kHistoryLines);
