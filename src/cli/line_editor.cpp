@@ -19,6 +19,19 @@ unsigned char insert_line_break(EditLine* editor, wint_t /*key*/) {
   return CC_REDISPLAY;
 }
 
+/// libedit reads the terminal's characters through the locale. Models speak UTF-8, so a locale that
+/// does not, or is not installed, gives way to C.UTF-8; an empty root has none at all.
+void use_utf8() {
+  const auto is_utf8 = [](const char* name) {
+    return std::setlocale(LC_CTYPE, name) != nullptr &&
+           std::strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+  };
+  if (is_utf8("") || is_utf8("C.UTF-8")) return;
+  std::fputs(
+      "facet: no UTF-8 locale is installed: only ASCII can be typed (text from a pipe is whole)\n",
+      stderr);
+}
+
 }  // namespace
 
 struct LineEditor::Impl {
@@ -36,10 +49,7 @@ struct LineEditor::Impl {
 };
 
 LineEditor::LineEditor() : impl_(std::make_unique<Impl>()) {
-  // libedit reads the terminal's characters through the locale. Models speak UTF-8, so a locale
-  // that does not, or is not installed, gives way to the one that is always there.
-  if (std::setlocale(LC_CTYPE, "") == nullptr || std::strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
-    std::setlocale(LC_CTYPE, "C.UTF-8");
+  use_utf8();
   impl_->editor = el_init("facet", stdin, stdout, stderr);
   impl_->history = history_init();
   history(impl_->history, &impl_->event, H_SETSIZE, kHistoryLines);
