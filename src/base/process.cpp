@@ -55,6 +55,7 @@ std::string program_file() {
   const ssize_t length = readlink("/proc/self/exe", self.data(), self.size());
   if (length > 0) return {self.data(), static_cast<size_t>(length)};
   // No /proc, as in an empty root: as the kernel was asked for it, from the folder of that time.
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel hands out addresses as numbers
   const auto* asked = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
   return asked == nullptr ? std::string() : std::string(asked);
 }
