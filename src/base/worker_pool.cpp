@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <utility>
 
+#include "base/cgroup.h"
 #include "base/check.h"
 
 namespace facet {
@@ -14,11 +15,13 @@ namespace {
 /// far shorter than the gap between two requests.
 constexpr auto kSpin = std::chrono::microseconds(50);
 
+/// A thread beyond what a quota permits would be stopped in mid-step while the others wait for it.
 int32_t usable_cores() {
   cpu_set_t set;
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  return std::max(1, CPU_COUNT(&set));
+  const double cores = std::min(static_cast<double>(CPU_COUNT(&set)), cgroup_limits().cores);
+  return std::max(1, static_cast<int32_t>(cores));
 }
 
 void relax() {

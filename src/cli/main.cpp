@@ -4,6 +4,9 @@
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <iostream>
+#ifdef FACET_STATIC_LIBC
+#include <nss.h>
+#endif
 #include <unistd.h>
 
 #include "base/error.h"
@@ -67,6 +70,11 @@ int run_program(int argc, char** argv) {
 int main(int argc, char** argv) {
   using namespace facet;  // NOLINT(google-build-using-namespace): main is the one place outside it
   cli::open_standard_files();
+#ifdef FACET_STATIC_LIBC
+  // All other sources of names are shared objects made for the C library of the system at hand.
+  __nss_configure_lookup("hosts", "files dns");
+  __nss_configure_lookup("passwd", "files");
+#endif
   install_truncation_report(cli::exit_code(ErrorCode::kBadCheckpoint));
   try {
     return cli::run_program(argc, argv);

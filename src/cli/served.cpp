@@ -11,6 +11,7 @@
 #include <string_view>
 #include <sys/sysinfo.h>
 
+#include "base/cgroup.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mapped_file.h"
@@ -40,7 +41,7 @@ void log_other_tokenizer(const std::string& folder) {
 }
 
 /// Bytes that this machine could give now.
-int64_t available_memory() {
+int64_t machine_memory() {
   std::ifstream in("/proc/meminfo");
   int64_t kilobytes = 0;
   for (std::string word; in >> word;) {
@@ -52,6 +53,9 @@ int64_t available_memory() {
   if (sysinfo(&memory) != 0) return 0;
   return static_cast<int64_t>(memory.freeram + memory.bufferram) * memory.mem_unit;
 }
+
+/// Bytes that this process could have: a container may get less than the machine has.
+int64_t available_memory() { return std::min(machine_memory(), cgroup_limits().memory_bytes); }
 
 int64_t kv_bytes_of(const ServeOptions& options, const LoadedModel& loaded) {
   if (options.kv_memory > 0) return options.kv_memory;

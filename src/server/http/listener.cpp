@@ -23,6 +23,7 @@
 #include "base/text.h"
 #include "server/http/connection.h"
 #include "server/http/loop_impl.h"
+#include "server/http/resolve.h"
 #include "server/http/transport.h"
 
 namespace facet::http {
@@ -41,12 +42,9 @@ constexpr size_t kSlices = 20;
 constexpr auto kSlicePeriod = std::chrono::milliseconds(10);
 constexpr auto kRetryAccept = std::chrono::milliseconds(100);
 
-asio::ip::tcp::endpoint resolve(const std::string& host, uint16_t port) {
-  asio::io_context io;
-  asio::ip::tcp::resolver resolver(io);
+asio::ip::tcp::endpoint endpoint_of(const std::string& host, uint16_t port) {
   SystemError error;
-  const auto found =
-      resolver.resolve(host, std::to_string(port), asio::ip::tcp::resolver::numeric_service, error);
+  const Addresses found = resolve(host, std::to_string(port), error);
   if (error || found.empty()) {
     throw Error(ErrorCode::kUsage,
                 fmt::format("--host '{}': {}", printable(host, 80), error.message()));
@@ -99,7 +97,7 @@ void check_readable(const std::string& path, const std::string& place) {
 
 }  // namespace
 
-bool is_loopback(const std::string& host) { return resolve(host, 0).address().is_loopback(); }
+bool is_loopback(const std::string& host) { return endpoint_of(host, 0).address().is_loopback(); }
 
 struct Listener::Impl {
   Impl(Loop& loop, Handler& handler, const ListenOptions& options_in)
@@ -163,7 +161,7 @@ struct Listener::Impl {
   }
 
   void listen_tcp() {
-    const asio::ip::tcp::endpoint wanted = resolve(options.host, options.port);
+    const asio::ip::tcp::endpoint wanted = endpoint_of(options.host, options.port);
     open(wanted, fmt::format("{} port {}", options.host, options.port));
     sockaddr_storage bound{};
     socklen_t size = sizeof bound;
