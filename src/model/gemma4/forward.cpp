@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "model/gemma4/gemma4_model.h"
+#include "model/host_observer.h"
 #include "quant/float_formats.h"
 
 namespace facet::gemma4 {
@@ -22,23 +23,40 @@ float inverse_sqrt(int32_t n) { return static_cast<float>(std::pow(static_cast<d
 }  // namespace
 
 std::optional<TensorView> Gemma4Model::forward(const Step& step) {
+  if (step.observer == nullptr || backend_.allocator().device == Device::kHost)
+    return run(step);
+  HostObserver observer(*step.observer, backend_.allocator());
+  return run({step.ids, step.batch, step.kv, step.logit_rows, &observer});
+}
+
+std::optional<TensorView> Gemma4Model::run(const Step& step) {
   const auto rows = static_cast<int64_t>(step.ids.size());
   const auto logit_rows = static_cast<int64_t>(step.logit_rows.size());
   CHECK(rows > 0 && rows <= limits_.max_rows && rows == step.batch.rows(), "{} rows", rows);
   CHECK(logit_rows <= limits_.max_logit_rows, "{} logit rows", logit_rows);
   const Activations a = activations(rows, logit_rows);
-  Backend& be = backend_;
 
   // Media placeholders without media are read as the pad token in both tables (2.2).
   ids_.assign(step.ids.begin(), step.ids.end());
   for (int32_t& id : ids_) {
     if (config_.is_placeholder(TokenId{id})) id = to_index(config_.pad_token_id);
   }
+  const StepInputs inputs = {ids_, step.logit_rows, step.batch, step.kv,
+                             step.observer != nullptr};
+  const bool wanted = backend_.begin_step(inputs);
+  const bool whole = !wanted || compute(step, a);
+  const TensorView logits = backend_.end_step(a.logits);
+  if (!whole) return std::nullopt;
+  return logits;
+}
+
+bool Gemma4Model::compute(const Step& step, const Activations& a) {
+  Backend& be = backend_;
   be.embed(a.x, weights_.embed_tokens, ids_, bf16_sqrt(config_.hidden_size));  // [T, H]
   if (has_ple()) per_layer_inputs(step, a);                                    // [T, L*P]
   for (int32_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
     if (step.observer != nullptr) {
-      if (!step.observer->goes_on(layer)) return std::nullopt;
+      if (!step.observer->goes_on(layer)) return false;
       step.observer->hidden(layer, a.x);
     }
     decoder_layer(layer, step, a);
@@ -46,12 +64,12 @@ std::optional<TensorView> Gemma4Model::forward(const Step& step) {
   if (step.observer != nullptr) step.observer->after_layers(a.x);
   be.rms_norm(a.h, a.x, weights_.norm, eps_);  // [T, H]
   if (step.observer != nullptr) step.observer->hidden(config_.num_hidden_layers, a.h);
-  if (logit_rows == 0) return a.logits;
+  if (step.logit_rows.empty()) return true;
   be.gather_rows(a.last, a.h, step.logit_rows);   // [R, H]
   be.linear(a.logits, a.last, weights_.lm_head);  // [R, V]
   if (config_.final_logit_softcapping)
     be.soft_cap(a.logits, static_cast<float>(*config_.final_logit_softcapping));
-  return a.logits;
+  return true;
 }
 
 void Gemma4Model::decoder_layer(int32_t index, const Step& step, const Activations& a) {
