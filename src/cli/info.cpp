@@ -175,7 +175,7 @@ void print_text(const OpenModel& open,
 void info(const Options& options) {
   OpenModel open(find_model(options.model.model));
   const std::unique_ptr<Backend> backend = make_backend(options.model);
-  const MemoryPlan plan = plan_memory(open, *backend, options.model, options.context);
+  const MemoryPlan plan = plan_memory(open, options.model, options.context);
   gemma4::Weights read = open.weights;
   const std::optional<CpuWeightsPlan> copies = plan_cpu_weights(read, options.model);
   const Inventories inventories = {Inventory(open.config, open.weights),

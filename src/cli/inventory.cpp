@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <sys/sysinfo.h>
 
+#include "kernels/ref/ref_backend.h"
+
 namespace facet::cli {
 namespace {
 
@@ -77,7 +79,6 @@ void Inventory::add(const char* name, const WeightMatrix& matrix, double share) 
 }
 
 MemoryPlan plan_memory(const OpenModel& open,
-                       Backend& backend,
                        const ModelOptions& options,
                        int64_t context) {
   MemoryPlan plan;
@@ -86,7 +87,8 @@ MemoryPlan plan_memory(const OpenModel& open,
   plan.weights = open.weights.text_bytes;
   plan.machine = machine_memory();
   // Its scratch is reserved, and never touched.
-  const gemma4::Gemma4Model model(open.config, open.weights, open.activation, backend,
+  const auto host = ref::make_ref_backend();  // a device would load the weights
+  const gemma4::Gemma4Model model(open.config, open.weights, open.activation, *host,
                                   {options.prefill_chunk, 1});
   plan.scratch = model.scratch_bytes();
   for (const KvGroupSpec& group : model.kv_groups(kPageSize, plan.kv_dtype)) {

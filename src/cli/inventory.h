@@ -50,7 +50,6 @@ struct MemoryPlan {
 };
 
 MemoryPlan plan_memory(const OpenModel& open,
-                       Backend& backend,
                        const ModelOptions& options,
                        int64_t context);
 

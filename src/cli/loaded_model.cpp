@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "base/worker_pool.h"
 #include "cli/progress.h"
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/ref/ref_backend.h"
 
 namespace facet::cli {
@@ -59,8 +60,10 @@ int32_t bos_id(const gemma4::Gemma4Config& config) {
 }
 
 std::unique_ptr<Backend> make_backend(const ModelOptions& options) {
-  if (options.backend == "cuda") {
-    throw Error(ErrorCode::kDevice, "this build has no CUDA backend", "--backend cuda");
+  const bool wants_copies = options.cpu_weights != "exact";  // --cpu-weights asks for a processor
+  if (options.backend == "cuda" ||
+      (options.backend == "auto" && !wants_copies && !cuda::unavailable())) {
+    return cuda::make_cuda_backend();
   }
   if (options.backend == "ref") return ref::make_ref_backend();
   return cpu::make_cpu_backend(cpu_options(options));

@@ -1,12 +1,12 @@
 #include "engine/filled_context.h"
 
 #include <algorithm>
-#include <cstring>
 #include <fmt/core.h>
 #include <random>
 #include <vector>
 
 #include "base/error.h"
+#include "tensor/buffer.h"
 
 namespace facet {
 namespace {
@@ -24,12 +24,21 @@ std::vector<float> random_values(const KvCache& cache, int32_t rows) {
   return values;
 }
 
+Buffer on_device(const std::vector<float>& values, const Buffer::Allocator& allocator) {
+  const auto bytes = static_cast<int64_t>(values.size() * sizeof(float));
+  Buffer buffer(bytes, allocator);
+  allocator.copy(buffer.data(), values.data(), bytes);
+  return buffer;
+}
+
 }  // namespace
 
 void fill_context(
     KvCache& cache, CacheSlot slot, Backend& backend, int32_t positions, int32_t step_rows) {
-  const std::vector<float> k = random_values(cache, step_rows);
-  std::vector<float> v(k.rbegin(), k.rend());
+  const std::vector<float> values = random_values(cache, step_rows);
+  const std::vector<float> reversed(values.rbegin(), values.rend());
+  const Buffer k = on_device(values, backend.allocator());
+  const Buffer v = on_device(reversed, backend.allocator());
   std::vector<int32_t> place(static_cast<size_t>(step_rows));
   const std::vector<int32_t> sequence_of_row(static_cast<size_t>(step_rows), 0);
   CacheViews views;
@@ -46,10 +55,13 @@ void fill_context(
     const Batch batch = {
         std::span(place).first(count), std::span(sequence_of_row).first(count), {&all, 1}};
     cache.views({&slot, 1}, views);
+    backend.begin_step({.batch = batch, .kv = views.layers, .watched = true});
     for (const KvView& view : views.layers) {
       const Shape shape = {rows, view.layout.kv_heads, view.layout.head_dim};
-      backend.store_kv(view, {k.data(), DType::kF32, shape}, {v.data(), DType::kF32, shape}, batch);
+      backend.store_kv(view, {k.data(), DType::kF32, shape, k.device()},
+                       {v.data(), DType::kF32, shape, v.device()}, batch);
     }
+    backend.end_step({});
     cache.advance(slot, rows);
   }
 }
