@@ -40,23 +40,23 @@ struct DevicePeaks {
 
 /// The integers of one step. Its ops take these spans (of ids, positions, …) and no copies of them.
 struct StepInputs {
-  std::span<const int32_t> ids;         ///< [T], what embed() gets
-  std::span<const int32_t> logit_rows;  ///< [R], what gather_rows() gets
+  std::span<const int32_t> ids = {};         ///< [T], what embed() gets
+  std::span<const int32_t> logit_rows = {};  ///< [R], what gather_rows() gets
   const Batch& batch;
-  std::span<const KvView> kv;
+  std::span<const KvView> kv = {};
   bool watched = false;  ///< somebody looks at results between ops
 };
 
 /// What a model's ops read and no step changes. Everything stays where it is on the host, and as it
 /// is, while steps run.
 struct ModelOperands {
-  std::vector<WeightMatrix*> matrices;             ///< those of experts apart; none is empty
-  std::vector<ExpertWeights*> experts;             ///< by layer
-  std::vector<std::span<const float>> vectors;     ///< norm weights, scales, RoPE frequencies
-  std::vector<std::span<const int32_t>> row_lists; ///< that gather_rows() gets
+  std::vector<WeightMatrix*> matrices = {};              ///< not those of experts; none is empty
+  std::vector<ExpertWeights*> experts = {};              ///< by layer
+  std::vector<std::span<const float>> vectors = {};      ///< norm weights, scales, frequencies
+  std::vector<std::span<const int32_t>> row_lists = {};  ///< that gather_rows() gets
 
   /// Called with bytes done and bytes in all.
-  std::function<void(int64_t done, int64_t total)> on_progress;
+  std::function<void(int64_t done, int64_t total)> on_progress = {};
 };
 
 /// What runs a kind of op, and why: for `info` and the log.

@@ -16,8 +16,10 @@ KernelChoice CudaBackend::experts_kernel(WeightFormat /*format*/,
   return {"cuda, plain experts", "the only kernel so far: any format, float32 sums"};
 }
 
-KernelChoice CudaBackend::attention_kernel(DType /*kv*/) const {
-  return {"cuda, a block for each row and head", "any head size and cache, in float32"};
+KernelChoice CudaBackend::attention_kernel(DType kv) const {
+  if (kv == DType::kBF16)
+    return {"cuda, tensor-core tiles", "the cache is BF16; for heads of 256 and 512, else plain"};
+  return {"cuda, plain", "the tensor-core tiles take a BF16 cache only"};
 }
 
 std::optional<DevicePeaks> CudaBackend::measure_peaks() {

@@ -1,5 +1,8 @@
 // Each op: operands checked and translated, one launcher called.
 
+#include <bit>
+#include <vector>
+
 #include "base/check.h"
 #include "base/error.h"
 #include "kernels/cuda/cuda_backend_impl.h"
@@ -32,6 +35,25 @@ int32_t* indices(TensorView view, const Shape& shape, const char* name) {
 int64_t last_extent(const Shape& shape) {
   CHECK(shape.rank() > 0, "a scalar has no last axis");
   return shape[shape.rank() - 1];
+}
+
+/// The rows of a step: each sequence with several by itself, those with one together. `longest` is a
+/// bound of their positions: a power of two, for launches that are repeated as they grow.
+std::vector<RowRun> runs_of(const Batch& batch, int32_t longest) {
+  const auto bound = static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(longest)));
+  std::vector<RowRun> runs;
+  for (const SequenceRows& s : batch.sequences) {
+    const bool joins = s.rows == 1 && !runs.empty() && !runs.back().one_sequence &&
+                       runs.back().first_row + runs.back().rows == s.first_row;
+    if (joins) {
+      ++runs.back().rows;
+    } else if (s.rows == 1) {
+      runs.push_back({s.first_row, 1, false, bound});
+    } else {
+      runs.push_back({s.first_row, s.rows, true, s.first_position + s.rows});
+    }
+  }
+  return runs;
 }
 
 }  // namespace
@@ -102,7 +124,11 @@ void CudaBackend::attention(
   const Shape shape = {batch.rows(), heads, kv.layout.head_dim};
   const AttentionArgs args = {values(out, shape, "out"), values(q, shape, "q"), paged(kv, batch),
                               heads,  window, batch.rows()};
-  attention_simple(stream_, args);
+  if (!tiles_fit(args)) return attention_simple(stream_, args);
+  for (const RowRun& run : runs_of(batch, arena_.longest())) {
+    std::byte* parts = workspace(attention_parts_, attention_workspace_bytes(args, run));
+    attention_tiles(stream_, args, run, parts);
+  }
 }
 
 void CudaBackend::activate(TensorView out,

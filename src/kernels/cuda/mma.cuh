@@ -1,24 +1,48 @@
 #pragma once
 
-// Tensor-core products of one warp. Lane l is (g, i) = (l / 4, l % 4).
+// The instructions that products are made of, one function each.
 
 #include <cstdint>
 
 namespace facet::cuda {
 
-/// d += a · b, BF16 products summed in float32.
-/// a [16, 16]: a[0] = (g, 2i), a[1] = (g + 8, 2i), a[2] = (g, 2i + 8), a[3] = (g + 8, 2i + 8), and
-/// the column after each. b [16, 8]: b[0] = (2i, g), b[1] = (2i + 8, g), and the row after each.
-/// d [16, 8]: d[0], d[1] = (g, 2i), (g, 2i + 1); d[2], d[3] the same of row g + 8.
-__device__ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+/// c += a · b: a 16 rows x 16 columns of weights, b 16 columns x 8 tokens, BF16; sums in float32. Of
+/// lane 4g + i: a0 holds row g, a1 row g + 8, a2 and a3 the same rows further right; b0, b1 token g;
+/// c[0], c[1] row g and tokens 2i, 2i + 1; c[2], c[3] row g + 8. Each element of c depends on its
+/// own row and token alone.
+__device__ __forceinline__ void mma(float (&c)[4],
+                                    uint32_t a0,
+                                    uint32_t a1,
+                                    uint32_t a2,
+                                    uint32_t a3,
+                                    uint32_t b0,
+                                    uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
       "{%0,%1,%2,%3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-/// Two floats rounded to BF16, `low` in the low half.
-__device__ inline uint32_t pack_bf16(float low, float high) {
+__device__ __forceinline__ uint32_t shared_address(const void* pointer) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+/// Starts a copy of 16 bytes into shared memory past L1; zeros are written where `valid` is false.
+__device__ __forceinline__ void copy_async(uint32_t to, const void* from, bool valid) {
+  const int bytes = valid ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
+               : "memory");
+}
+__device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// Waits until at most kPending of this thread's groups of copies are under way.
+template <int kPending>
+__device__ __forceinline__ void copy_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/// Two floats as BF16, nearest even; the first in the low half.
+__device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
   uint32_t packed;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
   return packed;

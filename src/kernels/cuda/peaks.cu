@@ -30,11 +30,10 @@ constexpr int kProducts = 4096;  // of a warp, in each of eight chains
 __global__ void __launch_bounds__(256) product_kernel(float* sink) {
   constexpr int kChains = 8;
   float sums[kChains][4] = {};
-  const uint32_t a[4] = {threadIdx.x, 1, 2, 3};
-  const uint32_t b[2] = {threadIdx.x, 5};
+  const uint32_t a = threadIdx.x;
   for (int i = 0; i < kProducts; ++i) {
 #pragma unroll
-    for (auto& sum : sums) mma_bf16(sum, a, b);
+    for (auto& sum : sums) mma(sum, a, 1, 2, 3, a, 5);
   }
   float all = 0;
   for (const auto& sum : sums) all += sum[0] + sum[1] + sum[2] + sum[3];
