@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <sys/sysinfo.h>
 
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/ref/ref_backend.h"
 
 namespace facet::cli {
@@ -85,7 +86,8 @@ MemoryPlan plan_memory(const OpenModel& open,
   plan.kv_dtype = kv_dtype(options, open.quant);
   plan.positions = std::min<int64_t>(context, open.config.max_position_embeddings);
   plan.weights = open.weights.text_bytes;
-  plan.machine = machine_memory();
+  plan.on_gpu = computes_on_cuda(options);
+  plan.machine = plan.on_gpu ? cuda::device_memory().total : machine_memory();
   // Its scratch is reserved, and never touched.
   const auto host = ref::make_ref_backend();  // a device would load the weights
   const gemma4::Gemma4Model model(open.config, open.weights, open.activation, *host,

@@ -59,12 +59,13 @@ int32_t bos_id(const gemma4::Gemma4Config& config) {
   return id;
 }
 
+bool computes_on_cuda(const ModelOptions& options) {
+  if (options.backend != "auto") return options.backend == "cuda";
+  return options.cpu_weights == "exact" && !cuda::unavailable();  // else a processor is asked for
+}
+
 std::unique_ptr<Backend> make_backend(const ModelOptions& options) {
-  const bool wants_copies = options.cpu_weights != "exact";  // --cpu-weights asks for a processor
-  if (options.backend == "cuda" ||
-      (options.backend == "auto" && !wants_copies && !cuda::unavailable())) {
-    return cuda::make_cuda_backend();
-  }
+  if (computes_on_cuda(options)) return cuda::make_cuda_backend();
   if (options.backend == "ref") return ref::make_ref_backend();
   return cpu::make_cpu_backend(cpu_options(options));
 }

@@ -43,6 +43,21 @@ std::optional<std::string> find_fault() {
   return std::nullopt;
 }
 
+/// A digest of where the caches of all layers lie: another cache may begin where an old one did.
+uint64_t digest_of(std::span<const KvView> kv) {
+  uint64_t digest = kv.size();
+  const auto add = [&](uint64_t value) {
+    digest = (digest ^ value) * 0x9e3779b97f4a7c15U;
+    digest ^= digest >> 29;
+  };
+  for (const KvView& view : kv) {
+    add(reinterpret_cast<uintptr_t>(view.k));
+    add(reinterpret_cast<uintptr_t>(view.v));
+    add(static_cast<uint64_t>(view.layout.page_size));
+  }
+  return digest;
+}
+
 }  // namespace
 
 std::optional<std::string> unavailable() {
@@ -114,7 +129,7 @@ bool CudaBackend::begin_step(const StepInputs& inputs) {
   if (!options_.graphs || inputs.watched || !one_row_each || inputs.kv.empty()) return true;
   const StepMake make = {batch.rows(), std::ssize(inputs.logit_rows),
                          static_cast<int64_t>(std::bit_ceil(static_cast<uint32_t>(arena_.longest()))),
-                         inputs.kv.front().k, inputs.ids.data()};
+                         digest_of(inputs.kv), inputs.ids.data()};
   return graphs_.begin(make, stream_) != StepGraphs::Mode::kRepeating;
 }
 

@@ -14,8 +14,8 @@ struct StepMake {
   int64_t rows = 0;
   int64_t logit_rows = 0;
   int64_t context = 0;             // a bound of all contexts: a power of two
-  const void* cache = nullptr;     // which cache
-  const void* weights = nullptr;   // which model
+  uint64_t cache = 0;              // a digest of where keys and values of all layers lie
+  const void* model = nullptr;     // its own place for the step's ids
   auto operator<=>(const StepMake&) const = default;
 };
 
