@@ -13,6 +13,10 @@ inline constexpr int kStep = 64;         ///< columns that a product takes at a 
 inline constexpr int kStepBytesX = 128;  ///< of a token's BF16 values
 constexpr int64_t steps_of(int64_t cols) { return (cols + kStep - 1) / kStep; }
 
+/// Bytes from one token's x to the next in shared memory of the streaming kernels: an odd number of 64
+/// bytes, so that a warp reads 16 bytes a lane without bank conflicts.
+constexpr int64_t x_pitch(int32_t steps) { return int64_t{steps} * kStepBytesX + 64; }
+
 /// Where the bands, 16 rows each, of one matrix lie in device memory. Row-major: rows 0-7 of band b
 /// begin at lower + b * band_rows * pitch, rows 8-15 likewise at upper. Tiles of NVFP4
 /// (quant/nvfp4_tiles.h): all at `lower`.

@@ -25,8 +25,13 @@ class Carver {
   int64_t used_ = 0;
 };
 
-bool streams(int32_t rows, int32_t top_k) {
-  return rows <= kStreamExpertRows && rows * top_k <= kStreamPairs;
+/// Whether the streaming kernels take this call: few pairs, whose operands find room in shared memory.
+bool streams(const ExpertsWork& work) {
+  constexpr int64_t kRoom = 100 * 1024;
+  const int64_t pairs = int64_t{work.rows} * work.top_k;
+  return work.rows <= kStreamExpertRows && pairs <= kStreamPairs &&
+         work.rows * x_pitch(work.hidden_steps) <= kRoom &&
+         pairs * x_pitch(work.width_steps) <= kRoom;
 }
 
 /// Fills in what lies in the workspace; returns its size.
@@ -36,7 +41,7 @@ int64_t carve(ExpertsWork& work, std::byte* workspace) {
   work.width_steps = static_cast<int32_t>(steps_of(work.layer.width));
   Carver carver(workspace);
   work.inner = carver.take<uint8_t>(pairs * work.width_steps * kStepBytesX);
-  if (streams(work.rows, work.top_k)) return carver.used();
+  if (streams(work)) return carver.used();
   // Two tokens an expert and more waste less in small items; many are better in large ones.
   work.item_tokens = pairs <= int64_t{20} * work.layer.count ? kFewTokens : kManyTokens;
   work.max_items = max_items(work.layer.count, static_cast<int32_t>(pairs), work.item_tokens);
@@ -58,7 +63,7 @@ void run(cudaStream_t stream, const ExpertsCall& call) {
                         .rows = std::min(kPassRows, call.rows - first),
                         .top_k = call.top_k};
     carve(work, call.workspace);
-    if (streams(work.rows, work.top_k)) {
+    if (streams(work)) {
       experts_stream<F>(stream, call.overlap, work);
     } else {
       experts_tiled<F>(stream, call.overlap, work);

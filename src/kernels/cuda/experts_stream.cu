@@ -18,13 +18,16 @@ constexpr int kPartial = kTokens * 16;
 constexpr int kBandThreads = kChunks * kWarp;
 constexpr int kBands = 2;  // of gate_up
 constexpr int kDownWarps = 8;
+constexpr int kMostShared = 226 * 1024;
+
+/// x_pitch for both sides.
+__host__ __device__ constexpr int pitch_of(int steps) { return steps * kStepBytesX + 64; }
+static_assert(pitch_of(44) == x_pitch(44));
 
 template <class F>
 constexpr int kStages = 4;
 template <>
 constexpr int kStages<Nvfp4Steps> = 10;
-
-__host__ __device__ constexpr int x_pitch(int steps) { return steps * kStepBytesX + 64; }
 
 /// The pairs that chose one expert.
 struct Group {
@@ -140,13 +143,13 @@ __global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const Exp
     const int token = i / (w.steps * 8);
     const int eight = i % (w.steps * 8);
     const float* row = work.x + int64_t{group_pairs[token] / work.top_k} * work.layer.hidden;
-    *reinterpret_cast<uint4*>(x + token * x_pitch(w.steps) + F::place(eight) * 16) =
+    *reinterpret_cast<uint4*>(x + token * pitch_of(w.steps) + F::place(eight) * 16) =
         load_x8<F>(row, eight, work.layer.hidden);
   }
   __syncthreads();
 
   const uint32_t x_at =
-      shared_address(x) + min(lane / 4, group_count - 1) * x_pitch(w.steps) + lane % 4 * 16;
+      shared_address(x) + min(lane / 4, group_count - 1) * pitch_of(w.steps) + lane % 4 * 16;
   float sums[4] = {};
   int stage = 0;
   for (int step = begin; step < end; ++step) {
@@ -222,7 +225,7 @@ __global__ void __launch_bounds__(2 * kDownWarps* kWarp)
   for (int i = threadIdx.x; i < pairs * steps * 8; i += blockDim.x) {
     const int pair = i / (steps * 8);
     const int unit = i % (steps * 8);
-    *reinterpret_cast<uint4*>(inner + pair * x_pitch(steps) + unit * 16) =
+    *reinterpret_cast<uint4*>(inner + pair * pitch_of(steps) + unit * 16) =
         reinterpret_cast<const uint4*>(work.inner + int64_t{pair} * steps * kStepBytesX)[unit];
   }
   __syncthreads();
@@ -233,7 +236,7 @@ __global__ void __launch_bounds__(2 * kDownWarps* kWarp)
     const Group& group = chosen_groups[g];
     const float factor = __fmul_rn(work.layer.experts[group.expert].down_scale, kGainOf<F>);
     const uint32_t x_at = shared_address(inner) +
-                          group.pairs[min(lane / 4, group.count - 1)] * x_pitch(steps) +
+                          group.pairs[min(lane / 4, group.count - 1)] * pitch_of(steps) +
                           lane % 4 * 16;
     float total[4] = {};
     float sums[4] = {};
@@ -285,16 +288,19 @@ void experts_stream(cudaStream_t stream, Overlap overlap, const ExpertsWork& wor
   const int bands = (work.layer.width + 7) / 8;
   const int gate_up_bytes = kBands * kChunks * kStages<F> * F::kBandBytes +
                             kBands * kChunks * kPartial * static_cast<int>(sizeof(float)) +
-                            work.rows * x_pitch(work.hidden_steps);
+                            work.rows * pitch_of(work.hidden_steps);
   const LaunchShape gate_up = {dim3(grid(ceil_div(bands, kBands)), grid(pairs)),
                                kBands * kBandThreads, gate_up_bytes};
   launch(stream, overlap, gate_up, "experts: gate and up", gate_up_kernel<F>, work);
 
   // With more tokens the inner values of a CTA should serve more rows.
-  const int groups = work.rows > 4 ? 2 : 1;
-  const int down_bytes = groups * kDownWarps * kStages<F> * F::kBandBytes +
-                         groups * pairs * 16 * static_cast<int>(sizeof(float)) +
-                         pairs * x_pitch(work.width_steps);
+  const auto down_shared = [&](int groups) {
+    return groups * kDownWarps * kStages<F> * F::kBandBytes +
+           groups * pairs * 16 * static_cast<int>(sizeof(float)) +
+           pairs * pitch_of(work.width_steps);
+  };
+  const int groups = work.rows > 4 && down_shared(2) <= kMostShared ? 2 : 1;
+  const int down_bytes = down_shared(groups);
   const LaunchShape down = {dim3(grid(ceil_div(ceil_div(work.layer.hidden, 16), groups))),
                             static_cast<unsigned>(groups * kDownWarps * kWarp), down_bytes};
   launch(stream, overlap, down, "experts: down", down_kernel<F>, work, groups);

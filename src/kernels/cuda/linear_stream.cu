@@ -21,8 +21,9 @@ constexpr int kPartial = kTokens * 16;
 constexpr int kGroupThreads = kChunks * kWarp;
 constexpr int kMaxGroups = 4;
 
-/// Bytes from one token's x to the next: an odd number of 64 byte lines.
-__host__ __device__ constexpr int x_pitch(int steps) { return steps * kStepBytesX + 64; }
+/// x_pitch for both sides.
+__host__ __device__ constexpr int pitch_of(int steps) { return steps * kStepBytesX + 64; }
+static_assert(pitch_of(44) == x_pitch(44));
 
 template <class F>
 struct Config;
@@ -43,7 +44,7 @@ template <class F>
 int shared_bytes(int groups, int tokens, int steps) {
   const int ring = groups * kChunks * Config<F>::kStages * F::kBandBytes;
   const int partial = 2 * groups * kChunks * kPartial * static_cast<int>(sizeof(float));
-  return ring + partial + tokens * x_pitch(steps);
+  return ring + partial + tokens * pitch_of(steps);
 }
 
 /// Waits for the four warps of a group. Written out: a barrier with a number unknown to the compiler
@@ -114,7 +115,7 @@ __global__ void __launch_bounds__(kMaxGroups* kGroupThreads)
   for (int i = threadIdx.x; i < args.tokens * steps * 8; i += blockDim.x) {
     const int token = i / (steps * 8);
     const int eight = i % (steps * 8);
-    *reinterpret_cast<uint4*>(x + token * x_pitch(steps) + F::place(eight) * 16) =
+    *reinterpret_cast<uint4*>(x + token * pitch_of(steps) + F::place(eight) * 16) =
         load_x8<F>(args.x + int64_t{token} * args.cols, eight, args.cols);
   }
   __syncthreads();
@@ -122,7 +123,7 @@ __global__ void __launch_bounds__(kMaxGroups* kGroupThreads)
 
   // Lanes of tokens that are not there compute the last one once more; nobody reads it.
   const uint32_t x_at =
-      shared_address(x) + min(lane / 4, args.tokens - 1) * x_pitch(steps) + lane % 4 * 16;
+      shared_address(x) + min(lane / 4, args.tokens - 1) * pitch_of(steps) + lane % 4 * 16;
   int stage = 0;
   int parity = 0;
   for (int band = first; band < args.w.bands; band += stride, parity ^= 1) {
