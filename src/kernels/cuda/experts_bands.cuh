@@ -52,11 +52,12 @@ __device__ __forceinline__ float activated(const ExpertsWork& work,
   return __fmul_rn(apply(work.layer.activation.function, g), u);
 }
 
-/// inner[pair, f] = value, as BF16 where F wants it.
+/// inner[pair, f] = value, or 0 beyond the width, as BF16 where F wants it.
 template <class F>
 __device__ __forceinline__ void store_inner(const ExpertsWork& work, int pair, int f, float value) {
   auto* row = reinterpret_cast<uint16_t*>(work.inner + int64_t{pair} * work.width_steps * kStepBytesX);
-  row[position_of<F>(f)] = static_cast<uint16_t>(pack_bf16(value, 0.0F));
+  row[position_of<F>(f)] =
+      static_cast<uint16_t>(pack_bf16(f < work.layer.width ? value : 0.0F, 0.0F));
 }
 
 }  // namespace facet::cuda

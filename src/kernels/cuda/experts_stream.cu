@@ -69,20 +69,6 @@ __device__ __forceinline__ void find_groups(const ExpertsWork& work,
   __syncthreads();
 }
 
-template <class F>
-__device__ __forceinline__ void add_step(float (&sums)[4], uint32_t band_at, uint32_t x_at, int lane) {
-  Fragment weights[2];
-  F::fragments(band_at, lane, weights);
-#pragma unroll
-  for (int p = 0; p < 2; ++p) add_products(sums, weights[p], load_shared(x_at + p * 64));
-}
-
-template <class F>
-__device__ __forceinline__ void copy_step(
-    uint32_t to, const BandSource& w, int band, int step, int lane, uint64_t policy) {
-  for (int u = lane; u < F::kUnits; u += kWarp) F::copy(to, w, band, step, u, policy);
-}
-
 /// Grid: [ceil(bands / kBands), pairs].
 template <class F>
 __global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const ExpertsWork work) {
@@ -122,7 +108,8 @@ __global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const Exp
   const int chunks = chunks_of(w.steps);
   const int begin = chunk < chunks ? chunk_begin(w.steps, chunk) : 0;
   const int end = chunk < chunks && band < w.bands ? chunk_begin(w.steps, chunk + 1) : begin;
-  const uint32_t ring = shared_address(shared) + warp * kStages<F> * F::kBandBytes;
+  const uint8_t* ring = shared + warp * kStages<F> * F::kBandBytes;
+  const uint32_t ring_at = shared_address(ring);
   auto* partial = reinterpret_cast<float*>(shared + kBands * kChunks * kStages<F> * F::kBandBytes);
   uint8_t* x = reinterpret_cast<uint8_t*>(partial + kBands * kChunks * kPartial);
   const uint64_t policy = evict_first();
@@ -131,25 +118,23 @@ __global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const Exp
 
   int next = begin;
   int next_stage = 0;
+  LaneUnits<F> units;
+  units.seek(w, band, lane);
   const auto issue = [&] {
     if (next < end) {
-      copy_step<F>(ring + next_stage * F::kBandBytes, w, band, next++, lane, policy);
+      units.copy(ring_at + next_stage * F::kBandBytes, w, next++, lane, policy);
       if (++next_stage == kStages<F>) next_stage = 0;
     }
     copy_commit();
   };
   for (int i = 0; i < kStages<F> - 1; ++i) issue();
-  for (int i = threadIdx.x; i < group_count * w.steps * 8; i += blockDim.x) {
-    const int token = i / (w.steps * 8);
-    const int eight = i % (w.steps * 8);
-    const float* row = work.x + int64_t{group_pairs[token] / work.top_k} * work.layer.hidden;
-    *reinterpret_cast<uint4*>(x + token * pitch_of(w.steps) + F::place(eight) * 16) =
-        load_x8<F>(row, eight, work.layer.hidden);
-  }
+  stage_x<F>(x, pitch_of(w.steps), group_count, w.steps, work.layer.hidden, [&](int token) {
+    return work.x + int64_t{group_pairs[token] / work.top_k} * work.layer.hidden;
+  });
   __syncthreads();
 
-  const uint32_t x_at =
-      shared_address(x) + min(lane / 4, group_count - 1) * pitch_of(w.steps) + lane % 4 * 16;
+  const uint8_t* x_at =
+      x + min(lane / 4, group_count - 1) * pitch_of(w.steps) + lane % 4 * 16;
   float sums[4] = {};
   int stage = 0;
   for (int step = begin; step < end; ++step) {
@@ -166,7 +151,7 @@ __global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const Exp
   const int element = threadIdx.x % kBandThreads;  // token * 8 + row, gate and up at once
   const int token = element / 8;
   const int f = band * 8 + element % 8;
-  if (token >= group_count || f >= work.layer.width) return;
+  if (token >= group_count) return;
   const float* from = partial + slot * kChunks * kPartial + token * 16 + element % 8;
   float gate = 0.0F;
   float up = 0.0F;
@@ -194,7 +179,8 @@ __global__ void __launch_bounds__(2 * kDownWarps* kWarp)
   const int band = blockIdx.x * groups + slot;
   const int bands = (work.layer.hidden + 15) / 16;
   const int steps = work.width_steps;
-  const uint32_t ring = shared_address(shared) + warp * kStages<F> * F::kBandBytes;
+  const uint8_t* ring = shared + warp * kStages<F> * F::kBandBytes;
+  const uint32_t ring_at = shared_address(ring);
   auto* results = reinterpret_cast<float*>(shared + groups * kDownWarps * kStages<F> * F::kBandBytes);
   uint8_t* inner = reinterpret_cast<uint8_t*>(results + groups * pairs * 16);
   const uint64_t policy = evict_first();
@@ -206,11 +192,14 @@ __global__ void __launch_bounds__(2 * kDownWarps* kWarp)
   int next_step = 0;
   int next_stage = 0;
   BandSource next_bands = {};
+  LaneUnits<F> units;
   const auto issue = [&] {
     if (next_group < count) {
-      if (next_step == 0)
+      if (next_step == 0) {
         next_bands = down_bands<F>(work, work.layer.experts[chosen_groups[next_group].expert]);
-      copy_step<F>(ring + next_stage * F::kBandBytes, next_bands, band, next_step, lane, policy);
+        units.seek(next_bands, band, lane);
+      }
+      units.copy(ring_at + next_stage * F::kBandBytes, next_bands, next_step, lane, policy);
       if (++next_stage == kStages<F>) next_stage = 0;
       if (++next_step == steps) {
         next_step = 0;
@@ -235,8 +224,7 @@ __global__ void __launch_bounds__(2 * kDownWarps* kWarp)
   for (int g = worker; g < count; g += kDownWarps) {
     const Group& group = chosen_groups[g];
     const float factor = __fmul_rn(work.layer.experts[group.expert].down_scale, kGainOf<F>);
-    const uint32_t x_at = shared_address(inner) +
-                          group.pairs[min(lane / 4, group.count - 1)] * pitch_of(steps) +
+    const uint8_t* x_at = inner + group.pairs[min(lane / 4, group.count - 1)] * pitch_of(steps) +
                           lane % 4 * 16;
     float total[4] = {};
     float sums[4] = {};
@@ -285,7 +273,7 @@ __global__ void __launch_bounds__(2 * kDownWarps* kWarp)
 template <class F>
 void experts_stream(cudaStream_t stream, Overlap overlap, const ExpertsWork& work) {
   const int pairs = work.rows * work.top_k;
-  const int bands = (work.layer.width + 7) / 8;
+  const int bands = work.width_steps * 8;  // zeros beyond the width
   const int gate_up_bytes = kBands * kChunks * kStages<F> * F::kBandBytes +
                             kBands * kChunks * kPartial * static_cast<int>(sizeof(float)) +
                             work.rows * pitch_of(work.hidden_steps);

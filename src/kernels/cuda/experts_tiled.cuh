@@ -120,11 +120,11 @@ __global__ void __launch_bounds__(T::kThreads, 2) gate_up_kernel(const ExpertsWo
   const ExpertPointers e = work.layer.experts[item.expert];
   const BandSource w = gate_up_bands<F>(work, e);
   Sums<T> sums;
-  multiply<T>(sums, shared_address(shared),
+  multiply<T>(sums, shared,
               {w, static_cast<int>(blockIdx.x) * T::kBands, tokens, item.count}, 0, w.steps);
   for_each_fragment<T>(sums, [&](int row, int token, const float(&c)[4]) {
     const int f = (static_cast<int>(blockIdx.x) * T::kBands + row / 16) * 8 + row % 16;
-    if (f >= work.layer.width) return;
+    if (f >= work.width_steps * kStep) return;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       if (token + i < item.count)
@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(T::kThreads, 2) down_kernel(const ExpertsWork 
   const ExpertPointers e = work.layer.experts[item.expert];
   const BandSource w = down_bands<F>(work, e);
   Sums<T> sums;
-  multiply<T>(sums, shared_address(shared),
+  multiply<T>(sums, shared,
               {w, static_cast<int>(blockIdx.x) * T::kBands, tokens, item.count}, 0, w.steps);
   const float factor = __fmul_rn(e.down_scale, kGainOf<F>);
   for_each_fragment<T>(sums, [&](int row, int token, const float(&c)[4]) {
@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(256) combine_kernel(const ExpertsWork work) {
 
 template <class T>
 void launch_products(cudaStream_t stream, Overlap overlap, const ExpertsWork& work) {
-  const int64_t gate_up_bands = ceil_div(work.layer.width, 8);
+  const int64_t gate_up_bands = int64_t{work.width_steps} * 8;  // zeros beyond the width
   const LaunchShape gate_up = {dim3(grid(ceil_div(gate_up_bands, T::kBands)), grid(work.max_items)),
                                T::kThreads, T::kSharedBytes};
   launch(stream, overlap, gate_up, "experts: gate and up", gate_up_kernel<T>, work);

@@ -62,15 +62,6 @@ __device__ __forceinline__ void sync_group(int group) {
   }
 }
 
-/// Adds one step of a band to `sums`.
-template <class F>
-__device__ __forceinline__ void add_step(float (&sums)[4], uint32_t band_at, uint32_t x_at, int lane) {
-  Fragment weights[2];
-  F::fragments(band_at, lane, weights);
-#pragma unroll
-  for (int p = 0; p < 2; ++p) add_products(sums, weights[p], load_shared(x_at + p * 64));
-}
-
 template <class F>
 __global__ void __launch_bounds__(kMaxGroups* kGroupThreads)
     stream_kernel(const LinearBands args, int groups) {
@@ -87,7 +78,8 @@ __global__ void __launch_bounds__(kMaxGroups* kGroupThreads)
   const int stride = gridDim.x * groups;
   const int first = blockIdx.x * groups + group;
 
-  const uint32_t ring = shared_address(shared) + warp * kStages * F::kBandBytes;
+  const uint8_t* ring = shared + warp * kStages * F::kBandBytes;
+  const uint32_t ring_at = shared_address(ring);
   auto* partial = reinterpret_cast<float*>(shared + groups * kChunks * kStages * F::kBandBytes);
   uint8_t* x = reinterpret_cast<uint8_t*>(partial + 2 * groups * kChunks * kPartial);
   const uint64_t policy = evict_first();
@@ -95,14 +87,15 @@ __global__ void __launch_bounds__(kMaxGroups* kGroupThreads)
   int next_band = first;
   int next_step = begin;
   int next_stage = 0;
+  LaneUnits<F> units;
+  units.seek(args.w, next_band, lane);
   const auto issue = [&] {
     if (next_band < args.w.bands && begin < end) {
-      for (int u = lane; u < F::kUnits; u += kWarp) {
-        F::copy(ring + next_stage * F::kBandBytes, args.w, next_band, next_step, u, policy);
-      }
+      units.copy(ring_at + next_stage * F::kBandBytes, args.w, next_step, lane, policy);
       if (++next_step == end) {
         next_step = begin;
         next_band += stride;
+        units.seek(args.w, next_band, lane);
       }
       if (++next_stage == kStages) next_stage = 0;
     }
@@ -112,18 +105,14 @@ __global__ void __launch_bounds__(kMaxGroups* kGroupThreads)
   for (int i = 0; i < kStages - 1; ++i) issue();
 
   wait_for_previous();
-  for (int i = threadIdx.x; i < args.tokens * steps * 8; i += blockDim.x) {
-    const int token = i / (steps * 8);
-    const int eight = i % (steps * 8);
-    *reinterpret_cast<uint4*>(x + token * pitch_of(steps) + F::place(eight) * 16) =
-        load_x8<F>(args.x + int64_t{token} * args.cols, eight, args.cols);
-  }
+  stage_x<F>(x, pitch_of(steps), args.tokens, steps, args.cols,
+             [&](int token) { return args.x + int64_t{token} * args.cols; });
   __syncthreads();
   let_next_begin();
 
   // Lanes of tokens that are not there compute the last one once more; nobody reads it.
-  const uint32_t x_at =
-      shared_address(x) + min(lane / 4, args.tokens - 1) * pitch_of(steps) + lane % 4 * 16;
+  const uint8_t* x_at =
+      x + min(lane / 4, args.tokens - 1) * pitch_of(steps) + lane % 4 * 16;
   int stage = 0;
   int parity = 0;
   for (int band = first; band < args.w.bands; band += stride, parity ^= 1) {

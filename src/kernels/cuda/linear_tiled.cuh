@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(T::kThreads)
   Sums<T> sums;
   const TileWork work = {args.w, static_cast<int>(blockIdx.y) * T::kBands, tokens,
                          args.tokens - first_token};
-  multiply<T>(sums, shared_address(shared), work, 0, args.w.steps);
+  multiply<T>(sums, shared, work, 0, args.w.steps);
   for_each_fragment<T>(sums, [&](int row, int token, const float(&c)[4]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(T::kThreads)
   Sums<T> sums;
   const TileWork work = {args.w, static_cast<int>(blockIdx.y) * T::kBands, tokens,
                          args.tokens - first_token};
-  multiply<T>(sums, shared_address(shared), work, chunk_begin(args.w.steps, rank),
+  multiply<T>(sums, shared, work, chunk_begin(args.w.steps, rank),
               chunk_begin(args.w.steps, rank + 1));
   __syncthreads();
   auto* partial = reinterpret_cast<float*>(shared);  // [T::kTokens][T::kRows]

@@ -36,13 +36,29 @@ struct Fragment {
   uint32_t high[4];
 };
 
-/// Copies 16 bytes of row-major rows: lane's row of the band, `offset` bytes into it.
-__device__ __forceinline__ void copy_row_unit(
-    uint32_t to, const BandSource& w, int band, int half, int lane, int64_t offset, uint64_t policy) {
+/// One of the 16 byte units of a band, walking along K: at step s it comes from `from` + s times the
+/// format's bytes per row and step, zeros from step `end` on.
+struct UnitCursor {
+  const uint8_t* from;
+  int end;
+};
+
+template <int kStepBytes>
+__device__ __forceinline__ void copy_unit(
+    uint32_t to, const UnitCursor& unit, int step, const BandSource& w, uint64_t policy) {
+  const bool valid = step < unit.end;
+  copy_async_once(to, valid ? unit.from + step * kStepBytes : w.lower, valid, policy);
+}
+
+/// A lane's unit of row-major rows: `offset` bytes into the row's first step.
+template <int kStepBytes>
+__device__ __forceinline__ UnitCursor row_unit(
+    const BandSource& w, int band, int half, int lane, int offset) {
   const int row = band * w.band_rows + lane / 4;
-  const bool valid = row < (half ? w.upper_rows : w.lower_rows) && offset < w.pitch;
   const uint8_t* from = half ? w.upper : w.lower;
-  copy_async_once(to, valid ? from + row * w.pitch + offset : w.lower, valid, policy);
+  const bool valid = band < w.bands && row < (half ? w.upper_rows : w.lower_rows);
+  const int left = static_cast<int>(w.pitch) - offset;
+  return {from + row * w.pitch + offset, valid ? (left + kStepBytes - 1) / kStepBytes : 0};
 }
 
 __device__ __forceinline__ void add_products(float (&c)[4], const Fragment& a, const uint4& b) {
@@ -54,14 +70,13 @@ struct Bf16Steps {
   static constexpr int kBandBytes = 2048;
   static constexpr int kUnits = kBandBytes / 16;
 
-  /// Starts the copy of unit u of a band's step to `band_at` (shared memory).
-  __device__ __forceinline__ static void copy(
-      uint32_t band_at, const BandSource& w, int band, int step, int u, uint64_t policy) {
-    const int lane = u % 32;
-    const int64_t offset = step * 128 + u / 32 % 2 * 64 + lane % 4 * 16;
-    copy_row_unit(band_at + u * 16, w, band, u / 64, lane, offset, policy);
+  static constexpr int kStepBytes = 128;  ///< from one step of a unit to the next
+
+  /// Unit u of a band's step, which goes to 16 * u.
+  __device__ __forceinline__ static UnitCursor unit(const BandSource& w, int band, int u) {
+    return row_unit<kStepBytes>(w, band, u / 64, u % 32, u / 32 % 2 * 64 + u % 4 * 16);
   }
-  __device__ __forceinline__ static void fragments(uint32_t band_at, int lane, Fragment (&f)[2]) {
+  __device__ __forceinline__ static void fragments(const uint8_t* band_at, int lane, Fragment (&f)[2]) {
 #pragma unroll
     for (int p = 0; p < 2; ++p) {
       const uint4 low = load_shared(band_at + p * 512 + lane * 16);
@@ -88,10 +103,10 @@ struct Fp8Steps {
   static constexpr int kBandBytes = 1024;
   static constexpr int kUnits = kBandBytes / 16;
 
-  __device__ __forceinline__ static void copy(
-      uint32_t band_at, const BandSource& w, int band, int step, int u, uint64_t policy) {
-    const int lane = u % 32;
-    copy_row_unit(band_at + u * 16, w, band, u / 32, lane, step * 64 + lane % 4 * 16, policy);
+  static constexpr int kStepBytes = 64;
+
+  __device__ __forceinline__ static UnitCursor unit(const BandSource& w, int band, int u) {
+    return row_unit<kStepBytes>(w, band, u / 32, u % 32, u % 4 * 16);
   }
   /// Four E4M3 as (0,2) and (1,3): moved to a BF16's exponent and mantissa they are the value times
   /// 2^-120, subnormals included; the product with 2^120 is exact.
@@ -100,7 +115,7 @@ struct Fp8Steps {
     even = multiply_bf16(((word << 4) & 0x07f007f0u) | ((word << 8) & 0x80008000u), kGain);
     odd = multiply_bf16(((word >> 4) & 0x07f007f0u) | (word & 0x80008000u), kGain);
   }
-  __device__ __forceinline__ static void fragments(uint32_t band_at, int lane, Fragment (&f)[2]) {
+  __device__ __forceinline__ static void fragments(const uint8_t* band_at, int lane, Fragment (&f)[2]) {
     const uint4 low = load_shared(band_at + lane * 16);
     const uint4 high = load_shared(band_at + 512 + lane * 16);
     decode(low.x, f[0].low[0], f[0].low[1]);
@@ -126,11 +141,10 @@ struct Nvfp4Steps {
   static constexpr int kBandBytes = kTileBytes;
   static constexpr int kUnits = kBandBytes / 16;
 
-  __device__ __forceinline__ static void copy(
-      uint32_t band_at, const BandSource& w, int band, int step, int u, uint64_t policy) {
-    const bool valid = band < w.bands;
-    const int64_t block = valid ? int64_t{band} * w.steps + step : 0;
-    copy_async_once(band_at + u * 16, w.lower + block * kTileBytes + u * 16, valid, policy);
+  static constexpr int kStepBytes = kTileBytes;
+
+  __device__ __forceinline__ static UnitCursor unit(const BandSource& w, int band, int u) {
+    return {w.lower + int64_t{band} * w.steps * kTileBytes + u * 16, band < w.bands ? w.steps : 0};
   }
   /// Eight E2M1 as (0,4) (1,5) (2,6) (3,7), each times `scale`: moved to a BF16's exponent and
   /// mantissa a code is its value times 2^-126, subnormals included.
@@ -142,9 +156,9 @@ struct Nvfp4Steps {
     out[2] = multiply_bf16(((word >> 2) & kValue) | ((word << 4) & kSign), scale);
     out[3] = multiply_bf16(((word >> 6) & kValue) | (word & kSign), scale);
   }
-  __device__ __forceinline__ static void fragments(uint32_t band_at, int lane, Fragment (&f)[2]) {
+  __device__ __forceinline__ static void fragments(const uint8_t* band_at, int lane, Fragment (&f)[2]) {
     const uint4 codes = load_shared(band_at + lane * 16);
-    const uint32_t scales = load_shared_u16(band_at + 512 + lane * 2);
+    const uint32_t scales = *reinterpret_cast<const uint16_t*>(band_at + 512 + lane * 2);
     // The scale times 2^118, twice: its code is a BF16's exponent and mantissa less 2^-9.
     const uint32_t low = (scales & 0xffu) * 0x00100010u + 0x76007600u;
     const uint32_t high = (scales >> 8) * 0x00100010u + 0x76007600u;
@@ -167,6 +181,39 @@ __host__ __device__ constexpr int position_of(int k) {
   return F::place(k / 8) * 8 + F::within(k % 8);
 }
 
+/// Units of a band that one lane copies, in a warp that copies bands for itself.
+template <class F>
+struct LaneUnits {
+  static constexpr int kCount = (F::kUnits + 31) / 32;
+  UnitCursor units[kCount];
+
+  __device__ __forceinline__ void seek(const BandSource& w, int band, int lane) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) units[i] = F::unit(w, band, min(i * 32 + lane, F::kUnits - 1));
+  }
+  /// Starts the copy of a step to `band_at`.
+  __device__ __forceinline__ void copy(
+      uint32_t band_at, const BandSource& w, int step, int lane, uint64_t policy) const {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if ((i + 1) * 32 <= F::kUnits || i * 32 + lane < F::kUnits)
+        copy_unit<F::kStepBytes>(band_at + (i * 32 + lane) * 16, units[i], step, w, policy);
+    }
+  }
+};
+
+/// Adds one step of a band to the sums of 8 tokens, whose x of the step is at `x` for this lane.
+template <class F>
+__device__ __forceinline__ void add_step(float (&sums)[4],
+                                         const uint8_t* band_at,
+                                         const uint8_t* x,
+                                         int lane) {
+  Fragment weights[2];
+  F::fragments(band_at, lane, weights);
+#pragma unroll
+  for (int p = 0; p < 2; ++p) add_products(sums, weights[p], load_shared(x + p * 64));
+}
+
 /// Columns 8 * eight … of a row of `cols` floats in F's order; zeros beyond its end.
 template <class F>
 __device__ __forceinline__ uint4 load_x8(const float* row, int eight, int cols) {
@@ -178,6 +225,32 @@ __device__ __forceinline__ uint4 load_x8(const float* row, int eight, int cols) 
     v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
   }
   return F::pack8(v);
+}
+
+/// to[token * pitch] … = x of `tokens` rows in F's order, by all threads of the CTA; row(token) is where
+/// a token's floats begin. Several loads are under way at once.
+template <class F, class Row>
+__device__ __forceinline__ void stage_x(
+    uint8_t* to, int pitch, int tokens, int steps, int cols, const Row& row) {
+  constexpr int kAtOnce = 4;
+  const int eights = steps * 8;
+  for (int token = 0; token < tokens; ++token) {
+    const float* from = row(token);
+    for (int base = threadIdx.x; base < eights; base += kAtOnce * blockDim.x) {
+      uint4 packed[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int eight = base + i * blockDim.x;
+        if (eight < eights) packed[i] = load_x8<F>(from, eight, cols);
+      }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int eight = base + i * blockDim.x;
+        if (eight < eights)
+          *reinterpret_cast<uint4*>(to + token * pitch + F::place(eight) * 16) = packed[i];
+      }
+    }
+  }
 }
 
 }  // namespace facet::cuda

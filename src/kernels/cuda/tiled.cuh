@@ -59,14 +59,14 @@ __device__ __forceinline__ void add_sums(Sums<T>& to, const Sums<T>& sums) {
 /// One step of one warp. Blocks of 8 tokens from `blocks` on hold nothing and are left out.
 template <class T>
 __device__ __forceinline__ void tile_step(
-    Sums<T>& sums, uint32_t stage, int down, int across, int lane, int blocks) {
+    Sums<T>& sums, const uint8_t* stage, int down, int across, int lane, int blocks) {
   using F = typename T::Format;
   Fragment weights[T::kWarpBands][2];
 #pragma unroll
   for (int m = 0; m < T::kWarpBands; ++m) {
     F::fragments(stage + (down * T::kWarpBands + m) * F::kBandBytes, lane, weights[m]);
   }
-  const uint32_t x = stage + T::kWeightBytes + (across * T::kWarpTokens * 8 + lane / 4) * 64 +
+  const uint8_t* x = stage + T::kWeightBytes + (across * T::kWarpTokens * 8 + lane / 4) * 64 +
                      lane % 4 * 16;
 #pragma unroll
   for (int n = 0; n < T::kWarpTokens; ++n) {
@@ -89,33 +89,54 @@ struct TileWork {
   int count;  ///< of tokens
 };
 
+/// What one thread copies of every stage.
 template <class T>
-__device__ __forceinline__ void copy_stage(
-    uint32_t stage, const TileWork& work, int step, int thread, uint64_t policy) {
+struct StageCopier {
   using F = typename T::Format;
-#pragma unroll 4
-  for (int i = thread; i < T::kBands * F::kUnits; i += T::kThreads) {
-    const int band = i / F::kUnits;
-    F::copy(stage + band * F::kBandBytes, work.w, work.band + band, step, i % F::kUnits, policy);
-  }
+  static constexpr int kWeightUnits = T::kBands * F::kUnits;
+  static constexpr int kWeights = (kWeightUnits + T::kThreads - 1) / T::kThreads;
+  static constexpr int kTokenUnits = T::kTokens * 8;
+  static constexpr int kTokens = (kTokenUnits + T::kThreads - 1) / T::kThreads;
+  UnitCursor weights[kWeights];
+  const uint8_t* tokens[kTokens];  // null: no token there
+
+  __device__ __forceinline__ void seek(const TileWork& work, int thread) {
 #pragma unroll
-  for (int i = thread; i < T::kTokens * 8; i += T::kThreads) {
-    const int token = i / 8;
-    const int unit = i % 8;
-    const uint64_t from = work.tokens[token];
-    const uint32_t to = stage + T::kWeightBytes + unit / 4 * T::kTokens * 64 + token * 64 +
-                        unit % 4 * 16;
-    copy_async(to, from == 0 ? reinterpret_cast<const void*>(work.w.lower)
-                             : reinterpret_cast<const void*>(from + step * kStepBytesX + unit * 16),
-               from != 0);
+    for (int i = 0; i < kWeights; ++i) {
+      const int u = min(i * T::kThreads + thread, kWeightUnits - 1);
+      weights[i] = F::unit(work.w, work.band + u / F::kUnits, u % F::kUnits);
+    }
+#pragma unroll
+    for (int i = 0; i < kTokens; ++i) {
+      const int u = i * T::kThreads + thread;
+      const uint64_t from = u < kTokenUnits ? work.tokens[u / 8] : 0;
+      tokens[i] = from == 0 ? nullptr : reinterpret_cast<const uint8_t*>(from) + u % 8 * 16;
+    }
   }
-}
+  __device__ __forceinline__ void copy(
+      uint32_t stage, const TileWork& work, int step, int thread, uint64_t policy) const {
+#pragma unroll
+    for (int i = 0; i < kWeights; ++i) {
+      const int u = i * T::kThreads + thread;
+      if ((i + 1) * T::kThreads <= kWeightUnits || u < kWeightUnits)
+        copy_unit<F::kStepBytes>(stage + u * 16, weights[i], step, work.w, policy);
+    }
+#pragma unroll
+    for (int i = 0; i < kTokens; ++i) {
+      const int u = i * T::kThreads + thread;
+      const uint32_t to = stage + T::kWeightBytes + u % 8 / 4 * T::kTokens * 64 + u / 8 * 64 + u % 4 * 16;
+      const bool valid = tokens[i] != nullptr;
+      if ((i + 1) * T::kThreads <= kTokenUnits || u < kTokenUnits)
+        copy_async(to, valid ? tokens[i] + step * kStepBytesX : work.w.lower, valid);
+    }
+  }
+};
 
 /// Runs over steps [begin, end), whole chunks of K, and leaves the sum of theirs in `total`, added
 /// in order. All threads of the CTA; work.tokens must be visible to them.
 template <class T>
 __device__ __forceinline__ void multiply(
-    Sums<T>& total, uint32_t shared, const TileWork& work, int begin, int end) {
+    Sums<T>& total, const uint8_t* shared, const TileWork& work, int begin, int end) {
   const int thread = threadIdx.x;
   const int lane = thread % 32;
   const int down = thread / 32 % T::kDown;
@@ -124,9 +145,13 @@ __device__ __forceinline__ void multiply(
   const int blocks = left <= 0 ? 0 : (left + 7) / 8;
   const uint64_t policy = evict_first();
   const int steps = work.w.steps;
+  const uint32_t shared_at = shared_address(shared);
 
+  StageCopier<T> copier;
+  copier.seek(work, thread);
   for (int i = 0; i < T::kStages - 1; ++i) {
-    if (begin + i < end) copy_stage<T>(shared + i * T::kStageBytes, work, begin + i, thread, policy);
+    if (begin + i < end)
+      copier.copy(shared_at + i * T::kStageBytes, work, begin + i, thread, policy);
     copy_commit();
   }
   Sums<T> sums;
@@ -141,7 +166,8 @@ __device__ __forceinline__ void multiply(
     copy_wait<T::kStages - 2>();
     __syncthreads();
     const int ahead = step + T::kStages - 1;
-    if (ahead < end) copy_stage<T>(shared + fill * T::kStageBytes, work, ahead, thread, policy);
+    if (ahead < end)
+      copier.copy(shared_at + fill * T::kStageBytes, work, ahead, thread, policy);
     copy_commit();
     tile_step<T>(sums, shared + stage * T::kStageBytes, down, across, lane, blocks);
     if (++stage == T::kStages) stage = 0;
