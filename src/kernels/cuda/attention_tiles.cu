@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/attention_tiles.cuh"
+#include "kernels/cuda/launch.h"
 
 namespace facet::cuda {
 namespace {
@@ -161,20 +162,6 @@ Cut cut(const AttentionArgs& args, const RowRun& run, int32_t walk_pairs) {
   return result;
 }
 
-template <typename Kernel, typename... Arguments>
-void launch(cudaStream_t stream,
-            Kernel kernel,
-            dim3 blocks,
-            int threads,
-            size_t shared,
-            const Arguments&... arguments) {
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(shared)),
-        "attention");
-  kernel<<<blocks, threads, shared, stream>>>(arguments...);
-  check_launch("attention");
-}
-
 template <typename PartConfig, typename WalkConfig>
 void run_tiles(cudaStream_t stream,
                const AttentionArgs& args,
@@ -183,8 +170,9 @@ void run_tiles(cudaStream_t stream,
   const Cut how = cut(args, run, WalkConfig::kPairs);
   const unsigned kv_heads = grid(args.kv.kv_heads);
   if (how.walk) {
-    launch(stream, walk_kernel<WalkConfig>, dim3(grid(ceil_div(run.rows, how.tokens)), kv_heads),
-           WalkConfig::kThreads, sizeof(typename WalkConfig::Shared), args, run, how.tokens);
+    const LaunchShape shape = {dim3(grid(ceil_div(run.rows, how.tokens)), kv_heads),
+                               WalkConfig::kThreads, sizeof(typename WalkConfig::Shared)};
+    launch(stream, Overlap::kNo, shape, "attention", walk_kernel<WalkConfig>, args, run, how.tokens);
     return;
   }
   for (int64_t done = 0; done < run.rows; done += how.pass_rows) {
@@ -196,13 +184,15 @@ void run_tiles(cudaStream_t stream,
     partials.values = reinterpret_cast<float*>(workspace);
     partials.states = reinterpret_cast<PairState*>(
         partials.values + how.pass_rows * args.q_heads * how.parts * args.kv.head_dim);
-    launch(stream, part_kernel<PartConfig>,
-           dim3(grid(how.parts), kv_heads, grid(ceil_div(pass.rows, how.tokens))),
-           PartConfig::kThreads, sizeof(typename PartConfig::Shared), args, pass, how.tokens,
+    const LaunchShape parts = {
+        dim3(grid(how.parts), kv_heads, grid(ceil_div(pass.rows, how.tokens))),
+        PartConfig::kThreads, sizeof(typename PartConfig::Shared)};
+    launch(stream, Overlap::kNo, parts, "attention: parts", part_kernel<PartConfig>, args, pass,
+           how.tokens, partials);
+    const LaunchShape joins = {
+        dim3(grid(pass.rows), grid(args.q_heads), PartConfig::kD / kJoinThreads), kJoinThreads};
+    launch(stream, Overlap::kNo, joins, "attention: join", join_kernel, args, pass, how.tokens,
            partials);
-    join_kernel<<<dim3(grid(pass.rows), grid(args.q_heads), PartConfig::kD / kJoinThreads),
-                  kJoinThreads, 0, stream>>>(args, pass, how.tokens, partials);
-    check_launch("attention: join");
   }
 }
 

@@ -118,7 +118,7 @@ std::byte* CudaBackend::workspace(Workspace& of, int64_t bytes) {
 
 void CudaBackend::load(const ModelOperands& operands) {
   forget_graphs();  // a new model may stand where an old one stood
-  weights_.load(operands);
+  weights_.load(operands, stream_);
 }
 
 bool CudaBackend::begin_step(const StepInputs& inputs) {

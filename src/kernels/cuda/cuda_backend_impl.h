@@ -80,6 +80,7 @@ class CudaBackend final : public Backend {
                      float eps) override;
 
  private:
+  void run_experts(const ExpertsLayer& layer, const ExpertsArgs& args);
   PagedKv paged(const KvView& kv, const Batch& batch) const;
   /// Workspace of at least `bytes`; graphs that hold its old place are forgotten.
   std::byte* workspace(Workspace& of, int64_t bytes);
@@ -92,7 +93,8 @@ class CudaBackend final : public Backend {
   StepArena arena_;
   StepGraphs graphs_;
   Workspace route_logits_;
-  Workspace experts_inner_;
+  Workspace linear_;
+  Workspace experts_;
   Workspace attention_parts_;
   PinnedBuffer result_;
 };

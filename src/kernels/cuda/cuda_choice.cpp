@@ -7,13 +7,25 @@
 
 namespace facet::cuda {
 
-KernelChoice CudaBackend::linear_kernel(WeightFormat /*format*/) const {
-  return {"cuda, plain product", "the only kernel so far: any format, float32 sums"};
+KernelChoice CudaBackend::linear_kernel(WeightFormat format) const {
+  switch (format) {
+    case WeightFormat::kBF16:
+    case WeightFormat::kFp8:
+      return {"cuda, tensor cores", "weights as stored; streamed for up to 8 rows, else in tiles"};
+    case WeightFormat::kNvfp4:
+      return {"cuda, tensor cores", "repacked at load, decoded to BF16, which holds every value"};
+    default:
+      return {"cuda, plain product", "no faster kernel reads this format"};
+  }
 }
 
-KernelChoice CudaBackend::experts_kernel(WeightFormat /*format*/,
-                                         const Activation& /*activation*/) const {
-  return {"cuda, plain experts", "the only kernel so far: any format, float32 sums"};
+KernelChoice CudaBackend::experts_kernel(WeightFormat format, const Activation& activation) const {
+  ExpertsLayer layer;
+  layer.format = format;
+  layer.activation = activation;
+  if (experts_fit(layer))
+    return {"cuda, tensor cores", "each chosen expert's weights are read once for all its rows"};
+  return {"cuda, plain experts", "no faster kernel takes this format and activation"};
 }
 
 KernelChoice CudaBackend::attention_kernel(DType kv) const {

@@ -8,7 +8,7 @@
 #include "kernels/cuda/cuda_backend_impl.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/experts_simple.h"
-#include "kernels/cuda/linear_simple.h"
+#include "kernels/cuda/linear.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/route.h"
 
@@ -77,9 +77,13 @@ void CudaBackend::rms_norm(TensorView out, TensorView x, std::span<const float> 
 }
 
 void CudaBackend::linear(TensorView out, TensorView x, const WeightMatrix& w) {
-  const int64_t rows = x.rows();
-  linear_simple(stream_, values(out, {rows, w.rows}, "out"), values(x, {rows, w.cols}, "x"), w,
-                rows);
+  LinearArgs args;
+  args.rows = x.rows();
+  args.out = values(out, {args.rows, w.rows}, "out");
+  args.x = values(x, {args.rows, w.cols}, "x");
+  args.w = {w, weights_.find_tiles(w)};
+  args.workspace = workspace(linear_, linear_workspace_bytes(args.rows, w.cols));
+  cuda::linear(stream_, args);
 }
 
 void CudaBackend::rope(TensorView x, std::span<const int32_t> positions, const RopeTable& table) {
@@ -187,13 +191,30 @@ void CudaBackend::experts(TensorView out,
   args.width = first.up.rows;
   args.out = values(out, {args.rows, args.hidden}, "out");
   args.x = values(x, "x");
-  args.inner = reinterpret_cast<float*>(workspace(
-      experts_inner_, args.rows * args.top_k * args.width * int64_t{sizeof(float)}));
-  args.experts = weights_.find(weights);
   args.chosen = indices(routing.experts, {args.rows, args.top_k}, "experts");
   args.weights = values(routing.weights, {args.rows, args.top_k}, "weights");
   args.activation = activation;
+  const LoadedExperts& loaded = weights_.find(weights);
+  if (loaded.layer.experts != nullptr) return run_experts(loaded.layer, args);
+  args.experts = loaded.plain;
+  args.inner = reinterpret_cast<float*>(
+      workspace(experts_, args.rows * args.top_k * args.width * int64_t{sizeof(float)}));
   experts_simple(stream_, args);
+}
+
+void CudaBackend::run_experts(const ExpertsLayer& layer, const ExpertsArgs& args) {
+  ExpertsCall call;
+  call.layer = layer;
+  call.layer.activation = args.activation;
+  call.out = args.out;
+  call.x = args.x;
+  call.chosen = args.chosen;
+  call.weights = args.weights;
+  call.rows = static_cast<int32_t>(args.rows);
+  call.top_k = static_cast<int32_t>(args.top_k);
+  call.workspace =
+      workspace(experts_, experts_workspace_bytes(call.layer, call.rows, call.top_k));
+  cuda::experts(stream_, call);
 }
 
 void CudaBackend::add(TensorView x, TensorView y) {
