@@ -32,6 +32,16 @@ struct RouterWeightsView {
   std::span<const float> per_expert_scale;  // [E]
 };
 
+/// What the projections of a layer gave to its attention.
+struct AttentionRows {
+  TensorView q;  ///< [T, Q, D]
+  TensorView k;  ///< [T, K, D]; empty where the layer reads another layer's cache
+  TensorView v;  ///< [T, K, D]; empty as k
+  bool v_is_k = false;  ///< V starts from what k holds, and `v` is only room for it
+  std::span<const float> q_norm;  ///< [D]
+  std::span<const float> k_norm;  ///< [D]
+};
+
 /// What a device can do at best, as measured on it.
 struct DevicePeaks {
   double read_bytes_per_second = 0;  ///< plain reads of memory much larger than the caches
@@ -165,6 +175,14 @@ class Backend {
 
   // ---- fused ops: the bodies below are made of primitives; a backend overrides one only for speed
   // ----
+
+  /// q = rope(norm(q) * q_norm), k = rope(norm(k) * k_norm), v = norm(v), all per head, at the
+  /// positions of `batch`; k and v then go to the cache. q is overwritten; k and v are lost.
+  virtual void prepare_attention(const AttentionRows& rows,
+                                 const KvView& kv,
+                                 const RopeTable& rope,
+                                 const Batch& batch,
+                                 float eps);
 
   /// x = (x + norm(h) * weight) * factor.  x, h: [T, H]; h is overwritten.
   virtual void add_rms_norm(

@@ -10,6 +10,7 @@
 #include "kernels/cuda/experts_simple.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/prepare_attention.h"
 #include "kernels/cuda/route.h"
 
 namespace facet::cuda {
@@ -237,6 +238,31 @@ void CudaBackend::gather_rows(TensorView out, TensorView x, std::span<const int3
   if (list == nullptr) list = arena_.find(rows, "gather_rows");
   cuda::gather_rows(stream_, values(out, {std::ssize(rows), width}, "out"), values(x, "x"), list,
                     std::ssize(rows), width);
+}
+
+void CudaBackend::prepare_attention(const AttentionRows& rows,
+                                    const KvView& kv,
+                                    const RopeTable& rope,
+                                    const Batch& batch,
+                                    float eps) {
+  const int32_t head_dim = kv.layout.head_dim;
+  if (!prepare_fits(head_dim)) return Backend::prepare_attention(rows, kv, rope, batch, eps);
+  const Shape q_shape = {batch.rows(), rows.q.shape()[1], head_dim};
+  const Shape kv_shape = {batch.rows(), kv.layout.kv_heads, head_dim};
+  const bool stores = !rows.k.empty();
+  PrepareArgs args;
+  args.q = values(rows.q, q_shape, "q");
+  args.k = stores ? values(rows.k, kv_shape, "k") : nullptr;
+  args.v = stores && !rows.v_is_k ? values(rows.v, kv_shape, "v") : args.k;
+  args.q_norm = weights_.find(rows.q_norm, "q_norm");
+  args.k_norm = stores ? weights_.find(rows.k_norm, "k_norm") : nullptr;
+  args.frequencies = weights_.find(rope.frequencies, "rope");
+  args.angles = static_cast<int32_t>(rope.frequencies.size());
+  args.kv = paged(kv, batch);
+  args.q_heads = static_cast<int32_t>(q_shape[1]);
+  args.rows = batch.rows();
+  args.eps = eps;
+  cuda::prepare_attention(stream_, args);
 }
 
 void CudaBackend::add_rms_norm(

@@ -30,6 +30,25 @@ __device__ float kv_value(const std::byte* data, int64_t index) {
   }
 }
 
+/// Nearest, ties to even, saturating at 448; NaN stays NaN. As float_to_e4m3 (quant/float_formats).
+__device__ inline uint8_t to_e4m3(float value) {
+  uint16_t pair;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(0.0F), "f"(value));
+  return static_cast<uint8_t>(pair & 0xffu);
+}
+
+template <DType kType>
+__device__ void store_kv_value(std::byte* data, int64_t index, float value) {
+  if constexpr (kType == DType::kF32) {
+    reinterpret_cast<float*>(data)[index] = value;
+  } else if constexpr (kType == DType::kBF16) {
+    reinterpret_cast<uint16_t*>(data)[index] =
+        static_cast<uint16_t>(__float_as_uint(round_to_bf16(value)) >> 16);
+  } else {
+    reinterpret_cast<uint8_t*>(data)[index] = to_e4m3(value);
+  }
+}
+
 /// Calls `body` with the cache's dtype as a constant.
 template <typename Body>
 void with_kv_dtype(DType dtype, const Body& body) {

@@ -7,25 +7,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-/// Nearest, ties to even, saturating at 448; NaN stays NaN. As float_to_e4m3 (quant/float_formats).
-__device__ uint8_t to_e4m3(float value) {
-  uint16_t pair;
-  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(0.0F), "f"(value));
-  return static_cast<uint8_t>(pair & 0xffu);
-}
-
-template <DType kType>
-__device__ void store(std::byte* data, int64_t index, float value) {
-  if constexpr (kType == DType::kF32) {
-    reinterpret_cast<float*>(data)[index] = value;
-  } else if constexpr (kType == DType::kBF16) {
-    reinterpret_cast<uint16_t*>(data)[index] =
-        static_cast<uint16_t>(__float_as_uint(round_to_bf16(value)) >> 16);
-  } else {
-    reinterpret_cast<uint8_t*>(data)[index] = to_e4m3(value);
-  }
-}
-
 template <DType kType>
 __global__ void __launch_bounds__(kThreads)
     store_kv_kernel(const PagedKv kv, const float* k, const float* v, int64_t count) {
@@ -36,8 +17,8 @@ __global__ void __launch_bounds__(kThreads)
   const auto kv_head = static_cast<int32_t>(head % kv.kv_heads);
   const int64_t to =
       kv_place(kv, table_of_row(kv, row), kv_head, kv.positions[row]) + i % kv.head_dim;
-  store<kType>(kv.k, to, k[i] / kv.k_scale);
-  store<kType>(kv.v, to, v[i] / kv.v_scale);
+  store_kv_value<kType>(kv.k, to, k[i] / kv.k_scale);
+  store_kv_value<kType>(kv.v, to, v[i] / kv.v_scale);
 }
 
 }  // namespace

@@ -107,23 +107,15 @@ void Gemma4Model::attention(int32_t index, const Step& step, const Activations& 
 
   const TensorView q = scratch_view(a.q, {rows, c.num_heads, c.head_dim});
   be.linear(q.reshaped({rows, c.q_size()}), a.h, w.q_proj);  // [T, Q*D]
-  be.rms_norm(q, q, w.q_norm, eps_);                         // per head, over D
-  be.rope(q, step.batch.positions, rope);                    // [T, Q, D]
+  AttentionRows projected = {q, {}, {}, c.k_eq_v, w.q_norm, w.k_norm};
   if (c.kv_donor == index) {
-    const TensorView k = scratch_view(a.k, {rows, c.num_kv_heads, c.head_dim});
-    const TensorView v = scratch_view(a.v, {rows, c.num_kv_heads, c.head_dim});
-    be.linear(k.reshaped({rows, c.kv_size()}), a.h, w.k_proj);  // [T, K*D]
-    // Where K and V share a projection, V is taken before K's norm and rotation (2.5).
-    if (c.k_eq_v) {
-      be.rms_norm(v, k, {}, eps_);
-    } else {
-      be.linear(v.reshaped({rows, c.kv_size()}), a.h, w.v_proj);
-      be.rms_norm(v, v, {}, eps_);
-    }
-    be.rms_norm(k, k, w.k_norm, eps_);
-    be.rope(k, step.batch.positions, rope);
-    be.store_kv(kv, k, v, step.batch);
+    projected.k = scratch_view(a.k, {rows, c.num_kv_heads, c.head_dim});
+    projected.v = scratch_view(a.v, {rows, c.num_kv_heads, c.head_dim});
+    be.linear(projected.k.reshaped({rows, c.kv_size()}), a.h, w.k_proj);  // [T, K*D]
+    if (!c.k_eq_v) be.linear(projected.v.reshaped({rows, c.kv_size()}), a.h, w.v_proj);
   }
+  // q, k, v: norms per head, q and k rotated; k and v to the cache (2.5)
+  be.prepare_attention(projected, kv, rope, step.batch, eps_);
   const TensorView o = scratch_view(a.attended, {rows, c.num_heads, c.head_dim});
   be.attention(o, q, kv, c.window, step.batch);              // [T, Q, D], scores not scaled
   be.linear(a.h, o.reshaped({rows, c.q_size()}), w.o_proj);  // [T, H]
