@@ -43,6 +43,11 @@ class HostedBackend final : public Backend {
   void scale(TensorView x, float factor) override;
   void soft_cap(TensorView x, float cap) override;
   void gather_rows(TensorView out, TensorView x, std::span<const int32_t> rows) override;
+  void prepare_attention(const AttentionRows& rows,
+                         const KvView& kv,
+                         const RopeTable& rope,
+                         const Batch& batch,
+                         float eps) override;
   void add_rms_norm(TensorView x,
                     TensorView h,
                     std::span<const float> weight,
