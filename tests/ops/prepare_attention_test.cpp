@@ -34,8 +34,9 @@ class PrepareAttentionTest : public OpTest {
     Tensor q = step.q();
     Tensor k = step.k();
     Tensor v = v_is_k ? Tensor(k.shape()) : step.v();
-    op({q.view(), k.view(), v.view(), v_is_k, q_norm.values(), k_norm.values()}, step.kv(), rope,
-       step.batch());
+    const AttentionRows rows = {q.view(),        k.view(),       v.view(), v_is_k,
+                                q_norm.values(), k_norm.values()};
+    op(rows, step.kv(), rope, step.batch());
     return {q,
             {step.k_bytes().begin(), step.k_bytes().end()},
             {step.v_bytes().begin(), step.v_bytes().end()}};
