@@ -24,21 +24,15 @@ std::vector<float> random_values(const KvCache& cache, int32_t rows) {
   return values;
 }
 
-Buffer on_device(const std::vector<float>& values, const Buffer::Allocator& allocator) {
-  const auto bytes = static_cast<int64_t>(values.size() * sizeof(float));
-  Buffer buffer(bytes, allocator);
-  allocator.copy(buffer.data(), values.data(), bytes);
-  return buffer;
-}
-
 }  // namespace
 
 void fill_context(
     KvCache& cache, CacheSlot slot, Backend& backend, int32_t positions, int32_t step_rows) {
   const std::vector<float> values = random_values(cache, step_rows);
   const std::vector<float> reversed(values.rbegin(), values.rend());
-  const Buffer k = on_device(values, backend.allocator());
-  const Buffer v = on_device(reversed, backend.allocator());
+  const Shape flat = {std::ssize(values)};
+  const Buffer k = copy_to(backend.allocator(), {values.data(), DType::kF32, flat});
+  const Buffer v = copy_to(backend.allocator(), {reversed.data(), DType::kF32, flat});
   std::vector<int32_t> place(static_cast<size_t>(step_rows));
   const std::vector<int32_t> sequence_of_row(static_cast<size_t>(step_rows), 0);
   CacheViews views;

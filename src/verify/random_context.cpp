@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "tensor/buffer.h"
 
 namespace facet {
 namespace {
@@ -47,8 +48,15 @@ void store(const ContextTarget& target,
            const ContextRows& rows) {
   CacheViews all;
   target.cache.views({&target.slot, 1}, all);
-  const std::vector<KvView>& views = all.layers;
-  target.side.backend.store_kv(target.side.model.kv_of(layer, views), k, v, rows.batch());
+  Backend& backend = target.side.backend;
+  const Batch batch = rows.batch();
+  const Buffer k_there = copy_to(backend.allocator(), k);
+  const Buffer v_there = copy_to(backend.allocator(), v);
+  backend.begin_step({.batch = batch, .kv = all.layers, .watched = true});
+  backend.store_kv(target.side.model.kv_of(layer, all.layers),
+                   {k_there.data(), k.dtype(), k.shape(), k_there.device()},
+                   {v_there.data(), v.dtype(), v.shape(), v_there.device()}, batch);
+  backend.end_step({});
 }
 
 }  // namespace
