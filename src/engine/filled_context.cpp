@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "tensor/buffer.h"
+#include "tensor/device_copy.h"
 
 namespace facet {
 namespace {
@@ -31,8 +31,8 @@ void fill_context(
   const std::vector<float> values = random_values(cache, step_rows);
   const std::vector<float> reversed(values.rbegin(), values.rend());
   const Shape flat = {std::ssize(values)};
-  const Buffer k = copy_to(backend.allocator(), {values.data(), DType::kF32, flat});
-  const Buffer v = copy_to(backend.allocator(), {reversed.data(), DType::kF32, flat});
+  const DeviceCopy k({values.data(), DType::kF32, flat}, backend.allocator());
+  const DeviceCopy v({reversed.data(), DType::kF32, flat}, backend.allocator());
   std::vector<int32_t> place(static_cast<size_t>(step_rows));
   const std::vector<int32_t> sequence_of_row(static_cast<size_t>(step_rows), 0);
   CacheViews views;
@@ -52,8 +52,11 @@ void fill_context(
     backend.begin_step({.batch = batch, .kv = views.layers, .watched = true});
     for (const KvView& view : views.layers) {
       const Shape shape = {rows, view.layout.kv_heads, view.layout.head_dim};
-      backend.store_kv(view, {k.data(), DType::kF32, shape, k.device()},
-                       {v.data(), DType::kF32, shape, v.device()}, batch);
+      const auto rows_of = [&](const DeviceCopy& copy) {
+        const TensorView all = copy.view();
+        return TensorView(all.data(), all.dtype(), shape, all.device());
+      };
+      backend.store_kv(view, rows_of(k), rows_of(v), batch);
     }
     backend.end_step({});
     cache.advance(slot, rows);

@@ -70,13 +70,6 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
   return *this;
 }
 
-Buffer copy_to(const Buffer::Allocator& allocator, TensorView view) {
-  CHECK(view.device() == Device::kHost, "a view of another device");
-  Buffer buffer(view.bytes(), allocator);
-  allocator.copy(buffer.data(), view.data(), view.bytes());
-  return buffer;
-}
-
 void populate(const Buffer& buffer, int64_t begin, int64_t bytes) {
   CHECK(buffer.device() == Device::kHost, "memory of another device");
   CHECK(begin >= 0 && bytes >= 0 && begin + bytes <= buffer.bytes(), "{} bytes from {} of {}",

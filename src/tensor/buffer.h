@@ -41,9 +41,6 @@ class Buffer {
   Allocator allocator_{};
 };
 
-/// The content of `view`, which is on the host, in memory of `allocator`.
-Buffer copy_to(const Buffer::Allocator& allocator, TensorView view);
-
 /// Anonymous zeroed pages, large ones where the system has them: pages of a large buffer that
 /// nobody touches cost no memory.
 const Buffer::Allocator& host_allocator();

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "tensor/buffer.h"
+#include "tensor/device_copy.h"
 
 namespace facet {
 namespace {
@@ -50,12 +50,11 @@ void store(const ContextTarget& target,
   target.cache.views({&target.slot, 1}, all);
   Backend& backend = target.side.backend;
   const Batch batch = rows.batch();
-  const Buffer k_there = copy_to(backend.allocator(), k);
-  const Buffer v_there = copy_to(backend.allocator(), v);
+  const DeviceCopy k_there(k, backend.allocator());
+  const DeviceCopy v_there(v, backend.allocator());
   backend.begin_step({.batch = batch, .kv = all.layers, .watched = true});
-  backend.store_kv(target.side.model.kv_of(layer, all.layers),
-                   {k_there.data(), k.dtype(), k.shape(), k_there.device()},
-                   {v_there.data(), v.dtype(), v.shape(), v_there.device()}, batch);
+  backend.store_kv(target.side.model.kv_of(layer, all.layers), k_there.view(), v_there.view(),
+                   batch);
   backend.end_step({});
 }
 
