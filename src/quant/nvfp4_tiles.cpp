@@ -23,10 +23,17 @@ void pack_row(const WeightMatrix& w, int64_t from, int64_t row, std::vector<uint
         reinterpret_cast<const uint8_t*>(w.scales)[from * (w.cols / kNvfp4Block) +
                                                    col / kNvfp4Block]);
     tiles[static_cast<size_t>(block + 512 + lane * 2 + half)] = scale.code;
-    for (int64_t i = 0; i < kNvfp4Block / 2; ++i) {
-      const int kept = codes[i] & (scale.keep * 0x11);
-      tiles[static_cast<size_t>(block + lane * 16 + half * 8 + i)] =
-          static_cast<uint8_t>(kept ^ (scale.flip * 0x11));
+    for (int64_t eight = 0; eight < 2; ++eight) {
+      uint32_t nibbles = 0;
+      for (int64_t i = 0; i < 4; ++i) {
+        const int kept = codes[eight * 4 + i] & (scale.keep * 0x11);
+        nibbles |= static_cast<uint32_t>(kept ^ (scale.flip * 0x11)) << (i * 8);
+      }
+      const uint32_t word = spread_codes(nibbles);
+      for (int64_t i = 0; i < 4; ++i) {
+        tiles[static_cast<size_t>(block + lane * 16 + half * 8 + eight * 4 + i)] =
+            static_cast<uint8_t>(word >> (i * 8));
+      }
     }
   }
 }
@@ -77,10 +84,17 @@ float nvfp4_tile_value(std::span<const uint8_t> tiles, int64_t cols, int64_t row
   const int64_t block = (row / kTileRows * tile_steps(cols) + col / kTileCols) * kTileBytes;
   const int64_t lane = row % 8 * 4 + col % kTileCols / kNvfp4Block;
   const int64_t half = row % kTileRows / 8;
-  const int byte = tiles[static_cast<size_t>(block + lane * 16 + half * 8 + col % 16 / 2)];
+  uint32_t word = 0;
+  for (int64_t i = 0; i < 4; ++i) {
+    const int64_t at = block + lane * 16 + half * 8 + col % 16 / 8 * 4 + i;
+    word |= static_cast<uint32_t>(tiles[static_cast<size_t>(at)]) << (i * 8);
+  }
+  const int64_t base = col % 8 / 4 * 16;
+  const uint32_t magnitude = (word >> (kTileMagnitude[col % 4] + base)) & 7u;
+  const uint32_t sign = (word >> (kTileSign[col % 4] + base)) & 1u;
   const int scale = tiles[static_cast<size_t>(block + 512 + lane * 2 + half)];
   const float step = std::ldexp(1.0F + static_cast<float>(scale % 8) / 8.0F, scale / 8 - 9);
-  return kE2m1Values[static_cast<size_t>((byte >> (col % 2 * 4)) & 15)] * step;
+  return kE2m1Values[magnitude + sign * 8] * step;
 }
 
 }  // namespace facet

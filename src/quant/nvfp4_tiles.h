@@ -14,12 +14,19 @@ namespace facet {
 //
 //   lane = row % 8 * 4 + col % 64 / 16       the lane of a warp whose fragment holds the value
 //   half = row % 16 / 8
-//   code:  nibble col % 2 (low = even) of byte lane * 16 + half * 8 + col % 16 / 2
+//   code:  in the little-endian 32-bit word at byte lane * 16 + half * 8 + col % 16 / 8 * 4, spread_codes()
+//          of the eight codes of its columns
 //   scale: byte 512 + lane * 2 + half: of the 16 columns that the lane holds in that row
 //
 // A scale is stored as code = exponent * 8 + mantissa, worth 2^(exponent - 9) * (1 + mantissa / 8):
 // E4M3 without sign or subnormals. Where the file's scale is zero the codes become zero, where it is
 // negative their signs turn.
+//
+// In a word, columns 0-3 take the low 16 bits and 4-7 the high ones, each half as
+//   15   14   13   12   11-9  8-6  5-3  2-0
+//   s0   s2   s3   s1   m3    m0   m1   m2       (s: sign, m: the other three bits of a code)
+// so that moving the whole word by 0, 3, 6 and -3 bits puts a magnitude of each half at a BF16's
+// lowest exponent bits, and two of the signs come along.
 inline constexpr int32_t kTileRows = 16;
 inline constexpr int32_t kTileCols = 64;
 inline constexpr int32_t kTileBytes = 576;
@@ -33,6 +40,21 @@ constexpr int64_t nvfp4_tiles_bytes(int64_t rows, int64_t cols) {
 /// The same for a gate and an up matrix of [rows, cols] each, in bands of 8 rows of either.
 constexpr int64_t nvfp4_pair_tiles_bytes(int64_t rows, int64_t cols) {
   return (rows + 7) / 8 * tile_steps(cols) * kTileBytes;
+}
+
+/// Where column j % 4 of a half word has its magnitude and its sign.
+inline constexpr int32_t kTileMagnitude[4] = {6, 3, 0, 9};
+inline constexpr int32_t kTileSign[4] = {15, 12, 14, 13};
+
+/// A tile's word of eight codes, nibble j the one of column j.
+constexpr uint32_t spread_codes(uint32_t nibbles) {
+  uint32_t word = 0;
+  for (int j = 0; j < 8; ++j) {
+    const uint32_t code = nibbles >> (j * 4);
+    word |= (code & 7u) << (kTileMagnitude[j % 4] + j / 4 * 16);
+    word |= ((code >> 3) & 1u) << (kTileSign[j % 4] + j / 4 * 16);
+  }
+  return word;
 }
 
 /// What a tile holds for a scale of the file: its code, and what happens to the 16 codes below it.

@@ -1,8 +1,8 @@
 // Experts of up to 8 rows and 64 pairs: bound by the bytes of the chosen experts, read once each.
 //
-// gate_up: a CTA has two bands (8 rows of gate and 8 of up each) of one expert, four warps a band, a
-// chunk of K each, rings as in linear_stream.cu. Its tokens are those that chose the expert; CTAs of
-// an expert that an earlier pair has chosen too leave at once.
+// gate_up: the bands (8 rows of gate and 8 of up each) of all chosen experts are dealt to CTAs, which
+// have two under way, four warps a band, a chunk of K each, rings as in linear_stream.cu. A band meets
+// the tokens that chose its expert; all x stand in shared memory.
 // down: a CTA has `groups` bands of 16 rows for all experts; eight warps of a group share the chosen
 // experts out, stream their rows of the band one after another, and the results meet in shared
 // memory, where each row's are added in the order of its choices. Its first weights are asked for
@@ -69,97 +69,105 @@ __device__ __forceinline__ void find_groups(const ExpertsWork& work,
   __syncthreads();
 }
 
-/// Grid: [ceil(bands / kBands), pairs].
+/// Any grid: the bands of all chosen experts are dealt to the CTAs' slots in turn.
 template <class F>
 __global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const ExpertsWork work) {
   extern __shared__ __align__(128) uint8_t shared[];
-  __shared__ int group_pairs[kTokens];
+  __shared__ Group groups[kStreamPairs];
+  __shared__ int chosen[kStreamPairs];
+  __shared__ unsigned firsts[2];
   __shared__ int group_count;
   const int warp = threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
   const int chunk = warp % kChunks;
   const int slot = warp / kChunks;
-  const int pairs = work.rows * work.top_k;
-
-  wait_for_previous();
-  let_next_begin();
-  const int mine = blockIdx.y;
-  const int expert = work.chosen[mine];
-  if (warp == 0) {
-    int count = 0;
-    bool earlier = false;
-    for (int base = 0; base < pairs; base += kWarp) {
-      const bool same = base + lane < pairs && work.chosen[base + lane] == expert;
-      const unsigned votes = __ballot_sync(kAllLanes, same);
-      if (base <= mine) {
-        const unsigned before = mine - base < kWarp ? (1u << (mine - base)) - 1 : kAllLanes;
-        earlier = earlier || (votes & before) != 0;
-      }
-      const int place = count + __popc(votes & ((1u << lane) - 1));
-      if (same && place < kTokens) group_pairs[place] = base + lane;
-      count += __popc(votes);
-    }
-    if (lane == 0) group_count = earlier ? 0 : min(count, kTokens);
-  }
-
-  const ExpertPointers e = work.layer.experts[expert];
-  const BandSource w = gate_up_bands<F>(work, e);
-  const int band = blockIdx.x * kBands + slot;
-  const int chunks = chunks_of(w.steps);
-  const int begin = chunk < chunks ? chunk_begin(w.steps, chunk) : 0;
-  const int end = chunk < chunks && band < w.bands ? chunk_begin(w.steps, chunk + 1) : begin;
+  const int steps = work.hidden_steps;
+  const int chunks = chunks_of(steps);
+  const int begin = chunk < chunks ? chunk_begin(steps, chunk) : 0;
+  const int end = chunk < chunks ? chunk_begin(steps, chunk + 1) : 0;
+  const int bands = work.width_steps * 8;  // zeros beyond the width
   const uint8_t* ring = shared + warp * kStages<F> * F::kBandBytes;
   const uint32_t ring_at = shared_address(ring);
   auto* partial = reinterpret_cast<float*>(shared + kBands * kChunks * kStages<F> * F::kBandBytes);
-  uint8_t* x = reinterpret_cast<uint8_t*>(partial + kBands * kChunks * kPartial);
+  uint8_t* x = reinterpret_cast<uint8_t*>(partial + 2 * kBands * kChunks * kPartial);
   const uint64_t policy = evict_first();
-  __syncthreads();
-  if (group_count == 0) return;
 
-  int next = begin;
+  wait_for_previous();
+  let_next_begin();
+  find_groups(work, chosen, firsts, groups, &group_count);
+  const int items = group_count * bands;
+  const int stride = gridDim.x * kBands;
+  const int first = blockIdx.x * kBands + slot;
+
+  int next_item = first;
+  int next_step = begin;
   int next_stage = 0;
+  BandSource next_bands = {};
   LaneUnits<F> units;
-  units.seek(w, band, lane);
   const auto issue = [&] {
-    if (next < end) {
-      units.copy(ring_at + next_stage * F::kBandBytes, w, next++, lane, policy);
+    if (next_item < items && begin < end) {
+      if (next_step == begin) {
+        next_bands =
+            gate_up_bands<F>(work, work.layer.experts[groups[next_item / bands].expert]);
+        units.seek(next_bands, next_item % bands, lane);
+      }
+      units.copy(ring_at + next_stage * F::kBandBytes, next_bands, next_step, lane, policy);
       if (++next_stage == kStages<F>) next_stage = 0;
+      if (++next_step == end) {
+        next_step = begin;
+        next_item += stride;
+      }
     }
     copy_commit();
   };
   for (int i = 0; i < kStages<F> - 1; ++i) issue();
-  stage_x<F>(x, pitch_of(w.steps), group_count, w.steps, work.layer.hidden, [&](int token) {
-    return work.x + int64_t{group_pairs[token] / work.top_k} * work.layer.hidden;
-  });
+  if (first - slot < items) {
+    stage_x<F>(x, pitch_of(steps), work.rows, steps, work.layer.hidden,
+               [&](int token) { return work.x + int64_t{token} * work.layer.hidden; });
+  }
   __syncthreads();
 
-  const uint8_t* x_at =
-      x + min(lane / 4, group_count - 1) * pitch_of(w.steps) + lane % 4 * 16;
-  float sums[4] = {};
   int stage = 0;
-  for (int step = begin; step < end; ++step) {
-    copy_wait<kStages<F> - 2>();
-    __syncwarp();
-    add_step<F>(sums, ring + stage * F::kBandBytes, x_at + step * kStepBytesX, lane);
-    if (++stage == kStages<F>) stage = 0;
-    __syncwarp();
-    issue();
+  int parity = 0;
+  for (int item = first; item < items; item += stride, parity ^= 1) {
+    const Group& group = groups[item / bands];
+    const int band = item % bands;
+    const uint8_t* x_at = x +
+                          group.pairs[min(lane / 4, group.count - 1)] / work.top_k * pitch_of(steps) +
+                          lane % 4 * 16;
+    float sums[4] = {};
+    for (int step = begin; step < end; ++step) {
+      copy_wait<kStages<F> - 2>();
+      __syncwarp();
+      add_step<F>(sums, ring + stage * F::kBandBytes, x_at + step * kStepBytesX, lane);
+      if (++stage == kStages<F>) stage = 0;
+      __syncwarp();
+      issue();
+    }
+    float* mine = partial + (parity * kBands + slot) * kChunks * kPartial;
+    if (chunk < chunks) {
+      float* to = mine + chunk * kPartial + lane % 4 * 2 * 16 + lane / 4;
+      to[0] = sums[0], to[16] = sums[1], to[8] = sums[2], to[24] = sums[3];
+    }
+    if (slot == 0) {
+      bar_sync<1, kBandThreads>();
+    } else {
+      bar_sync<2, kBandThreads>();
+    }
+    const int element = threadIdx.x % kBandThreads;  // token * 8 + row, gate and up at once
+    const int token = element / 8;
+    if (token < group.count) {
+      const float* from = mine + token * 16 + element % 8;
+      float gate = 0.0F;
+      float up = 0.0F;
+      for (int c = 0; c < chunks; ++c) {
+        gate = __fadd_rn(gate, from[c * kPartial]);
+        up = __fadd_rn(up, from[c * kPartial + 8]);
+      }
+      store_inner<F>(work, group.pairs[token], band * 8 + element % 8,
+                     activated<F>(work, work.layer.experts[group.expert], gate, up));
+    }
   }
-  float* to = partial + (slot * kChunks + chunk) * kPartial + lane % 4 * 2 * 16 + lane / 4;
-  to[0] = sums[0], to[16] = sums[1], to[8] = sums[2], to[24] = sums[3];
-  __syncthreads();
-  const int element = threadIdx.x % kBandThreads;  // token * 8 + row, gate and up at once
-  const int token = element / 8;
-  const int f = band * 8 + element % 8;
-  if (token >= group_count) return;
-  const float* from = partial + slot * kChunks * kPartial + token * 16 + element % 8;
-  float gate = 0.0F;
-  float up = 0.0F;
-  for (int c = 0; c < chunks; ++c) {
-    gate = __fadd_rn(gate, from[c * kPartial]);
-    up = __fadd_rn(up, from[c * kPartial + 8]);
-  }
-  store_inner<F>(work, group_pairs[token], f, activated<F>(work, e, gate, up));
 }
 
 /// Grid: [ceil(bands / groups)]. shared: rings, results [groups][pairs][16], inner of all pairs.
@@ -273,11 +281,12 @@ __global__ void __launch_bounds__(2 * kDownWarps* kWarp)
 template <class F>
 void experts_stream(cudaStream_t stream, Overlap overlap, const ExpertsWork& work) {
   const int pairs = work.rows * work.top_k;
-  const int bands = work.width_steps * 8;  // zeros beyond the width
   const int gate_up_bytes = kBands * kChunks * kStages<F> * F::kBandBytes +
-                            kBands * kChunks * kPartial * static_cast<int>(sizeof(float)) +
+                            2 * kBands * kChunks * kPartial * static_cast<int>(sizeof(float)) +
                             work.rows * pitch_of(work.hidden_steps);
-  const LaunchShape gate_up = {dim3(grid(ceil_div(bands, kBands)), grid(pairs)),
+  const int64_t resident = 132 * (kMostShared / (gate_up_bytes + 6 * 1024));
+  const int64_t wanted = ceil_div(int64_t{pairs} * work.width_steps * 8, kBands);
+  const LaunchShape gate_up = {dim3(grid(wanted < resident ? wanted : resident)),
                                kBands * kBandThreads, gate_up_bytes};
   launch(stream, overlap, gate_up, "experts: gate and up", gate_up_kernel<F>, work);
 

@@ -39,6 +39,6 @@ struct LinearArgs {
 void linear(cudaStream_t stream, const LinearArgs& args);
 
 /// Tokens that share one pass of the streaming kernels.
-inline constexpr int64_t kStreamRows = 8;
+inline constexpr int64_t kStreamRows = 16;
 
 }  // namespace facet::cuda

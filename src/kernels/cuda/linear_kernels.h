@@ -23,7 +23,7 @@ struct LinearBands {
 template <class F>
 bool stream_fits(const LinearBands& args);
 
-/// At most 8 tokens. `groups`: bands that a CTA has under way at once (1, 2, 4; 0: chosen here).
+/// At most 16 tokens. `groups`: bands that a CTA has under way at once (1, 2, 4; 0: chosen here).
 template <class F>
 void linear_stream(cudaStream_t stream, Overlap overlap, const LinearBands& args, int groups = 0);
 

@@ -1,4 +1,4 @@
-// Products of up to 8 tokens: bound by the bytes of w.
+// Products of up to 16 tokens: bound by the bytes of w.
 //
 // A CTA has `groups` bands of 16 rows under way; four warps share a band, one for each chunk of K.
 // Every warp streams its rows through a ring of its own in shared memory: a lane copies what it will
@@ -6,7 +6,7 @@
 // warp's next band. Weights are asked for before the kernel waits for the one before it.
 //
 //   ring     [warps][kStages][kBandBytes]
-//   partial  [2][groups][kChunks][8 tokens][16 rows] float: sums of chunks, two bands in turn
+//   partial  [2][groups][kChunks][8 or 16 tokens][16 rows] float: sums of chunks, two bands in turn
 //   x        [tokens][steps * 128 + 64 or so] BF16 in F's order; rows start 64 bytes apart in banks
 
 #include "kernels/cuda/linear_kernels.h"
@@ -16,8 +16,7 @@
 namespace facet::cuda {
 namespace {
 
-constexpr int kTokens = 8;
-constexpr int kPartial = kTokens * 16;
+constexpr int kPartial = 8 * 16;  // of each 8 tokens
 constexpr int kGroupThreads = kChunks * kWarp;
 constexpr int kMaxGroups = 4;
 
@@ -43,7 +42,8 @@ struct Config<Nvfp4Steps> {
 template <class F>
 int shared_bytes(int groups, int tokens, int steps) {
   const int ring = groups * kChunks * Config<F>::kStages * F::kBandBytes;
-  const int partial = 2 * groups * kChunks * kPartial * static_cast<int>(sizeof(float));
+  const int blocks = (tokens + 7) / 8;
+  const int partial = 2 * groups * kChunks * blocks * kPartial * static_cast<int>(sizeof(float));
   return ring + partial + tokens * pitch_of(steps);
 }
 
@@ -62,7 +62,8 @@ __device__ __forceinline__ void sync_group(int group) {
   }
 }
 
-template <class F>
+/// kBlocks: of 8 tokens.
+template <class F, int kBlocks>
 __global__ void __launch_bounds__(kMaxGroups* kGroupThreads)
     stream_kernel(const LinearBands args, int groups) {
   constexpr int kStages = Config<F>::kStages;
@@ -81,7 +82,8 @@ __global__ void __launch_bounds__(kMaxGroups* kGroupThreads)
   const uint8_t* ring = shared + warp * kStages * F::kBandBytes;
   const uint32_t ring_at = shared_address(ring);
   auto* partial = reinterpret_cast<float*>(shared + groups * kChunks * kStages * F::kBandBytes);
-  uint8_t* x = reinterpret_cast<uint8_t*>(partial + 2 * groups * kChunks * kPartial);
+  constexpr int kPartials = kBlocks * kPartial;
+  uint8_t* x = reinterpret_cast<uint8_t*>(partial + 2 * groups * kChunks * kPartials);
   const uint64_t policy = evict_first();
 
   int next_band = first;
@@ -111,31 +113,44 @@ __global__ void __launch_bounds__(kMaxGroups* kGroupThreads)
   let_next_begin();
 
   // Lanes of tokens that are not there compute the last one once more; nobody reads it.
-  const uint8_t* x_at =
-      x + min(lane / 4, args.tokens - 1) * pitch_of(steps) + lane % 4 * 16;
+  const uint8_t* x_at[kBlocks];
+#pragma unroll
+  for (int b = 0; b < kBlocks; ++b)
+    x_at[b] = x + min(b * 8 + lane / 4, args.tokens - 1) * pitch_of(steps) + lane % 4 * 16;
   int stage = 0;
   int parity = 0;
   for (int band = first; band < args.w.bands; band += stride, parity ^= 1) {
-    float sums[4] = {};
+    float sums[kBlocks][4] = {};
     for (int step = begin; step < end; ++step) {
       copy_wait<kStages - 2>();
       __syncwarp();
-      add_step<F>(sums, ring + stage * F::kBandBytes, x_at + step * kStepBytesX, lane);
+      Fragment weights[2];
+      F::fragments(ring + stage * F::kBandBytes, lane, weights);
+#pragma unroll
+      for (int p = 0; p < 2; ++p)
+#pragma unroll
+        for (int b = 0; b < kBlocks; ++b)
+          add_products(sums[b], weights[p], load_shared(x_at[b] + step * kStepBytesX + p * 64));
       if (++stage == kStages) stage = 0;
       __syncwarp();
       issue();
     }
-    float* mine = partial + ((parity * groups + group) * kChunks) * kPartial;
+    float* mine = partial + ((parity * groups + group) * kChunks) * kPartials;
     if (chunk < chunks) {
-      float* to = mine + chunk * kPartial + lane % 4 * 2 * 16 + lane / 4;
-      to[0] = sums[0], to[16] = sums[1], to[8] = sums[2], to[24] = sums[3];
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) {
+        float* to = mine + chunk * kPartials + b * kPartial + lane % 4 * 2 * 16 + lane / 4;
+        to[0] = sums[b][0], to[16] = sums[b][1], to[8] = sums[b][2], to[24] = sums[b][3];
+      }
     }
     sync_group(group);
-    const int element = threadIdx.x % kGroupThreads;  // token * 16 + row of the band
-    const int row = band * 16 + element % 16;
-    if (element / 16 < args.tokens && row < args.rows) {
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) {
+      const int element = b * kGroupThreads + threadIdx.x % kGroupThreads;  // token * 16 + row
+      const int row = band * 16 + element % 16;
+      if (element / 16 >= args.tokens || row >= args.rows) continue;
       float sum = 0.0F;
-      for (int c = 0; c < chunks; ++c) sum = __fadd_rn(sum, mine[c * kPartial + element]);
+      for (int c = 0; c < chunks; ++c) sum = __fadd_rn(sum, mine[c * kPartials + element]);
       args.out[int64_t{element / 16} * args.rows + row] = apply_scale(args.scale, sum, row);
     }
   }
@@ -170,7 +185,8 @@ void linear_stream(cudaStream_t stream, Overlap overlap, const LinearBands& args
   const int64_t wanted = ceil_div(args.w.bands, groups);
   const LaunchShape shape = {dim3(grid(wanted < most ? wanted : most)),
                              static_cast<unsigned>(groups * kGroupThreads), bytes};
-  launch(stream, overlap, shape, "linear_stream", stream_kernel<F>, args, groups);
+  const auto kernel = args.tokens <= 8 ? stream_kernel<F, 1> : stream_kernel<F, 2>;
+  launch(stream, overlap, shape, "linear_stream", kernel, args, groups);
 }
 
 template bool stream_fits<Bf16Steps>(const LinearBands&);

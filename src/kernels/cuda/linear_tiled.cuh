@@ -1,6 +1,6 @@
 #pragma once
 
-// Products of more than 8 tokens, tiles of 64 or 128 rows (tiled.cuh): bound by the bytes of w up to
+// Products of more than 16 tokens, tiles of 64 or 128 rows (tiled.cuh): bound by the bytes of w up to
 // some 100 tokens, by tensor cores and L2 beyond. x is rounded to BF16 once, before. Where the tiles
 // of a matrix are fewer than the SMs, four CTAs of a cluster share one, a chunk of K each, and join
 // their sums through each other's shared memory, in the order of the chunks.

@@ -17,7 +17,7 @@ __device__ __forceinline__ void mma(float (&c)[4],
                                     uint32_t a3,
                                     uint32_t b0,
                                     uint32_t b1) {
-  asm(
+  asm volatile(  // all lanes of the warp together: not to be moved under a condition
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
       "{%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])

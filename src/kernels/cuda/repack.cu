@@ -15,6 +15,21 @@ __device__ uint32_t scale_code(uint32_t magnitude) {
   return exponent * 8 + ((magnitude << (3 - exponent)) & 7);
 }
 
+/// As spread_codes.
+__device__ uint32_t spread(uint32_t nibbles) {
+  constexpr int kMagnitude[4] = {kTileMagnitude[0], kTileMagnitude[1], kTileMagnitude[2],
+                                 kTileMagnitude[3]};
+  constexpr int kSign[4] = {kTileSign[0], kTileSign[1], kTileSign[2], kTileSign[3]};
+  uint32_t word = 0;
+#pragma unroll
+  for (int j = 0; j < 8; ++j) {
+    const uint32_t code = nibbles >> (j * 4);
+    word |= (code & 7u) << (kMagnitude[j % 4] + j / 4 * 16);
+    word |= ((code >> 3) & 1u) << (kSign[j % 4] + j / 4 * 16);
+  }
+  return word;
+}
+
 /// A thread moves 16 columns of one row of a band: eight bytes and their scale. `half_rows` is how far
 /// rows 8-15 of a band lie behind rows 0-7 in `upper`: 8 for one matrix, 0 for a pair.
 __global__ void __launch_bounds__(kThreads) repack_kernel(uint8_t* tiles,
@@ -40,7 +55,7 @@ __global__ void __launch_bounds__(kThreads) repack_kernel(uint8_t* tiles,
     const uint32_t magnitude = stored & 0x7fu;
     const uint32_t keep = magnitude == 0 ? 0 : 0xffffffffu;
     const uint32_t flip = magnitude != 0 && (stored & 0x80u) != 0 ? 0x88888888u : 0;
-    codes = {(codes.x & keep) ^ flip, (codes.y & keep) ^ flip};
+    codes = {spread((codes.x & keep) ^ flip), spread((codes.y & keep) ^ flip)};
     scale = magnitude == 0 ? 0 : scale_code(magnitude);
   }
   uint8_t* to = tiles + block * kTileBytes;

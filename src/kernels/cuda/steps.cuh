@@ -151,10 +151,10 @@ struct Nvfp4Steps {
   __device__ __forceinline__ static void decode(uint32_t word, uint32_t scale, uint32_t (&out)[4]) {
     constexpr uint32_t kValue = 0x01c001c0u;
     constexpr uint32_t kSign = 0x80008000u;
-    out[0] = multiply_bf16(((word << 6) & kValue) | ((word << 12) & kSign), scale);
-    out[1] = multiply_bf16(((word << 2) & kValue) | ((word << 8) & kSign), scale);
-    out[2] = multiply_bf16(((word >> 2) & kValue) | ((word << 4) & kSign), scale);
-    out[3] = multiply_bf16(((word >> 6) & kValue) | (word & kSign), scale);
+    out[0] = multiply_bf16(word & (kValue | kSign), scale);
+    out[1] = multiply_bf16((word << 3) & (kValue | kSign), scale);
+    out[2] = multiply_bf16(((word << 6) & kValue) | ((word << 1) & kSign), scale);
+    out[3] = multiply_bf16(((word >> 3) & kValue) | ((word << 2) & kSign), scale);
   }
   __device__ __forceinline__ static void fragments(const uint8_t* band_at, int lane, Fragment (&f)[2]) {
     const uint4 codes = load_shared(band_at + lane * 16);

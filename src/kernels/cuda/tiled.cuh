@@ -68,15 +68,22 @@ __device__ __forceinline__ void tile_step(
   }
   const uint8_t* x = stage + T::kWeightBytes + (across * T::kWarpTokens * 8 + lane / 4) * 64 +
                      lane % 4 * 16;
+  // The next block's x is under way while one is multiplied, whether or not it will be wanted.
+  uint4 tokens[2] = {load_shared(x), load_shared(x + T::kTokens * 64)};
 #pragma unroll
   for (int n = 0; n < T::kWarpTokens; ++n) {
-    if (n >= blocks) continue;
+    const int next = n + 1 < T::kWarpTokens ? n + 1 : n;
+    const uint4 ahead[2] = {load_shared(x + next * 512),
+                            load_shared(x + T::kTokens * 64 + next * 512)};
+    if (n < blocks) {
 #pragma unroll
-    for (int p = 0; p < 2; ++p) {
-      const uint4 tokens = load_shared(x + p * T::kTokens * 64 + n * 512);
+      for (int p = 0; p < 2; ++p) {
 #pragma unroll
-      for (int m = 0; m < T::kWarpBands; ++m) add_products(sums[m][n], weights[m][p], tokens);
+        for (int m = 0; m < T::kWarpBands; ++m) add_products(sums[m][n], weights[m][p], tokens[p]);
+      }
     }
+    tokens[0] = ahead[0];
+    tokens[1] = ahead[1];
   }
 }
 
