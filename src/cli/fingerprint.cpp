@@ -63,8 +63,8 @@ std::string numeric_mode(const ServeOptions& options, DType kv_dtype, int32_t ma
   if (computes_on_cuda(options.model)) {
     computes = "cuda";
   } else if (computes != "ref") {
-    computes = fmt::format("cpu {}",
-                           to_string(cpu_options(options.model).isa.value_or(cpu::best_isa())));
+    computes =
+        fmt::format("cpu {}", to_string(cpu_options(options.model).isa.value_or(cpu::best_isa())));
   }
   std::string budgets;
   for (const auto& [level, tokens] : options.settings.effort_budgets)

@@ -79,9 +79,7 @@ void Inventory::add(const char* name, const WeightMatrix& matrix, double share) 
   kind.token_bytes += static_cast<int64_t>(static_cast<double>(stored_bytes(matrix)) * share);
 }
 
-MemoryPlan plan_memory(const OpenModel& open,
-                       const ModelOptions& options,
-                       int64_t context) {
+MemoryPlan plan_memory(const OpenModel& open, const ModelOptions& options, int64_t context) {
   MemoryPlan plan;
   plan.kv_dtype = kv_dtype(options, open.quant);
   plan.positions = std::min<int64_t>(context, open.config.max_position_embeddings);

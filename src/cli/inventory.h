@@ -50,8 +50,6 @@ struct MemoryPlan {
   int64_t allocated() const { return cache + scratch; }
 };
 
-MemoryPlan plan_memory(const OpenModel& open,
-                       const ModelOptions& options,
-                       int64_t context);
+MemoryPlan plan_memory(const OpenModel& open, const ModelOptions& options, int64_t context);
 
 }  // namespace facet::cli

@@ -34,10 +34,10 @@ struct RouterWeightsView {
 
 /// What the projections of a layer gave to its attention.
 struct AttentionRows {
-  TensorView q;  ///< [T, Q, D]
-  TensorView k;  ///< [T, K, D]; empty where the layer reads another layer's cache
-  TensorView v;  ///< [T, K, D]; empty as k
-  bool v_is_k = false;  ///< V starts from what k holds, and `v` is only room for it
+  TensorView q;                   ///< [T, Q, D]
+  TensorView k;                   ///< [T, K, D]; empty where the layer reads another layer's cache
+  TensorView v;                   ///< [T, K, D]; empty as k
+  bool v_is_k = false;            ///< V starts from what k holds, and `v` is only room for it
   std::span<const float> q_norm;  ///< [D]
   std::span<const float> k_norm;  ///< [D]
 };

@@ -7,8 +7,8 @@
 
 namespace facet {
 
-/// Shows an observer on the host what lies in a device's memory, and takes back what it leaves. Slow:
-/// each look waits for the device.
+/// Shows an observer on the host what lies in a device's memory, and takes back what it leaves.
+/// Slow: each look waits for the device.
 class HostObserver final : public StepObserver {
  public:
   /// `allocator` is that of the views' device.

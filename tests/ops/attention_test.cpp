@@ -172,7 +172,8 @@ TEST_P(AttentionTest, LongPromptsGiveTheSameBitsInAnyChunks) {
       return run(part, c.window);
     };
     const Tensor all = step(0, c.rows);
-    for (const auto& [first, rows] : {std::pair{0, 1}, {1, 5}, {63, 2}, {200, 60}, {c.rows - 1, 1}}) {
+    for (const auto& [first, rows] :
+         {std::pair{0, 1}, {1, 5}, {63, 2}, {200, 60}, {c.rows - 1, 1}}) {
       expect_same_bits(step(first, rows), all.rows(first, rows), fmt::format("row {}", first));
       if (HasFatalFailure()) return;
     }

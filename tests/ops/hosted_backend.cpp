@@ -19,9 +19,7 @@ class HostedBackend::There {
   }
   TensorView view() const { return view_; }
   std::byte* data() const { return memory_.data(); }
-  void take_back() const {
-    memory_.allocator().copy(host_, memory_.data(), memory_.bytes());
-  }
+  void take_back() const { memory_.allocator().copy(host_, memory_.data(), memory_.bytes()); }
 
  private:
   void* host_;
@@ -79,9 +77,7 @@ void HostedBackend::linear(TensorView out, TensorView x, const WeightMatrix& w) 
   to.take_back();
 }
 
-void HostedBackend::rope(TensorView x,
-                         std::span<const int32_t> positions,
-                         const RopeTable& table) {
+void HostedBackend::rope(TensorView x, std::span<const int32_t> positions, const RopeTable& table) {
   inner_->load({.vectors = {table.frequencies}});
   begin({}, {.positions = positions, .sequence_of_row = {}, .sequences = {}}, {});
   const There to(x, *inner_);

@@ -24,8 +24,9 @@ std::vector<BackendCase> backends() {
       result.push_back({name, [=] { return cpu::make_cpu_backend({isa, threads}); }});
     }
   }
-  result.push_back({"cuda", [] { return std::make_unique<HostedBackend>(cuda::make_cuda_backend()); },
-                    true, cuda::unavailable()});
+  result.push_back({"cuda",
+                    [] { return std::make_unique<HostedBackend>(cuda::make_cuda_backend()); }, true,
+                    cuda::unavailable()});
   return result;
 }
 

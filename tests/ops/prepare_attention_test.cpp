@@ -34,8 +34,8 @@ class PrepareAttentionTest : public OpTest {
     Tensor q = step.q();
     Tensor k = step.k();
     Tensor v = v_is_k ? Tensor(k.shape()) : step.v();
-    const AttentionRows rows = {q.view(),        k.view(),       v.view(), v_is_k,
-                                q_norm.values(), k_norm.values()};
+    const AttentionRows rows = {q.view(), k.view(),        v.view(),
+                                v_is_k,   q_norm.values(), k_norm.values()};
     op(rows, step.kv(), rope, step.batch());
     return {q,
             {step.k_bytes().begin(), step.k_bytes().end()},

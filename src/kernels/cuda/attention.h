@@ -42,9 +42,9 @@ bool tiles_fit(const AttentionArgs& args);
 int64_t attention_workspace_bytes(const AttentionArgs& args, const RowRun& run);
 
 /// Backend::attention on tensor cores for the rows of a run: q enters as three BF16 terms, which
-/// hold all of a float32, the softmax's weights as two. Few rows: a block for each part and KV head,
-/// then a join. Many: blocks of 32 or 64 (row, head) pairs that walk the parts. Both give the same
-/// bits. Decode is bound by the bytes of K and V.
+/// hold all of a float32, the softmax's weights as two. Few rows: a block for each part and KV
+/// head, then a join. Many: blocks of 32 or 64 (row, head) pairs that walk the parts. Both give the
+/// same bits. Decode is bound by the bytes of K and V.
 void attention_tiles(cudaStream_t stream,
                      const AttentionArgs& args,
                      const RowRun& run,

@@ -1,5 +1,5 @@
-// Attention for any head size and cache dtype, written to be read: a block has one row and one query
-// head; its warps take the visible positions in turn and are joined in order at the end.
+// Attention for any head size and cache dtype, written to be read: a block has one row and one
+// query head; its warps take the visible positions in turn and are joined in order at the end.
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/paged_kv.cuh"

@@ -16,7 +16,7 @@ constexpr int64_t kManyBlocks = 128;
 
 /// Partial results of the parts of each pair.
 struct Partials {
-  float* values = nullptr;   // [rows, q_heads, parts, head_dim]
+  float* values = nullptr;      // [rows, q_heads, parts, head_dim]
   PairState* states = nullptr;  // [rows, q_heads, parts]
   int32_t parts = 0;
 };
@@ -88,8 +88,8 @@ __global__ void __launch_bounds__(Config::kThreads)
     walk_kernel(const AttentionArgs args, const RowRun run, int32_t tokens) {
   extern __shared__ std::byte memory[];
   auto& shared = *reinterpret_cast<typename Config::Shared*>(memory);
-  const TileRows rows = tile_rows(args, run, gridDim.x - 1 - blockIdx.x, tokens,
-                                  static_cast<int32_t>(blockIdx.y));
+  const TileRows rows =
+      tile_rows(args, run, gridDim.x - 1 - blockIdx.x, tokens, static_cast<int32_t>(blockIdx.y));
   Tile<Config> tile(args, rows, shared);
   float acc[Config::kColTiles][4] = {};
   PairState states[2];
@@ -147,16 +147,17 @@ int32_t group_of(const AttentionArgs& args) { return args.q_heads / args.kv.kv_h
 Cut cut(const AttentionArgs& args, const RowRun& run, int32_t walk_pairs) {
   Cut result;
   const int32_t walk_tokens = std::max(1, walk_pairs / group_of(args));
-  result.walk = run.one_sequence &&
-                ceil_div(run.rows, walk_tokens) * args.kv.kv_heads >= kManyBlocks;
+  result.walk =
+      run.one_sequence && ceil_div(run.rows, walk_tokens) * args.kv.kv_heads >= kManyBlocks;
   if (result.walk) {
     result.tokens = walk_tokens;
     return result;
   }
   result.tokens = run.one_sequence ? std::max(1, 16 / group_of(args)) : 1;
   result.parts = parts_of(args, run, result.tokens);
-  const int64_t row_bytes = int64_t{args.q_heads} * result.parts *
-                            (args.kv.head_dim * int64_t{sizeof(float)} + int64_t{sizeof(PairState)});
+  const int64_t row_bytes =
+      int64_t{args.q_heads} * result.parts *
+      (args.kv.head_dim * int64_t{sizeof(float)} + int64_t{sizeof(PairState)});
   const int64_t fitting = std::max<int64_t>(1, kMostWorkspace / row_bytes / result.tokens);
   result.pass_rows = std::min(fitting * result.tokens, round_up(run.rows, result.tokens));
   return result;
@@ -172,7 +173,8 @@ void run_tiles(cudaStream_t stream,
   if (how.walk) {
     const LaunchShape shape = {dim3(grid(ceil_div(run.rows, how.tokens)), kv_heads),
                                WalkConfig::kThreads, sizeof(typename WalkConfig::Shared)};
-    launch(stream, Overlap::kNo, shape, "attention", walk_kernel<WalkConfig>, args, run, how.tokens);
+    launch(stream, Overlap::kNo, shape, "attention", walk_kernel<WalkConfig>, args, run,
+           how.tokens);
     return;
   }
   for (int64_t done = 0; done < run.rows; done += how.pass_rows) {

@@ -23,9 +23,9 @@ struct TileConfig {
   static_assert(kKeyTiles % 2 == 0 && kColTiles % 2 == 0);
 
   // Row strides in elements: 16 bytes more than the row, so that eight rows stand in other banks.
-  static constexpr int kStrideQ = kD + 8;      // float
-  static constexpr int kStrideKv = kD + 8;     // BF16
-  static constexpr int kStrideP = kPart + 8;   // BF16
+  static constexpr int kStrideQ = kD + 8;     // float
+  static constexpr int kStrideKv = kD + 8;    // BF16
+  static constexpr int kStrideP = kPart + 8;  // BF16
 
   struct Shared {
     alignas(16) uint16_t k[kPart * kStrideKv];
@@ -88,8 +88,8 @@ __device__ inline uint32_t split_off(float2& pair) {
 /// The rows of one tile and what they see.
 struct TileRows {
   int64_t first_row = 0;
-  int32_t tokens = 0;      // rows of the tile
-  int32_t group = 1;       // query heads of a KV head
+  int32_t tokens = 0;  // rows of the tile
+  int32_t group = 1;   // query heads of a KV head
   int32_t kv_head = 0;
   int32_t first_seen = 0;  // by any of the rows
   int32_t last_seen = 0;
@@ -158,8 +158,8 @@ class Tile {
       *reinterpret_cast<float4*>(shared_.q + m * Config::kStrideQ + i % kPerRow * 4) = q;
     }
   }
-  /// Starts the copies of a part's keys (or values); zeros stand where no row of the tile sees. To be
-  /// committed by the caller.
+  /// Starts the copies of a part's keys (or values); zeros stand where no row of the tile sees. To
+  /// be committed by the caller.
   __device__ void load(uint16_t* to, const std::byte* from, int part) const {
     constexpr int kPerRow = Config::kD / 8;  // copies of 16 bytes
     for (int i = threadIdx.x; i < kPart * kPerRow; i += Config::kThreads) {
@@ -175,10 +175,10 @@ class Tile {
   __device__ void score(int part) {
     for (auto& tile : scores_) tile[0] = tile[1] = tile[2] = tile[3] = 0.0F;
     const float* q = shared_.q + pair(0) * Config::kStrideQ + lane_ % 4 * 2;
-    const uint16_t* k = shared_.k +
-                        (warp_n_ * Config::kKeyTiles * 8 + lane_ / 16 * 8 + lane_ % 8) *
-                            Config::kStrideKv +
-                        lane_ / 8 % 2 * 8;
+    const uint16_t* k =
+        shared_.k +
+        (warp_n_ * Config::kKeyTiles * 8 + lane_ / 16 * 8 + lane_ % 8) * Config::kStrideKv +
+        lane_ / 8 % 2 * 8;
 #pragma unroll 2
     for (int d = 0; d < Config::kD; d += 16) {
       float2 rest[4] = {*reinterpret_cast<const float2*>(q + d),
@@ -252,7 +252,8 @@ class Tile {
         mma(sums[1], low[s][0], low[s][1], low[s][2], low[s][3], b[2], b[3]);
       }
 #pragma unroll
-      for (int i = 0; i < 8; ++i) join(acc[n + i / 4][i % 4], sums[i / 4][i % 4], factors[i / 2 % 2]);
+      for (int i = 0; i < 8; ++i)
+        join(acc[n + i / 4][i % 4], sums[i / 4][i % 4], factors[i / 2 % 2]);
     }
   }
 

@@ -22,7 +22,8 @@ std::optional<std::string> find_fault() {
   int count = 0;
   const cudaError_t counted = cudaGetDeviceCount(&count);
   cudaGetLastError();
-  if (counted == cudaErrorInsufficientDriver || (driver != 0 && driver < CUDART_VERSION / 1000 * 1000)) {
+  if (counted == cudaErrorInsufficientDriver ||
+      (driver != 0 && driver < CUDART_VERSION / 1000 * 1000)) {
     return driver == 0
                ? std::string("no NVIDIA driver was found")
                : fmt::format("the NVIDIA driver knows CUDA {}.{}, this build needs {}.0 or newer",
@@ -74,8 +75,7 @@ DeviceMemory device_memory() {
 }
 
 std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options) {
-  if (const auto fault = unavailable())
-    throw Error(ErrorCode::kDevice, *fault, "--backend cuda");
+  if (const auto fault = unavailable()) throw Error(ErrorCode::kDevice, *fault, "--backend cuda");
   return std::make_unique<CudaBackend>(options);
 }
 
@@ -127,9 +127,10 @@ bool CudaBackend::begin_step(const StepInputs& inputs) {
   const Batch& batch = inputs.batch;
   const bool one_row_each = batch.rows() == std::ssize(batch.sequences);
   if (!options_.graphs || inputs.watched || !one_row_each || inputs.kv.empty()) return true;
-  const StepMake make = {batch.rows(), std::ssize(inputs.logit_rows),
-                         static_cast<int64_t>(std::bit_ceil(static_cast<uint32_t>(arena_.longest()))),
-                         digest_of(inputs.kv), inputs.ids.data()};
+  const StepMake make = {
+      batch.rows(), std::ssize(inputs.logit_rows),
+      static_cast<int64_t>(std::bit_ceil(static_cast<uint32_t>(arena_.longest()))),
+      digest_of(inputs.kv), inputs.ids.data()};
   return graphs_.begin(make, stream_) != StepGraphs::Mode::kRepeating;
 }
 

@@ -16,9 +16,9 @@ struct CudaOptions {
 
 /// Every op on the GPU that CUDA counts first (CUDA_VISIBLE_DEVICES chooses). Activations are
 /// float32. linear() and experts() round what goes into a product to BF16 and sum in float32, the
-/// weights exact; attention, norms, softmax and routing are in float32 throughout. Ops only enqueue;
-/// end_step() waits. Operands other than tensors must be known: matrices, vectors and row lists from
-/// load(), the integers of the step from begin_step(). One caller at a time.
+/// weights exact; attention, norms, softmax and routing are in float32 throughout. Ops only
+/// enqueue; end_step() waits. Operands other than tensors must be known: matrices, vectors and row
+/// lists from load(), the integers of the step from begin_step(). One caller at a time.
 ///
 /// Throws Error{kDevice} with the reason of unavailable().
 std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options = {});

@@ -73,11 +73,8 @@ class CudaBackend final : public Backend {
                          const RopeTable& rope,
                          const Batch& batch,
                          float eps) override;
-  void add_rms_norm(TensorView x,
-                    TensorView h,
-                    std::span<const float> weight,
-                    float eps,
-                    float factor) override;
+  void add_rms_norm(
+      TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) override;
   void join_branches(TensorView dense,
                      TensorView sparse,
                      std::span<const float> dense_weight,

@@ -38,8 +38,8 @@ int64_t last_extent(const Shape& shape) {
   return shape[shape.rank() - 1];
 }
 
-/// The rows of a step: each sequence with several by itself, those with one together. `longest` is a
-/// bound of their positions: a power of two, for launches that are repeated as they grow.
+/// The rows of a step: each sequence with several by itself, those with one together. `longest` is
+/// a bound of their positions: a power of two, for launches that are repeated as they grow.
 std::vector<RowRun> runs_of(const Batch& batch, int32_t longest) {
   const auto bound = static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(longest)));
   std::vector<RowRun> runs;
@@ -127,8 +127,12 @@ void CudaBackend::attention(
         kv.layout.kv_heads);
   CHECK(kv.layout.head_dim <= kMostHeadDim, "heads of {}", kv.layout.head_dim);
   const Shape shape = {batch.rows(), heads, kv.layout.head_dim};
-  const AttentionArgs args = {values(out, shape, "out"), values(q, shape, "q"), paged(kv, batch),
-                              heads,  window, batch.rows()};
+  const AttentionArgs args = {values(out, shape, "out"),
+                              values(q, shape, "q"),
+                              paged(kv, batch),
+                              heads,
+                              window,
+                              batch.rows()};
   if (!tiles_fit(args)) return attention_simple(stream_, args);
   for (const RowRun& run : runs_of(batch, arena_.longest())) {
     std::byte* parts = workspace(attention_parts_, attention_workspace_bytes(args, run));
@@ -162,8 +166,8 @@ void CudaBackend::route(const Routing& routing,
   RouteArgs args;
   args.experts = indices(routing.experts, {rows, top_k}, "experts");
   args.weights = values(routing.weights, {rows, top_k}, "weights");
-  args.logits = reinterpret_cast<float*>(
-      workspace(route_logits_, rows * count * int64_t{sizeof(float)}));
+  args.logits =
+      reinterpret_cast<float*>(workspace(route_logits_, rows * count * int64_t{sizeof(float)}));
   args.x = values(x, {rows, width}, "x");
   args.proj = router.proj;
   args.scale = weights_.find(router.scale, "route");
@@ -213,8 +217,7 @@ void CudaBackend::run_experts(const ExpertsLayer& layer, const ExpertsArgs& args
   call.weights = args.weights;
   call.rows = static_cast<int32_t>(args.rows);
   call.top_k = static_cast<int32_t>(args.top_k);
-  call.workspace =
-      workspace(experts_, experts_workspace_bytes(call.layer, call.rows, call.top_k));
+  call.workspace = workspace(experts_, experts_workspace_bytes(call.layer, call.rows, call.top_k));
   cuda::experts(stream_, call);
 }
 

@@ -8,7 +8,8 @@
 //   op.cu; it takes device pointers and sizes, enqueues, and never waits, allocates or copies, so
 //   that it can be captured into a graph. Workspace comes in as a pointer; its size comes from a
 //   function `op_workspace_bytes(…)`.
-// - activations are float32, row-major, contiguous; every tensor of the backend starts at 256 bytes.
+// - activations are float32, row-major, contiguous; every tensor of the backend starts at 256
+// bytes.
 // - a WeightMatrix with device pointers is passed by value. Its data and scales start at 256 bytes
 //   where they were loaded whole; a slice of rows starts at row_bytes() times a row.
 // - what depends on the step (ids, positions, page tables) is read from device memory, never given
@@ -17,6 +18,7 @@
 //   from the row's own sizes and positions.
 
 #include <cstdint>
+
 #include <cuda_runtime_api.h>
 
 namespace facet::cuda {

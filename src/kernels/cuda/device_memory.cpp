@@ -70,7 +70,9 @@ PinnedBuffer& PinnedBuffer::operator=(PinnedBuffer&& other) noexcept {
 
 Event::Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "an event"); }
 Event::~Event() { cudaEventDestroy(event_); }
-void Event::record(cudaStream_t stream) const { check(cudaEventRecord(event_, stream), "an event"); }
+void Event::record(cudaStream_t stream) const {
+  check(cudaEventRecord(event_, stream), "an event");
+}
 void Event::wait() const { check(cudaEventSynchronize(event_), "waiting for the GPU"); }
 
 }  // namespace facet::cuda

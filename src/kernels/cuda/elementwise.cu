@@ -77,9 +77,8 @@ void gather_rows(cudaStream_t stream,
                  const int32_t* rows,
                  int64_t count,
                  int64_t width) {
-  launch(stream, "gather_rows", count * width, [=] __device__(int64_t i) {
-    out[i] = x[rows[i / width] * width + i % width];
-  });
+  launch(stream, "gather_rows", count * width,
+         [=] __device__(int64_t i) { out[i] = x[rows[i / width] * width + i % width]; });
 }
 
 void rope(cudaStream_t stream,

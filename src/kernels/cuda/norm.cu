@@ -1,4 +1,5 @@
-// RMS norms and what is fused with them, a block a row: bound by bytes, in decode by their launches.
+// RMS norms and what is fused with them, a block a row: bound by bytes, in decode by their
+// launches.
 
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/reduce.cuh"
@@ -28,9 +29,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <int kThreads>
-__global__ void __launch_bounds__(kThreads)
-    add_rms_norm_kernel(float* x, const float* h, const float* weight, int64_t width, float eps,
-                        float factor) {
+__global__ void __launch_bounds__(kThreads) add_rms_norm_kernel(
+    float* x, const float* h, const float* weight, int64_t width, float eps, float factor) {
   const float* from = h + blockIdx.x * width;
   float* to = x + blockIdx.x * width;
   const float inverse = inverse_rms<kThreads>(from, width, eps);
@@ -39,9 +39,12 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <int kThreads>
-__global__ void __launch_bounds__(kThreads)
-    join_branches_kernel(float* dense, const float* sparse, const float* dense_weight,
-                         const float* sparse_weight, int64_t width, float eps) {
+__global__ void __launch_bounds__(kThreads) join_branches_kernel(float* dense,
+                                                                 const float* sparse,
+                                                                 const float* dense_weight,
+                                                                 const float* sparse_weight,
+                                                                 int64_t width,
+                                                                 float eps) {
   float* to = dense + blockIdx.x * width;
   const float* from = sparse + blockIdx.x * width;
   const float dense_inverse = inverse_rms<kThreads>(to, width, eps);
@@ -106,8 +109,8 @@ void join_branches(cudaStream_t stream,
                    float eps) {
   if (rows == 0) return;
   with_threads(width, [&]<int kThreads>() {
-    join_branches_kernel<kThreads><<<grid(rows), kThreads, 0, stream>>>(
-        dense, sparse, dense_weight, sparse_weight, width, eps);
+    join_branches_kernel<kThreads><<<grid(rows), kThreads, 0, stream>>>(dense, sparse, dense_weight,
+                                                                        sparse_weight, width, eps);
   });
   check_launch("join_branches");
 }

@@ -26,7 +26,6 @@ struct PagedKv {
 };
 
 /// Backend::store_kv.  k, v [rows, kv_heads, head_dim].
-void store_kv(
-    cudaStream_t stream, const PagedKv& kv, const float* k, const float* v, int64_t rows);
+void store_kv(cudaStream_t stream, const PagedKv& kv, const float* k, const float* v, int64_t rows);
 
 }  // namespace facet::cuda

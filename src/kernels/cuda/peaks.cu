@@ -11,7 +11,8 @@ constexpr int kUnroll = 8;
 constexpr int kRuns = 5;
 
 /// Reads `count` vectors; writes only if their bits add up to one value in 2^32.
-__global__ void __launch_bounds__(kThreads) read_kernel(const uint4* data, int64_t count, uint32_t* sink) {
+__global__ void __launch_bounds__(kThreads)
+    read_kernel(const uint4* data, int64_t count, uint32_t* sink) {
   const int64_t stride = int64_t{gridDim.x} * kThreads;
   uint32_t sum = 0;
   int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;

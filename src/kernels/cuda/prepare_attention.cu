@@ -1,5 +1,5 @@
-// Norms and rotation of q and k, the norm of v, and the store into the cache: bound by its launch in
-// decode, by bytes in prompts.
+// Norms and rotation of q and k, the norm of v, and the store into the cache: bound by its launch
+// in decode, by bytes in prompts.
 
 #include "kernels/cuda/paged_kv.cuh"
 #include "kernels/cuda/prepare_attention.h"

@@ -7,9 +7,9 @@
 namespace facet::cuda {
 
 struct PrepareArgs {
-  float* q = nullptr;        // [rows, q_heads, head_dim]
-  const float* k = nullptr;  // [rows, kv_heads, head_dim], or null: nothing is stored
-  const float* v = nullptr;  // the same; may be k
+  float* q = nullptr;                  // [rows, q_heads, head_dim]
+  const float* k = nullptr;            // [rows, kv_heads, head_dim], or null: nothing is stored
+  const float* v = nullptr;            // the same; may be k
   const float* q_norm = nullptr;       // [head_dim]
   const float* k_norm = nullptr;       // [head_dim]
   const float* frequencies = nullptr;  // [angles]
@@ -23,8 +23,8 @@ struct PrepareArgs {
 /// Head sizes that prepare_attention() takes.
 bool prepare_fits(int32_t head_dim);
 
-/// Backend::prepare_attention in one launch, a warp for each head of q, k and v; k and v are left as
-/// they are.
+/// Backend::prepare_attention in one launch, a warp for each head of q, k and v; k and v are left
+/// as they are.
 void prepare_attention(cudaStream_t stream, const PrepareArgs& args);
 
 }  // namespace facet::cuda

@@ -23,8 +23,8 @@ struct RouteArgs {
   float eps = 0;
 };
 
-/// Backend::route, x not rounded. The softmax is taken in float64 as the reference takes it, so that
-/// ties fall alike.
+/// Backend::route, x not rounded. The softmax is taken in float64 as the reference takes it, so
+/// that ties fall alike.
 void route(cudaStream_t stream, const RouteArgs& args);
 
 }  // namespace facet::cuda

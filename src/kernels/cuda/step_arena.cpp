@@ -31,13 +31,14 @@ int64_t StepArena::lay_out(const StepInputs& inputs) {
     to.push_back({host, count, at});
     at += round_up(count, kAlignment);
   };
-  for (const std::span<const int32_t> span : {inputs.ids, inputs.logit_rows, inputs.batch.positions,
-                                              inputs.batch.sequence_of_row}) {
+  for (const std::span<const int32_t> span :
+       {inputs.ids, inputs.logit_rows, inputs.batch.positions, inputs.batch.sequence_of_row}) {
     place(spans_, span.data(), std::ssize(span));
   }
   for (const KvView& view : inputs.kv) {
     const void* host = view.page_tables.data();
-    const bool known = std::ranges::any_of(groups_, [&](const Section& s) { return s.host == host; });
+    const bool known =
+        std::ranges::any_of(groups_, [&](const Section& s) { return s.host == host; });
     if (!known) place(groups_, host, std::ssize(view.page_tables));
   }
   pages_ = at;
@@ -56,7 +57,8 @@ void StepArena::fill(const StepInputs& /*inputs*/) {
     const auto* tables = static_cast<const std::span<const PageId>*>(group.host);
     for (int64_t s = 0; s < group.count; ++s) {
       staged(group.offset)[s] = static_cast<int32_t>(at);
-      std::ranges::transform(tables[s], staged(pages_ + at), [](PageId id) { return to_index(id); });
+      std::ranges::transform(tables[s], staged(pages_ + at),
+                             [](PageId id) { return to_index(id); });
       at += std::ssize(tables[s]);
     }
   }

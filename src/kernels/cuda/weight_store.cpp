@@ -42,7 +42,8 @@ std::optional<ExpertsLayer> fast_layer(const ExpertWeights& weights) {
   const WeightMatrix& first = weights.experts.front().up;
   for (const ExpertMatrices& expert : weights.experts) {
     bool same = !expert.gate.empty() && expert.down.rows == first.cols;
-    for_each_matrix(expert, [&](const WeightMatrix& m) { same = same && m.format == first.format; });
+    for_each_matrix(expert,
+                    [&](const WeightMatrix& m) { same = same && m.format == first.format; });
     for (const WeightMatrix* m : {&expert.gate, &expert.up})
       same = same && m->rows == first.rows && m->cols == first.cols;
     if (!same) return std::nullopt;
@@ -63,7 +64,8 @@ int64_t bytes_of(const ModelOperands& operands) {
     for (const ExpertMatrices& expert : layer->experts)
       for_each_matrix(expert, [&](const WeightMatrix& m) { add(all, m); });
   }
-  for (const auto& vector : operands.vectors) all.add(vector.data(), std::ssize(std::as_bytes(vector)));
+  for (const auto& vector : operands.vectors)
+    all.add(vector.data(), std::ssize(std::as_bytes(vector)));
   for (const auto& rows : operands.row_lists) all.add(rows.data(), std::ssize(std::as_bytes(rows)));
   return all.bytes();
 }
@@ -125,7 +127,9 @@ Buffer on_device(const std::vector<T>& table) {
 
 }  // namespace
 
-std::byte* WeightStore::keep(Buffer buffer) { return memory_.emplace_back(std::move(buffer)).data(); }
+std::byte* WeightStore::keep(Buffer buffer) {
+  return memory_.emplace_back(std::move(buffer)).data();
+}
 
 void WeightStore::load(const ModelOperands& operands, cudaStream_t stream) {
   const int64_t total = bytes_of(operands);

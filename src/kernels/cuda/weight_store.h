@@ -58,8 +58,8 @@ class WeightStore {
   std::byte* keep(Buffer buffer);
 
   std::vector<Buffer> memory_;
-  std::unordered_map<const void*, Loaded> vectors_;         // by place on the host
-  std::unordered_map<const void*, LoadedExperts> experts_;  // by ExpertWeights::experts.data()
+  std::unordered_map<const void*, Loaded> vectors_;          // by place on the host
+  std::unordered_map<const void*, LoadedExperts> experts_;   // by ExpertWeights::experts.data()
   std::unordered_map<const void*, const std::byte*> tiles_;  // by WeightMatrix::data
 };
 

@@ -1,7 +1,7 @@
 #pragma once
 
-// One value of a stored matrix, as dequantize_row (quant/weight_matrix.h) gives it: the same float32
-// products in the same order.
+// One value of a stored matrix, as dequantize_row (quant/weight_matrix.h) gives it: the same
+// float32 products in the same order.
 
 #include <cstdint>
 

@@ -23,8 +23,7 @@ float inverse_sqrt(int32_t n) { return static_cast<float>(std::pow(static_cast<d
 }  // namespace
 
 std::optional<TensorView> Gemma4Model::forward(const Step& step) {
-  if (step.observer == nullptr || backend_.allocator().device == Device::kHost)
-    return run(step);
+  if (step.observer == nullptr || backend_.allocator().device == Device::kHost) return run(step);
   HostObserver observer(*step.observer, backend_.allocator());
   return run({step.ids, step.batch, step.kv, step.logit_rows, &observer});
 }
@@ -41,8 +40,7 @@ std::optional<TensorView> Gemma4Model::run(const Step& step) {
   for (int32_t& id : ids_) {
     if (config_.is_placeholder(TokenId{id})) id = to_index(config_.pad_token_id);
   }
-  const StepInputs inputs = {ids_, step.logit_rows, step.batch, step.kv,
-                             step.observer != nullptr};
+  const StepInputs inputs = {ids_, step.logit_rows, step.batch, step.kv, step.observer != nullptr};
   const bool wanted = backend_.begin_step(inputs);
   const bool whole = !wanted || compute(step, a);
   const TensorView logits = backend_.end_step(a.logits);

@@ -24,7 +24,8 @@ struct StepLimits {
 /// of forward() are in forward.cpp, what they need around them in gemma4_model.cpp.
 class Gemma4Model final : public Model {
  public:
-  /// `weights` view a checkpoint, which must outlive the model, as must `backend`, which loads them.
+  /// `weights` view a checkpoint, which must outlive the model, as must `backend`, which loads
+  /// them.
   Gemma4Model(Gemma4Config config,
               Weights weights,
               Activation activation,
@@ -97,8 +98,8 @@ class Gemma4Model final : public Model {
   std::vector<RopeTable> rope_;       // by layer
   std::vector<int32_t> cache_layer_;  // by layer: the place of its KV among Step::kv
   Arena arena_;
-  Activations scratch_;       // for max_rows
-  std::vector<int32_t> ids_;  // the step's ids, placeholders replaced
+  Activations scratch_;                         // for max_rows
+  std::vector<int32_t> ids_;                    // the step's ids, placeholders replaced
   std::vector<std::vector<int32_t>> ple_rows_;  // by layer: the rows of its values among [T*L, P]
 };
 

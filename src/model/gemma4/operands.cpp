@@ -35,9 +35,9 @@ void add_layer(ModelOperands& to, LayerWeights& layer) {
 
 ModelOperands operands_of(Weights& weights) {
   ModelOperands operands;
-  for (WeightMatrix* matrix : {&weights.embed_tokens, &weights.lm_head,
-                               &weights.embed_tokens_per_layer,
-                               &weights.per_layer_model_projection}) {
+  for (WeightMatrix* matrix :
+       {&weights.embed_tokens, &weights.lm_head, &weights.embed_tokens_per_layer,
+        &weights.per_layer_model_projection}) {
     add(operands, *matrix);
   }
   add(operands, weights.norm);
