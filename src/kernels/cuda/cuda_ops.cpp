@@ -84,6 +84,7 @@ void CudaBackend::linear(TensorView out, TensorView x, const WeightMatrix& w) {
   args.x = values(x, {args.rows, w.cols}, "x");
   args.w = {w, weights_.find_tiles(w)};
   args.workspace = workspace(linear_, linear_workspace_bytes(args.rows, w.cols));
+  args.overlap = options_.overlap ? Overlap::kYes : Overlap::kNo;
   cuda::linear(stream_, args);
 }
 
@@ -218,6 +219,7 @@ void CudaBackend::run_experts(const ExpertsLayer& layer, const ExpertsArgs& args
   call.rows = static_cast<int32_t>(args.rows);
   call.top_k = static_cast<int32_t>(args.top_k);
   call.workspace = workspace(experts_, experts_workspace_bytes(call.layer, call.rows, call.top_k));
+  call.overlap = options_.overlap ? Overlap::kYes : Overlap::kNo;
   cuda::experts(stream_, call);
 }
 
