@@ -17,11 +17,9 @@ void pack_row(const WeightMatrix& w, int64_t from, int64_t row, std::vector<uint
   for (int64_t col = 0; col < w.cols; col += kNvfp4Block) {
     const int64_t block = (row / kTileRows * steps + col / kTileCols) * kTileBytes;
     const int64_t lane = row % 8 * 4 + col % kTileCols / kNvfp4Block;
-    const auto* codes =
-        reinterpret_cast<const uint8_t*>(w.data) + from * (w.cols / 2) + col / 2;
-    const TileScale scale = tile_scale(
-        reinterpret_cast<const uint8_t*>(w.scales)[from * (w.cols / kNvfp4Block) +
-                                                   col / kNvfp4Block]);
+    const auto* codes = reinterpret_cast<const uint8_t*>(w.data) + from * (w.cols / 2) + col / 2;
+    const TileScale scale = tile_scale(reinterpret_cast<const uint8_t*>(
+        w.scales)[from * (w.cols / kNvfp4Block) + col / kNvfp4Block]);
     tiles[static_cast<size_t>(block + 512 + lane * 2 + half)] = scale.code;
     for (int64_t eight = 0; eight < 2; ++eight) {
       uint32_t nibbles = 0;

@@ -6,11 +6,12 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cuda_runtime.h>
 #include <functional>
 #include <random>
 #include <string>
 #include <vector>
+
+#include <cuda_runtime.h>
 
 #include "quant/weight_matrix.h"
 
@@ -27,10 +28,13 @@ template <typename T>
 class DeviceArray {
  public:
   explicit DeviceArray(int64_t count) : count_(count) {
-    must(cudaMalloc(&data_, static_cast<size_t>(std::max<int64_t>(count, 1)) * sizeof(T)), "cudaMalloc");
+    must(cudaMalloc(&data_, static_cast<size_t>(std::max<int64_t>(count, 1)) * sizeof(T)),
+         "cudaMalloc");
   }
-  explicit DeviceArray(const std::vector<T>& from) : DeviceArray(static_cast<int64_t>(from.size())) {
-    must(cudaMemcpy(data_, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice), "copy in");
+  explicit DeviceArray(const std::vector<T>& from)
+      : DeviceArray(static_cast<int64_t>(from.size())) {
+    must(cudaMemcpy(data_, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice),
+         "copy in");
   }
   ~DeviceArray() { cudaFree(data_); }
   DeviceArray(const DeviceArray&) = delete;
@@ -68,16 +72,25 @@ struct RandomMatrix {
 };
 
 /// Values of all signs and sizes, zeros and subnormals among them; scales of E4M3 from 2^-9 to 448.
-RandomMatrix random_matrix(WeightFormat format, DType scale_dtype, int64_t rows, int64_t cols, bool one_scale,
+RandomMatrix random_matrix(WeightFormat format,
+                           DType scale_dtype,
+                           int64_t rows,
+                           int64_t cols,
+                           bool one_scale,
                            unsigned seed);
 
 /// Normally distributed.
 std::vector<float> random_floats(int64_t count, unsigned seed);
 
-/// Distinct experts for each row, in order of choice, and weights about 1 / top_k. `skew`: 0 any, 1 all
-/// rows choose the first experts, 2 half of the experts are never chosen.
-void random_routing(int rows, int top_k, int experts, int skew, unsigned seed,
-                    std::vector<int32_t>& chosen, std::vector<float>& weights);
+/// Distinct experts for each row, in order of choice, and weights about 1 / top_k. `skew`: 0 any, 1
+/// all rows choose the first experts, 2 half of the experts are never chosen.
+void random_routing(int rows,
+                    int top_k,
+                    int experts,
+                    int skew,
+                    unsigned seed,
+                    std::vector<int32_t>& chosen,
+                    std::vector<float>& weights);
 
 int check_products();
 int time_products();

@@ -1,12 +1,12 @@
 // Experts of up to 8 rows and 64 pairs: bound by the bytes of the chosen experts, read once each.
 //
-// gate_up: the bands (8 rows of gate and 8 of up each) of all chosen experts are dealt to CTAs, which
-// have two under way, four warps a band, a chunk of K each, rings as in linear_stream.cu. A band meets
-// the tokens that chose its expert; all x stand in shared memory.
-// down: a CTA has `groups` bands of 16 rows for all experts; eight warps of a group share the chosen
-// experts out, stream their rows of the band one after another, and the results meet in shared
-// memory, where each row's are added in the order of its choices. Its first weights are asked for
-// while gate_up still runs.
+// gate_up: the bands (8 rows of gate and 8 of up each) of all chosen experts are dealt to CTAs,
+// which have two under way, four warps a band, a chunk of K each, rings as in linear_stream.cu. A
+// band meets the tokens that chose its expert; all x stand in shared memory. down: a CTA has
+// `groups` bands of 16 rows for all experts; eight warps of a group share the chosen experts out,
+// stream their rows of the band one after another, and the results meet in shared memory, where
+// each row's are added in the order of its choices. Its first weights are asked for while gate_up
+// still runs.
 
 #include "kernels/cuda/experts_bands.cuh"
 
@@ -38,11 +38,8 @@ struct Group {
 
 /// Groups of the pairs in order of first choice; returns through shared memory: `chosen` [pairs],
 /// `firsts` [2], a bit for each pair that is its expert's first.
-__device__ __forceinline__ void find_groups(const ExpertsWork& work,
-                                            int* chosen,
-                                            unsigned* firsts,
-                                            Group* groups,
-                                            int* group_count) {
+__device__ __forceinline__ void find_groups(
+    const ExpertsWork& work, int* chosen, unsigned* firsts, Group* groups, int* group_count) {
   static_assert(kStreamPairs == 2 * kWarp);
   const int pairs = work.rows * work.top_k;
   const int p = threadIdx.x;
@@ -57,7 +54,8 @@ __device__ __forceinline__ void find_groups(const ExpertsWork& work,
   __syncthreads();
   if (p < kStreamPairs && first) {
     const unsigned before = (1u << (p % kWarp)) - 1;
-    Group& group = groups[__popc(firsts[p / kWarp] & before) + (p >= kWarp ? __popc(firsts[0]) : 0)];
+    Group& group =
+        groups[__popc(firsts[p / kWarp] & before) + (p >= kWarp ? __popc(firsts[0]) : 0)];
     group.expert = chosen[p];
     int count = 0;
     for (int q = p; q < pairs; ++q) {
@@ -107,8 +105,7 @@ __global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const Exp
   const auto issue = [&] {
     if (next_item < items && begin < end) {
       if (next_step == begin) {
-        next_bands =
-            gate_up_bands<F>(work, work.layer.experts[groups[next_item / bands].expert]);
+        next_bands = gate_up_bands<F>(work, work.layer.experts[groups[next_item / bands].expert]);
         units.seek(next_bands, next_item % bands, lane);
       }
       units.copy(ring_at + next_stage * F::kBandBytes, next_bands, next_step, lane, policy);
@@ -132,9 +129,9 @@ __global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const Exp
   for (int item = first; item < items; item += stride, parity ^= 1) {
     const Group& group = groups[item / bands];
     const int band = item % bands;
-    const uint8_t* x_at = x +
-                          group.pairs[min(lane / 4, group.count - 1)] / work.top_k * pitch_of(steps) +
-                          lane % 4 * 16;
+    const uint8_t* x_at =
+        x + group.pairs[min(lane / 4, group.count - 1)] / work.top_k * pitch_of(steps) +
+        lane % 4 * 16;
     float sums[4] = {};
     for (int step = begin; step < end; ++step) {
       copy_wait<kStages<F> - 2>();
@@ -172,7 +169,7 @@ __global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const Exp
 
 /// Grid: [ceil(bands / groups)]. shared: rings, results [groups][pairs][16], inner of all pairs.
 template <class F>
-__global__ void __launch_bounds__(2 * kDownWarps* kWarp)
+__global__ void __launch_bounds__(2 * kDownWarps * kWarp)
     down_kernel(const ExpertsWork work, int groups) {
   extern __shared__ __align__(128) uint8_t shared[];
   __shared__ Group chosen_groups[kStreamPairs];
@@ -189,7 +186,8 @@ __global__ void __launch_bounds__(2 * kDownWarps* kWarp)
   const int steps = work.width_steps;
   const uint8_t* ring = shared + warp * kStages<F> * F::kBandBytes;
   const uint32_t ring_at = shared_address(ring);
-  auto* results = reinterpret_cast<float*>(shared + groups * kDownWarps * kStages<F> * F::kBandBytes);
+  auto* results =
+      reinterpret_cast<float*>(shared + groups * kDownWarps * kStages<F> * F::kBandBytes);
   uint8_t* inner = reinterpret_cast<uint8_t*>(results + groups * pairs * 16);
   const uint64_t policy = evict_first();
 
@@ -232,8 +230,8 @@ __global__ void __launch_bounds__(2 * kDownWarps* kWarp)
   for (int g = worker; g < count; g += kDownWarps) {
     const Group& group = chosen_groups[g];
     const float factor = __fmul_rn(work.layer.experts[group.expert].down_scale, kGainOf<F>);
-    const uint8_t* x_at = inner + group.pairs[min(lane / 4, group.count - 1)] * pitch_of(steps) +
-                          lane % 4 * 16;
+    const uint8_t* x_at =
+        inner + group.pairs[min(lane / 4, group.count - 1)] * pitch_of(steps) + lane % 4 * 16;
     float total[4] = {};
     float sums[4] = {};
     int chunk = 1;

@@ -6,17 +6,12 @@
 
 namespace facet::cuda {
 
-/// c += a · b: a 16 rows x 16 columns of weights, b 16 columns x 8 tokens, BF16; sums in float32. Of
-/// lane 4g + i: a0 holds row g, a1 row g + 8, a2 and a3 the same rows further right; b0, b1 token g;
-/// c[0], c[1] row g and tokens 2i, 2i + 1; c[2], c[3] row g + 8. Each element of c depends on its
-/// own row and token alone.
-__device__ __forceinline__ void mma(float (&c)[4],
-                                    uint32_t a0,
-                                    uint32_t a1,
-                                    uint32_t a2,
-                                    uint32_t a3,
-                                    uint32_t b0,
-                                    uint32_t b1) {
+/// c += a · b: a 16 rows x 16 columns of weights, b 16 columns x 8 tokens, BF16; sums in float32.
+/// Of lane 4g + i: a0 holds row g, a1 row g + 8, a2 and a3 the same rows further right; b0, b1
+/// token g; c[0], c[1] row g and tokens 2i, 2i + 1; c[2], c[3] row g + 8. Each element of c depends
+/// on its own row and token alone.
+__device__ __forceinline__ void mma(
+    float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
   asm volatile(  // all lanes of the warp together: not to be moved under a condition
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
       "{%0,%1,%2,%3};"
@@ -54,7 +49,9 @@ __device__ __forceinline__ uint64_t evict_first() {
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
   return policy;
 }
-__device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ __forceinline__ void copy_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
 /// Waits until at most kPending of this thread's groups of copies are under way.
 template <int kPending>
 __device__ __forceinline__ void copy_wait() {
