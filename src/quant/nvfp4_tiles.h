@@ -15,8 +15,7 @@ namespace facet {
 //   lane = row % 8 * 4 + col % 64 / 16       the lane of a warp whose fragment holds the value
 //   half = row % 16 / 8
 //   code:  in the little-endian word at byte lane * 16 + half * 8 + col % 16 / 8 * 4, which is
-//          spread_codes()
-//          of the eight codes of its columns
+//          spread_codes() of the eight codes of its columns
 //   scale: byte 512 + lane * 2 + half: of the 16 columns that the lane holds in that row
 //
 // A scale is stored as code = exponent * 8 + mantissa, worth 2^(exponent - 9) * (1 + mantissa / 8):

@@ -92,6 +92,27 @@ void random_routing(int rows,
                     std::vector<int32_t>& chosen,
                     std::vector<float>& weights);
 
+/// A float32 sum of products against the exact one, relative to the sum of the products'
+/// magnitudes: tensor cores add with a truncation of 2^-24 or so per step of up to 8192 / 16 steps.
+inline constexpr double kSumTolerance = 4e-6;
+
+/// Rows that results are computed for, to be equal in all.
+inline constexpr int kTokenCounts[] = {1, 2, 7, 8, 9, 16, 17, 33, 64, 65, 100, 129, 1000};
+
+/// Counts and prints what is not so.
+void expect(bool good, const std::string& what);
+/// How many of `count` floats on the device differ in any bit. Waits.
+int differing(const float* a, const float* b, int64_t count, cudaStream_t stream);
+/// Adds the same to *differences (device), in the stream's order.
+void count_differing(
+    const float* a, const float* b, int64_t count, int* differences, cudaStream_t stream);
+/// The largest |got - exact| / size; huge where got is no number.
+double worst_error(const std::vector<float>& got,
+                   const std::vector<double>& exact,
+                   const std::vector<double>& size);
+
+void check_all_experts(cudaStream_t stream);
+
 int check_products();
 int time_products();
 
