@@ -124,6 +124,29 @@ double time_linear(const Bench& b,
   return us / calls;
 }
 
+/// The streaming kernel with 1, 2 and 4 bands under way in a CTA: what choose_groups() rests on.
+void time_groups(const Bench& b, int rows, int cols, int tokens) {
+  const int64_t bytes = int64_t{rows} * cols * 2;
+  const int64_t copies = std::min<int64_t>(64, b.weights.count() * 4 / bytes);
+  for (const int groups : {1, 2, 4}) {
+    const int calls = static_cast<int>(std::max<int64_t>(copies, 24));
+    const double us = time_graph(b.stream, [&] {
+      for (int i = 0; i < calls; ++i) {
+        const auto* at = reinterpret_cast<const uint8_t*>(b.weights.get()) + i % copies * bytes;
+        const cuda::BandSource bands = {
+            at,       at + int64_t{16} * cols, int64_t{2} * cols, 16, rows,
+            rows - 8, (rows + 15) / 16,        (cols + 63) / 64};
+        cuda::linear_stream<cuda::Bf16Steps>(
+            b.stream, cuda::Overlap::kYes, {bands, {}, b.out.get(), b.x.get(), rows, cols, tokens},
+            groups);
+      }
+    });
+    print("BF16 " + std::to_string(rows) + " x " + std::to_string(cols) + ", " +
+              std::to_string(groups) + " bands a CTA",
+          tokens, static_cast<double>(bytes), us / calls, 2.0 * rows * cols * tokens);
+  }
+}
+
 double time_experts(const Bench& b, WeightFormat format, int rows, cuda::Overlap overlap) {
   constexpr int kExperts = 128;
   constexpr int kLayers = 6;
@@ -224,6 +247,12 @@ int time_products() {
     for (const int rows : {1, 8, 32}) time_experts(b, kBF16, rows, overlap);
   }
   for (const int tokens : {1, 8}) time_linear(b, kBF16, 262144, 2816, tokens, Overlap::kNo);
+  for (const int tokens : {1, 8, 16}) {
+    time_groups(b, 8192, 2816, tokens);
+    time_groups(b, 4096, 2816, tokens);
+    time_groups(b, 2816, 4096, tokens);
+    time_groups(b, 2112, 2816, tokens);
+  }
   // A prompt of 1000 tokens through 25 local and 5 full layers.
   const int t = 1000;
   const double q = time_linear(b, kBF16, 4096, 2816, t, Overlap::kNo);
