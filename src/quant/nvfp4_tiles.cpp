@@ -1,6 +1,5 @@
 #include "quant/nvfp4_tiles.h"
 
-#include <bit>
 #include <cmath>
 
 #include "base/check.h"
@@ -52,7 +51,7 @@ TileScale tile_scale(uint8_t e4m3) {
     scale.code = static_cast<uint8_t>(magnitude + 2 * 8);
   } else {
     // A subnormal, magnitude * 2^-9: its highest bit becomes the hidden one.
-    const int exponent = std::bit_width(static_cast<unsigned>(magnitude)) - 1;
+    const int exponent = magnitude >= 4 ? 2 : magnitude >= 2 ? 1 : 0;
     scale.code = static_cast<uint8_t>(exponent * 8 + ((magnitude << (3 - exponent)) & 7));
   }
   return scale;
