@@ -158,6 +158,9 @@ __device__ __forceinline__ void multiply(
 
   StageCopier<T> copier;
   copier.seek(work, thread);
+  // Unrolled, or ptxas 13.0 puts the stage into a uniform register beside the copy's policy, in an
+  // encoding that the GPU calls illegal.
+#pragma unroll
   for (int i = 0; i < T::kStages - 1; ++i) {
     if (begin + i < end)
       copier.copy(shared_at + i * T::kStageBytes, work, begin + i, thread, policy);
