@@ -44,7 +44,8 @@ void check_wish(PathWish wish, ComputeCapability device, WeightFormat format, bo
                        name_of(device)));
   }
   if (!input_scale) {
-    refuse("w4a4 needs an input_scale for every NVFP4 matrix; the checkpoint has none (weight only)");
+    refuse(
+        "w4a4 needs an input_scale for every NVFP4 matrix; the checkpoint has none (weight only)");
   }
 }
 
@@ -116,9 +117,10 @@ ProductChoice choose_linear(const ProductQuery& q) {
                      q.format == WeightFormat::kNvfp4;
   choice.tensor_cores = known && q.cols % unit_of(q.format) == 0;
   if (!choice.tensor_cores) {
-    choice.words = {fmt::format("{} {}, plain arithmetic", to_string(choice.path), to_string(q.format)),
-                    known ? fmt::format("{} columns are no multiple of {}", q.cols, unit_of(q.format))
-                          : fmt::format("{} has no kernel on tensor cores", to_string(q.format))};
+    choice.words = {
+        fmt::format("{} {}, plain arithmetic", to_string(choice.path), to_string(q.format)),
+        known ? fmt::format("{} columns are no multiple of {}", q.cols, unit_of(q.format))
+              : fmt::format("{} has no kernel on tensor cores", to_string(q.format))};
     return choice;
   }
   choice.words = {
@@ -134,9 +136,9 @@ ProductChoice choose_experts(const ExpertsQuery& q) {
   check_wish(q.wish, q.device, q.format, q.input_scale);
   const Activation& a = q.activation;
   if (a.gating != Gating::kGated || a.function == ActivationFunction::kRelu2) {
-    throw Error(ErrorCode::kBadCheckpoint,
-                fmt::format("experts with {}: the GPU kernels have GeGLU (tanh) and SwiGLU",
-                            to_string(a)));
+    throw Error(
+        ErrorCode::kBadCheckpoint,
+        fmt::format("experts with {}: the GPU kernels have GeGLU (tanh) and SwiGLU", to_string(a)));
   }
   ProductChoice choice;
   if (q.format == WeightFormat::kNvfp4 && q.wish != PathWish::kW4A16 &&

@@ -65,8 +65,8 @@ struct ProductChoice {
 };
 
 /// The kernel for `linear`. Throws Error{kDevice} for a device below sm_80, and Error{kUsage} where
-/// `wish` cannot run, naming the option, what was found and what was wanted; a wish is never quietly
-/// dropped.
+/// `wish` cannot run, naming the option, what was found and what was wanted; a wish is never
+/// quietly dropped.
 ProductChoice choose_linear(const ProductQuery& query);
 /// The same for `experts`; an activation or format that no kernel has is Error{kBadCheckpoint} with
 /// its name.

@@ -12,10 +12,16 @@ using testing::HasSubstr;
 
 constexpr Activation kGeGlu = {ActivationFunction::kGeluTanh, Gating::kGated};
 
-ProductQuery linear(ComputeCapability device, WeightFormat format, PathWish wish, bool input_scale) {
+ProductQuery linear(ComputeCapability device,
+                    WeightFormat format,
+                    PathWish wish,
+                    bool input_scale) {
   return {device, format, 8192, 2816, input_scale, wish};
 }
-ExpertsQuery experts(ComputeCapability device, WeightFormat format, PathWish wish, bool input_scale) {
+ExpertsQuery experts(ComputeCapability device,
+                     WeightFormat format,
+                     PathWish wish,
+                     bool input_scale) {
   return {device, format, kGeGlu, 2816, 704, input_scale, wish};
 }
 
@@ -50,18 +56,26 @@ TEST(KernelChoice, Nvfp4OnEveryArchitecture) {
   for (const Row& row : kRows) {
     SCOPED_TRACE(row.device.major * 10 + row.device.minor);
     const auto kNvfp4 = WeightFormat::kNvfp4;
-    EXPECT_EQ(choose_linear(linear(row.device, kNvfp4, PathWish::kAuto, true)).path, row.auto_with_scale);
-    EXPECT_EQ(choose_experts(experts(row.device, kNvfp4, PathWish::kAuto, true)).path, row.auto_with_scale);
+    EXPECT_EQ(choose_linear(linear(row.device, kNvfp4, PathWish::kAuto, true)).path,
+              row.auto_with_scale);
+    EXPECT_EQ(choose_experts(experts(row.device, kNvfp4, PathWish::kAuto, true)).path,
+              row.auto_with_scale);
     // Weight-only files have nothing to quantise activations with.
-    EXPECT_EQ(choose_linear(linear(row.device, kNvfp4, PathWish::kAuto, false)).path, ProductPath::kW4A16);
+    EXPECT_EQ(choose_linear(linear(row.device, kNvfp4, PathWish::kAuto, false)).path,
+              ProductPath::kW4A16);
     // The exact path can always be had.
-    EXPECT_EQ(choose_linear(linear(row.device, kNvfp4, PathWish::kW4A16, true)).path, ProductPath::kW4A16);
-    EXPECT_EQ(choose_experts(experts(row.device, kNvfp4, PathWish::kW4A16, true)).path, ProductPath::kW4A16);
-    const auto asked = [&] { return choose_experts(experts(row.device, kNvfp4, PathWish::kW4A4, true)); };
+    EXPECT_EQ(choose_linear(linear(row.device, kNvfp4, PathWish::kW4A16, true)).path,
+              ProductPath::kW4A16);
+    EXPECT_EQ(choose_experts(experts(row.device, kNvfp4, PathWish::kW4A16, true)).path,
+              ProductPath::kW4A16);
+    const auto asked = [&] {
+      return choose_experts(experts(row.device, kNvfp4, PathWish::kW4A4, true));
+    };
     if (row.w4a4) {
       EXPECT_EQ(asked().path, ProductPath::kW4A4);
     } else {
-      EXPECT_THAT(refusal(ErrorCode::kUsage, asked), HasSubstr("--nvfp4-path: w4a4 needs FP4 tensor cores"));
+      EXPECT_THAT(refusal(ErrorCode::kUsage, asked),
+                  HasSubstr("--nvfp4-path: w4a4 needs FP4 tensor cores"));
     }
   }
 }
@@ -84,7 +98,8 @@ TEST(KernelChoice, OtherFormatsDoNotDependOnTheArchitecture) {
 TEST(KernelChoice, AWishIsNeverDropped) {
   const ComputeCapability blackwell = {10, 0};
   const auto line = [&](WeightFormat format, PathWish wish, bool scale) {
-    return refusal(ErrorCode::kUsage, [&] { choose_linear(linear(blackwell, format, wish, scale)); });
+    return refusal(ErrorCode::kUsage,
+                   [&] { choose_linear(linear(blackwell, format, wish, scale)); });
   };
   EXPECT_THAT(line(WeightFormat::kNvfp4, PathWish::kW4A4, false), HasSubstr("has none"));
   EXPECT_EQ(line(WeightFormat::kBF16, PathWish::kW4A4, false),

@@ -1,6 +1,5 @@
 #include "quant/nvfp4_tiles.h"
 
-#include <bit>
 #include <cmath>
 
 #include "base/check.h"
@@ -17,11 +16,9 @@ void pack_row(const WeightMatrix& w, int64_t from, int64_t row, std::vector<uint
   for (int64_t col = 0; col < w.cols; col += kNvfp4Block) {
     const int64_t block = (row / kTileRows * steps + col / kTileCols) * kTileBytes;
     const int64_t lane = row % 8 * 4 + col % kTileCols / kNvfp4Block;
-    const auto* codes =
-        reinterpret_cast<const uint8_t*>(w.data) + from * (w.cols / 2) + col / 2;
-    const TileScale scale = tile_scale(
-        reinterpret_cast<const uint8_t*>(w.scales)[from * (w.cols / kNvfp4Block) +
-                                                   col / kNvfp4Block]);
+    const auto* codes = reinterpret_cast<const uint8_t*>(w.data) + from * (w.cols / 2) + col / 2;
+    const TileScale scale = tile_scale(reinterpret_cast<const uint8_t*>(
+        w.scales)[from * (w.cols / kNvfp4Block) + col / kNvfp4Block]);
     tiles[static_cast<size_t>(block + 512 + lane * 2 + half)] = scale.code;
     for (int64_t eight = 0; eight < 2; ++eight) {
       uint32_t nibbles = 0;
@@ -54,7 +51,7 @@ TileScale tile_scale(uint8_t e4m3) {
     scale.code = static_cast<uint8_t>(magnitude + 2 * 8);
   } else {
     // A subnormal, magnitude * 2^-9: its highest bit becomes the hidden one.
-    const int exponent = std::bit_width(static_cast<unsigned>(magnitude)) - 1;
+    const int exponent = magnitude >= 4 ? 2 : magnitude >= 2 ? 1 : 0;
     scale.code = static_cast<uint8_t>(exponent * 8 + ((magnitude << (3 - exponent)) & 7));
   }
   return scale;

@@ -14,13 +14,13 @@ namespace facet {
 //
 //   lane = row % 8 * 4 + col % 64 / 16       the lane of a warp whose fragment holds the value
 //   half = row % 16 / 8
-//   code:  in the little-endian 32-bit word at byte lane * 16 + half * 8 + col % 16 / 8 * 4, spread_codes()
-//          of the eight codes of its columns
+//   code:  in the little-endian word at byte lane * 16 + half * 8 + col % 16 / 8 * 4, which is
+//          spread_codes() of the eight codes of its columns
 //   scale: byte 512 + lane * 2 + half: of the 16 columns that the lane holds in that row
 //
 // A scale is stored as code = exponent * 8 + mantissa, worth 2^(exponent - 9) * (1 + mantissa / 8):
-// E4M3 without sign or subnormals. Where the file's scale is zero the codes become zero, where it is
-// negative their signs turn.
+// E4M3 without sign or subnormals. Where the file's scale is zero the codes become zero, where it
+// is negative their signs turn.
 //
 // In a word, columns 0-3 take the low 16 bits and 4-7 the high ones, each half as
 //   15   14   13   12   11-9  8-6  5-3  2-0

@@ -40,8 +40,8 @@ TEST(Nvfp4Tiles, EveryScaleKeepsItsValue) {
   for (int code = 0; code < 256; ++code) {
     if ((code & 0x7f) == 0x7f) continue;
     const TileScale scale = tile_scale(static_cast<uint8_t>(code));
-    const float magnitude = std::ldexp(1.0F + static_cast<float>(scale.code % 8) / 8.0F,
-                                       scale.code / 8 - 9);
+    const float magnitude =
+        std::ldexp(1.0F + static_cast<float>(scale.code % 8) / 8.0F, scale.code / 8 - 9);
     const float value = e4m3_table()[static_cast<size_t>(code)];
     EXPECT_EQ(scale.keep == 0 ? 0.0F : scale.flip != 0 ? -magnitude : magnitude, value) << code;
   }
@@ -56,7 +56,8 @@ TEST(Nvfp4Tiles, HoldWhatTheMatrixHolds) {
     for (int64_t r = 0; r < rows; ++r) {
       dequantize_row(stored.matrix, r, row);
       for (int64_t c = 0; c < cols; ++c) {
-        ASSERT_EQ(nvfp4_tile_value(tiles, cols, r, c), row[static_cast<size_t>(c)]) << r << "," << c;
+        ASSERT_EQ(nvfp4_tile_value(tiles, cols, r, c), row[static_cast<size_t>(c)])
+            << r << "," << c;
       }
     }
   }

@@ -1,15 +1,19 @@
-// Checks and timings of linear() and experts() on a GPU, in one program that needs nothing else there:
+// Checks and timings of linear() and experts() on a GPU, in one program that needs nothing else
+// there:
 //   cuda_products check | time
-
-#include "tests/cuda/products.h"
 
 #include <cstring>
 
 #include "quant/float_formats.h"
+#include "tests/cuda/products.h"
 
 namespace facet::test {
 
-RandomMatrix random_matrix(WeightFormat format, DType scale_dtype, int64_t rows, int64_t cols, bool one_scale,
+RandomMatrix random_matrix(WeightFormat format,
+                           DType scale_dtype,
+                           int64_t rows,
+                           int64_t cols,
+                           bool one_scale,
                            unsigned seed) {
   std::mt19937 random(seed);
   RandomMatrix m;
@@ -46,7 +50,8 @@ RandomMatrix random_matrix(WeightFormat format, DType scale_dtype, int64_t rows,
     for (int64_t i = 0; i < rows * cols / 16; ++i) {
       // All magnitudes, mostly of one size; now and then zero, subnormal, largest.
       const unsigned kind = random() % 16;
-      m.scales.push_back(static_cast<uint8_t>(kind == 0 ? random() % 0x7f : 0x40 + random() % 0x18));
+      m.scales.push_back(
+          static_cast<uint8_t>(kind == 0 ? random() % 0x7f : 0x40 + random() % 0x18));
     }
   }
   m.host.data = reinterpret_cast<const std::byte*>(m.data.data());
@@ -66,8 +71,13 @@ std::vector<float> random_floats(int64_t count, unsigned seed) {
   return out;
 }
 
-void random_routing(int rows, int top_k, int experts, int skew, unsigned seed,
-                    std::vector<int32_t>& chosen, std::vector<float>& weights) {
+void random_routing(int rows,
+                    int top_k,
+                    int experts,
+                    int skew,
+                    unsigned seed,
+                    std::vector<int32_t>& chosen,
+                    std::vector<float>& weights) {
   std::mt19937 random(seed);
   chosen.clear();
   weights.clear();
@@ -77,7 +87,8 @@ void random_routing(int rows, int top_k, int experts, int skew, unsigned seed,
     if (skew != 1) std::shuffle(all.begin(), all.end(), random);
     for (int j = 0; j < top_k; ++j) {
       chosen.push_back(all[static_cast<size_t>(j)]);
-      weights.push_back(1.0F / static_cast<float>(top_k) + static_cast<float>(random() % 1000) * 1e-4F);
+      weights.push_back(1.0F / static_cast<float>(top_k) +
+                        static_cast<float>(random() % 1000) * 1e-4F);
     }
   }
 }

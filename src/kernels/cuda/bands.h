@@ -13,8 +13,8 @@ inline constexpr int kStep = 64;         ///< columns that a product takes at a 
 inline constexpr int kStepBytesX = 128;  ///< of a token's BF16 values
 constexpr int64_t steps_of(int64_t cols) { return (cols + kStep - 1) / kStep; }
 
-/// Bytes from one token's x to the next in shared memory of the streaming kernels: an odd number of 64
-/// bytes, so that a warp reads 16 bytes a lane without bank conflicts.
+/// Bytes from one token's x to the next in shared memory of the streaming kernels: an odd number of
+/// 64 bytes, so that a warp reads 16 bytes a lane without bank conflicts.
 constexpr int64_t x_pitch(int32_t steps) { return int64_t{steps} * kStepBytesX + 64; }
 
 /// Where the bands, 16 rows each, of one matrix lie in device memory. Row-major: rows 0-7 of band b
@@ -23,8 +23,9 @@ constexpr int64_t x_pitch(int32_t steps) { return int64_t{steps} * kStepBytesX +
 struct BandSource {
   const uint8_t* lower = nullptr;
   const uint8_t* upper = nullptr;
-  int64_t pitch = 0;       ///< bytes of a row
-  int32_t band_rows = 16;  ///< rows of `lower` that a band takes up: 8 where `upper` is a matrix too
+  int64_t pitch = 0;  ///< bytes of a row
+  int32_t band_rows =
+      16;  ///< rows of `lower` that a band takes up: 8 where `upper` is a matrix too
   int32_t lower_rows = 0;  ///< rows that there are from `lower` on
   int32_t upper_rows = 0;
   int32_t bands = 0;

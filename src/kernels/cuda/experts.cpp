@@ -25,7 +25,8 @@ class Carver {
   int64_t used_ = 0;
 };
 
-/// Whether the streaming kernels take this call: few pairs, whose operands find room in shared memory.
+/// Whether the streaming kernels take this call: few pairs, whose operands find room in shared
+/// memory.
 bool streams(const ExpertsWork& work) {
   constexpr int64_t kRoom = 100 * 1024;
   const int64_t pairs = int64_t{work.rows} * work.top_k;

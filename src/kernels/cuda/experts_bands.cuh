@@ -12,7 +12,8 @@ namespace facet::cuda {
 
 /// Gate and up: rows 0-7 of band b are rows 8b … of the gate, rows 8-15 those of up.
 template <class F>
-__device__ __forceinline__ BandSource gate_up_bands(const ExpertsWork& work, const ExpertPointers& e) {
+__device__ __forceinline__ BandSource gate_up_bands(const ExpertsWork& work,
+                                                    const ExpertPointers& e) {
   BandSource w;
   w.lower = reinterpret_cast<const uint8_t*>(e.gate);
   w.upper = reinterpret_cast<const uint8_t*>(e.up);
@@ -55,7 +56,8 @@ __device__ __forceinline__ float activated(const ExpertsWork& work,
 /// inner[pair, f] = value, or 0 beyond the width, as BF16 where F wants it.
 template <class F>
 __device__ __forceinline__ void store_inner(const ExpertsWork& work, int pair, int f, float value) {
-  auto* row = reinterpret_cast<uint16_t*>(work.inner + int64_t{pair} * work.width_steps * kStepBytesX);
+  auto* row =
+      reinterpret_cast<uint16_t*>(work.inner + int64_t{pair} * work.width_steps * kStepBytesX);
   row[position_of<F>(f)] =
       static_cast<uint16_t>(pack_bf16(f < work.layer.width ? value : 0.0F, 0.0F));
 }

@@ -117,6 +117,7 @@ __global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const Exp
     }
     copy_commit();
   };
+#pragma unroll 1
   for (int i = 0; i < kStages<F> - 1; ++i) issue();
   if (first - slot < items) {
     stage_x<F>(x, pitch_of(steps), work.rows, steps, work.layer.hidden,
@@ -214,6 +215,7 @@ __global__ void __launch_bounds__(2 * kDownWarps * kWarp)
     }
     copy_commit();
   };
+#pragma unroll 1
   for (int i = 0; i < kStages<F> - 1; ++i) issue();
 
   wait_for_previous();

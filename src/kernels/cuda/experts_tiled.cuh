@@ -2,7 +2,8 @@
 
 // Experts of many rows: the pairs are sorted by expert, each expert takes its tokens in items of at
 // most item_tokens, and each item meets its weights in tiles of 128 rows (tiled.cuh). Bound by the
-// bytes of all chosen experts up to some 200 rows, by tensor cores and the decoding of NVFP4 beyond.
+// bytes of all chosen experts up to some 200 rows, by tensor cores and the decoding of NVFP4
+// beyond.
 
 #include "kernels/cuda/experts_bands.cuh"
 #include "kernels/cuda/tiled.cuh"
@@ -23,7 +24,9 @@ __device__ __forceinline__ int scan_lanes(int value) {
 }
 
 /// One warp: where each expert's pairs begin among the sorted, and the items in order of experts.
-__device__ __forceinline__ void list_items(const ExpertsWork& work, const int* counts, int* begins) {
+__device__ __forceinline__ void list_items(const ExpertsWork& work,
+                                           const int* counts,
+                                           int* begins) {
   int pairs_before = 0;
   int items_before = 0;
   for (int base = 0; base < work.layer.count; base += kWarp) {
@@ -120,8 +123,8 @@ __global__ void __launch_bounds__(T::kThreads, 2) gate_up_kernel(const ExpertsWo
   const ExpertPointers e = work.layer.experts[item.expert];
   const BandSource w = gate_up_bands<F>(work, e);
   Sums<T> sums;
-  multiply<T>(sums, shared,
-              {w, static_cast<int>(blockIdx.x) * T::kBands, tokens, item.count}, 0, w.steps);
+  multiply<T>(sums, shared, {w, static_cast<int>(blockIdx.x) * T::kBands, tokens, item.count}, 0,
+              w.steps);
   for_each_fragment<T>(sums, [&](int row, int token, const float(&c)[4]) {
     const int f = (static_cast<int>(blockIdx.x) * T::kBands + row / 16) * 8 + row % 16;
     if (f >= work.width_steps * kStep) return;
@@ -147,8 +150,8 @@ __global__ void __launch_bounds__(T::kThreads, 2) down_kernel(const ExpertsWork 
   const ExpertPointers e = work.layer.experts[item.expert];
   const BandSource w = down_bands<F>(work, e);
   Sums<T> sums;
-  multiply<T>(sums, shared,
-              {w, static_cast<int>(blockIdx.x) * T::kBands, tokens, item.count}, 0, w.steps);
+  multiply<T>(sums, shared, {w, static_cast<int>(blockIdx.x) * T::kBands, tokens, item.count}, 0,
+              w.steps);
   const float factor = __fmul_rn(e.down_scale, kGainOf<F>);
   for_each_fragment<T>(sums, [&](int row, int token, const float(&c)[4]) {
 #pragma unroll
@@ -199,8 +202,8 @@ void experts_tiled(cudaStream_t stream, Overlap overlap, const ExpertsWork& work
   } else {
     launch_products<Tiling<F, 8, 1, 1, kManyTokens / 8, 4>>(stream, overlap, work);
   }
-  const LaunchShape combine = {
-      dim3(grid(ceil_div(int64_t{work.rows} * work.layer.hidden, 256))), 256};
+  const LaunchShape combine = {dim3(grid(ceil_div(int64_t{work.rows} * work.layer.hidden, 256))),
+                               256};
   launch(stream, overlap, combine, "experts: combine", combine_kernel, work);
 }
 

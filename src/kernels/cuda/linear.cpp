@@ -11,7 +11,10 @@ namespace {
 bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
 template <class F>
-void run(cudaStream_t stream, const LinearArgs& args, const BandSource& bands, const OutScale& scale) {
+void run(cudaStream_t stream,
+         const LinearArgs& args,
+         const BandSource& bands,
+         const OutScale& scale) {
   const WeightMatrix& w = args.w.matrix;
   const LinearBands work = {bands,
                             scale,

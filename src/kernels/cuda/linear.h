@@ -28,9 +28,9 @@ struct LinearArgs {
   Overlap overlap = Overlap::kNo;
 };
 
-/// out = x · wᵀ: x rounded to BF16, the weights exact, sums in float32 and a fixed order. What a row
-/// gets depends, bit for bit, on its own x alone, for any number of rows: tensor cores multiply in
-/// the same order in all kernels, and partial sums over kChunks parts of K are joined in order.
+/// out = x · wᵀ: x rounded to BF16, the weights exact, sums in float32 and a fixed order. What a
+/// row gets depends, bit for bit, on its own x alone, for any number of rows: tensor cores multiply
+/// in the same order in all kernels, and partial sums over kChunks parts of K are joined in order.
 ///
 /// Fast for BF16 (cols a multiple of 8), FP8 with a scale per row or one (16) and NVFP4 in tiles;
 /// linear_simple() has all others. Up to kStreamRows tokens: bound by the bytes of w, streamed once

@@ -1,9 +1,9 @@
 // Products of up to 16 tokens: bound by the bytes of w.
 //
 // A CTA has `groups` bands of 16 rows under way; four warps share a band, one for each chunk of K.
-// Every warp streams its rows through a ring of its own in shared memory: a lane copies what it will
-// read itself, so nothing but the ends of chunks wait for other warps, and the ring runs on into the
-// warp's next band. Weights are asked for before the kernel waits for the one before it.
+// Every warp streams its rows through a ring of its own in shared memory: a lane copies what it
+// will read itself, so nothing but the ends of chunks wait for other warps, and the ring runs on
+// into the warp's next band. Weights are asked for before the kernel waits for the one before it.
 //
 //   ring     [warps][kStages][kBandBytes]
 //   partial  [2][groups][kChunks][8 or 16 tokens][16 rows] float: sums of chunks, two bands in turn
@@ -47,8 +47,8 @@ int shared_bytes(int groups, int tokens, int steps) {
   return ring + partial + tokens * pitch_of(steps);
 }
 
-/// Waits for the four warps of a group. Written out: a barrier with a number unknown to the compiler
-/// takes all sixteen.
+/// Waits for the four warps of a group. Written out: a barrier with a number unknown to the
+/// compiler takes all sixteen.
 __device__ __forceinline__ void sync_group(int group) {
   switch (group) {
     case 0:
@@ -178,7 +178,8 @@ bool stream_fits(const LinearBands& args) {
 template <class F>
 void linear_stream(cudaStream_t stream, Overlap overlap, const LinearBands& args, int groups) {
   if (groups == 0) groups = choose_groups(args.w.bands, args.tokens, args.w.steps);
-  while (groups > 1 && shared_bytes<F>(groups, args.tokens, args.w.steps) > kMostShared) groups /= 2;
+  while (groups > 1 && shared_bytes<F>(groups, args.tokens, args.w.steps) > kMostShared)
+    groups /= 2;
   const int bytes = shared_bytes<F>(groups, args.tokens, args.w.steps);
   const int resident = kMostShared / (bytes + 1024) < 1 ? 1 : kMostShared / (bytes + 1024);
   const int64_t most = 132 * (resident < 4 / groups + 1 ? resident : 4 / groups + 1);

@@ -1,9 +1,9 @@
 #pragma once
 
-// Products of more than 16 tokens, tiles of 64 or 128 rows (tiled.cuh): bound by the bytes of w up to
-// some 100 tokens, by tensor cores and L2 beyond. x is rounded to BF16 once, before. Where the tiles
-// of a matrix are fewer than the SMs, four CTAs of a cluster share one, a chunk of K each, and join
-// their sums through each other's shared memory, in the order of the chunks.
+// Products of more than 16 tokens, tiles of 64 or 128 rows (tiled.cuh): bound by the bytes of w up
+// to some 100 tokens, by tensor cores and L2 beyond. x is rounded to BF16 once, before. Where the
+// tiles of a matrix are fewer than the SMs, four CTAs of a cluster share one, a chunk of K each,
+// and join their sums through each other's shared memory, in the order of the chunks.
 
 #include "kernels/cuda/linear_kernels.h"
 #include "kernels/cuda/out_scale.cuh"
@@ -27,7 +27,10 @@ __global__ void __launch_bounds__(256) pack_kernel(const LinearBands args, uint8
 
 /// Sets tokens[i] to the packed x of token first + i.
 template <class T>
-__device__ void find_tokens(uint64_t* tokens, const LinearBands& args, const uint8_t* packed, int first) {
+__device__ void find_tokens(uint64_t* tokens,
+                            const LinearBands& args,
+                            const uint8_t* packed,
+                            int first) {
   for (int i = threadIdx.x; i < T::kTokens; i += T::kThreads) {
     const int64_t token = first + i;
     tokens[i] = token < args.tokens
@@ -56,7 +59,8 @@ __global__ void __launch_bounds__(T::kThreads)
     for (int i = 0; i < 4; ++i) {
       const int r = first_row + row + i / 2 * 8;
       const int64_t t = first_token + token + i % 2;
-      if (r < args.rows && t < args.tokens) args.out[t * args.rows + r] = apply_scale(args.scale, c[i], r);
+      if (r < args.rows && t < args.tokens)
+        args.out[t * args.rows + r] = apply_scale(args.scale, c[i], r);
     }
   });
 }
@@ -103,14 +107,20 @@ __global__ void __launch_bounds__(T::kThreads)
 constexpr int64_t kProcessors = 132;
 
 template <class T>
-void launch_tiled(cudaStream_t stream, Overlap overlap, const LinearBands& args, const uint8_t* packed) {
+void launch_tiled(cudaStream_t stream,
+                  Overlap overlap,
+                  const LinearBands& args,
+                  const uint8_t* packed) {
   const dim3 tiles(grid(ceil_div(args.tokens, T::kTokens)), grid(ceil_div(args.rows, T::kRows)));
   const LaunchShape shape = {tiles, T::kThreads, T::kSharedBytes};
   launch(stream, overlap, shape, "linear_tiled", tiled_kernel<T>, args, packed);
 }
 
 template <class T>
-void launch_narrow(cudaStream_t stream, Overlap overlap, const LinearBands& args, const uint8_t* packed) {
+void launch_narrow(cudaStream_t stream,
+                   Overlap overlap,
+                   const LinearBands& args,
+                   const uint8_t* packed) {
   const dim3 tiles(grid(ceil_div(args.tokens, T::kTokens)), grid(ceil_div(args.rows, T::kRows)),
                    kChunks);
   if (chunks_of(args.w.steps) != kChunks || int64_t{tiles.x} * tiles.y >= 3 * kProcessors)
@@ -123,7 +133,8 @@ void launch_narrow(cudaStream_t stream, Overlap overlap, const LinearBands& args
 
 template <class F>
 void pack_x(cudaStream_t stream, Overlap overlap, const LinearBands& args, uint8_t* packed) {
-  const LaunchShape shape = {dim3(grid(ceil_div(int64_t{args.tokens} * args.w.steps * 8, 256))), 256};
+  const LaunchShape shape = {dim3(grid(ceil_div(int64_t{args.tokens} * args.w.steps * 8, 256))),
+                             256};
   launch(stream, overlap, shape, "pack_x", pack_kernel<F>, args, packed);
 }
 

@@ -1,6 +1,5 @@
-#include "kernels/cuda/repack.h"
-
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/repack.h"
 #include "quant/nvfp4_tiles.h"
 
 namespace facet::cuda {
@@ -30,8 +29,8 @@ __device__ uint32_t spread(uint32_t nibbles) {
   return word;
 }
 
-/// A thread moves 16 columns of one row of a band: eight bytes and their scale. `half_rows` is how far
-/// rows 8-15 of a band lie behind rows 0-7 in `upper`: 8 for one matrix, 0 for a pair.
+/// A thread moves 16 columns of one row of a band: eight bytes and their scale. `half_rows` is how
+/// far rows 8-15 of a band lie behind rows 0-7 in `upper`: 8 for one matrix, 0 for a pair.
 __global__ void __launch_bounds__(kThreads) repack_kernel(uint8_t* tiles,
                                                           const WeightMatrix lower,
                                                           const WeightMatrix upper,

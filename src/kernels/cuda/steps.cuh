@@ -6,8 +6,8 @@
 //
 // Which of the 64 columns stand in which place of an mma does not matter as long as x stands in the
 // same order, so each format takes the order in which its bytes decode without moving anything
-// between lanes, and x is rounded to BF16 straight into that order (pack8, place). Lane 4g + i holds
-// for rows g and g + 8 of the band:
+// between lanes, and x is rounded to BF16 straight into that order (pack8, place). Lane 4g + i
+// holds for rows g and g + 8 of the band:
 //
 //   BF16   columns 8i … 8i+7 of either half of the step, as they stand
 //   FP8    columns 16i … 16i+15; pairs (0,2) (1,3) of each four
@@ -36,8 +36,8 @@ struct Fragment {
   uint32_t high[4];
 };
 
-/// One of the 16 byte units of a band, walking along K: at step s it comes from `from` + s times the
-/// format's bytes per row and step, zeros from step `end` on.
+/// One of the 16 byte units of a band, walking along K: at step s it comes from `from` + s times
+/// the format's bytes per row and step, zeros from step `end` on.
 struct UnitCursor {
   const uint8_t* from;
   int end;
@@ -52,8 +52,8 @@ __device__ __forceinline__ void copy_unit(
 
 /// A lane's unit of row-major rows: `offset` bytes into the row's first step.
 template <int kStepBytes>
-__device__ __forceinline__ UnitCursor row_unit(
-    const BandSource& w, int band, int half, int lane, int offset) {
+__device__ __forceinline__ UnitCursor
+row_unit(const BandSource& w, int band, int half, int lane, int offset) {
   const int row = band * w.band_rows + lane / 4;
   const uint8_t* from = half ? w.upper : w.lower;
   const bool valid = band < w.bands && row < (half ? w.upper_rows : w.lower_rows);
@@ -76,7 +76,9 @@ struct Bf16Steps {
   __device__ __forceinline__ static UnitCursor unit(const BandSource& w, int band, int u) {
     return row_unit<kStepBytes>(w, band, u / 64, u % 32, u / 32 % 2 * 64 + u % 4 * 16);
   }
-  __device__ __forceinline__ static void fragments(const uint8_t* band_at, int lane, Fragment (&f)[2]) {
+  __device__ __forceinline__ static void fragments(const uint8_t* band_at,
+                                                   int lane,
+                                                   Fragment (&f)[2]) {
 #pragma unroll
     for (int p = 0; p < 2; ++p) {
       const uint4 low = load_shared(band_at + p * 512 + lane * 16);
@@ -115,7 +117,9 @@ struct Fp8Steps {
     even = multiply_bf16(((word << 4) & 0x07f007f0u) | ((word << 8) & 0x80008000u), kGain);
     odd = multiply_bf16(((word >> 4) & 0x07f007f0u) | (word & 0x80008000u), kGain);
   }
-  __device__ __forceinline__ static void fragments(const uint8_t* band_at, int lane, Fragment (&f)[2]) {
+  __device__ __forceinline__ static void fragments(const uint8_t* band_at,
+                                                   int lane,
+                                                   Fragment (&f)[2]) {
     const uint4 low = load_shared(band_at + lane * 16);
     const uint4 high = load_shared(band_at + 512 + lane * 16);
     decode(low.x, f[0].low[0], f[0].low[1]);
@@ -132,11 +136,14 @@ struct Fp8Steps {
             pack_bf16(v[5], v[7])};
   }
   __host__ __device__ static constexpr int place(int eight) { return place_of_sixteen(eight); }
-  __host__ __device__ static constexpr int within(int k) { return k / 4 * 4 + k % 2 * 2 + k % 4 / 2; }
+  __host__ __device__ static constexpr int within(int k) {
+    return k / 4 * 4 + k % 2 * 2 + k % 4 / 2;
+  }
 };
 
-/// The tile form of quant/nvfp4_tiles.h. Weights come out as their value (less the global scale) over
-/// kNvfp4Gain, so that the exponents of scales and codes fit BF16; every product of both is exact.
+/// The tile form of quant/nvfp4_tiles.h. Weights come out as their value (less the global scale)
+/// over kNvfp4Gain, so that the exponents of scales and codes fit BF16; every product of both is
+/// exact.
 struct Nvfp4Steps {
   static constexpr int kBandBytes = kTileBytes;
   static constexpr int kUnits = kBandBytes / 16;
@@ -156,7 +163,9 @@ struct Nvfp4Steps {
     out[2] = multiply_bf16(((word << 6) & kValue) | ((word << 1) & kSign), scale);
     out[3] = multiply_bf16(((word >> 3) & kValue) | ((word << 2) & kSign), scale);
   }
-  __device__ __forceinline__ static void fragments(const uint8_t* band_at, int lane, Fragment (&f)[2]) {
+  __device__ __forceinline__ static void fragments(const uint8_t* band_at,
+                                                   int lane,
+                                                   Fragment (&f)[2]) {
     const uint4 codes = load_shared(band_at + lane * 16);
     const uint32_t scales = *reinterpret_cast<const uint16_t*>(band_at + 512 + lane * 2);
     // The scale times 2^118, twice: its code is a BF16's exponent and mantissa less 2^-9.
@@ -227,8 +236,8 @@ __device__ __forceinline__ uint4 load_x8(const float* row, int eight, int cols) 
   return F::pack8(v);
 }
 
-/// to[token * pitch] … = x of `tokens` rows in F's order, by all threads of the CTA; row(token) is where
-/// a token's floats begin. Several loads are under way at once.
+/// to[token * pitch] … = x of `tokens` rows in F's order, by all threads of the CTA; row(token) is
+/// where a token's floats begin. Several loads are under way at once.
 template <class F, class Row>
 __device__ __forceinline__ void stage_x(
     uint8_t* to, int pitch, int tokens, int steps, int cols, const Row& row) {

@@ -1,11 +1,12 @@
 #pragma once
 
-// The inner loop of products of many tokens: tiles of rows x tokens, both operands brought to shared
-// memory by asynchronous copies, kStages - 1 steps ahead. Same arithmetic, bit for bit, as
+// The inner loop of products of many tokens: tiles of rows x tokens, both operands brought to
+// shared memory by asynchronous copies, kStages - 1 steps ahead. Same arithmetic, bit for bit, as
 // linear_stream.cu: the same columns in each mma, steps in the same order, chunks of K summed apart
 // and then added in order.
 //
-//   stage: [kBands][F::kBandBytes] weights, [2][kTokens][32] BF16 of x in F's order: 64 bytes a token
+//   stage: [kBands][F::kBandBytes] weights, [2][kTokens][32] BF16 of x in F's order: 64 bytes a
+//   token
 //
 // Both are read 16 bytes a lane without bank conflicts.
 
@@ -66,8 +67,8 @@ __device__ __forceinline__ void tile_step(
   for (int m = 0; m < T::kWarpBands; ++m) {
     F::fragments(stage + (down * T::kWarpBands + m) * F::kBandBytes, lane, weights[m]);
   }
-  const uint8_t* x = stage + T::kWeightBytes + (across * T::kWarpTokens * 8 + lane / 4) * 64 +
-                     lane % 4 * 16;
+  const uint8_t* x =
+      stage + T::kWeightBytes + (across * T::kWarpTokens * 8 + lane / 4) * 64 + lane % 4 * 16;
   // The next block's x is under way while one is multiplied, whether or not it will be wanted.
   uint4 tokens[2] = {load_shared(x), load_shared(x + T::kTokens * 64)};
 #pragma unroll
@@ -131,7 +132,8 @@ struct StageCopier {
 #pragma unroll
     for (int i = 0; i < kTokens; ++i) {
       const int u = i * T::kThreads + thread;
-      const uint32_t to = stage + T::kWeightBytes + u % 8 / 4 * T::kTokens * 64 + u / 8 * 64 + u % 4 * 16;
+      const uint32_t to =
+          stage + T::kWeightBytes + u % 8 / 4 * T::kTokens * 64 + u / 8 * 64 + u % 4 * 16;
       const bool valid = tokens[i] != nullptr;
       if ((i + 1) * T::kThreads <= kTokenUnits || u < kTokenUnits)
         copy_async(to, valid ? tokens[i] + step * kStepBytesX : work.w.lower, valid);
@@ -156,6 +158,9 @@ __device__ __forceinline__ void multiply(
 
   StageCopier<T> copier;
   copier.seek(work, thread);
+  // Unrolled, or ptxas 13.0 puts the stage into a uniform register beside the copy's policy, in an
+  // encoding that the GPU calls illegal.
+#pragma unroll
   for (int i = 0; i < T::kStages - 1; ++i) {
     if (begin + i < end)
       copier.copy(shared_at + i * T::kStageBytes, work, begin + i, thread, policy);
@@ -173,8 +178,7 @@ __device__ __forceinline__ void multiply(
     copy_wait<T::kStages - 2>();
     __syncthreads();
     const int ahead = step + T::kStages - 1;
-    if (ahead < end)
-      copier.copy(shared_at + fill * T::kStageBytes, work, ahead, thread, policy);
+    if (ahead < end) copier.copy(shared_at + fill * T::kStageBytes, work, ahead, thread, policy);
     copy_commit();
     tile_step<T>(sums, shared + stage * T::kStageBytes, down, across, lane, blocks);
     if (++stage == T::kStages) stage = 0;
@@ -188,8 +192,8 @@ __device__ __forceinline__ void multiply(
   copy_wait<0>();
 }
 
-/// Calls body(row of the tile, token of the tile, four sums) for each fragment of the warp: sums 0, 1
-/// are of `row` and tokens `token`, `token` + 1, sums 2, 3 of row + 8.
+/// Calls body(row of the tile, token of the tile, four sums) for each fragment of the warp: sums 0,
+/// 1 are of `row` and tokens `token`, `token` + 1, sums 2, 3 of row + 8.
 template <class T, class Body>
 __device__ __forceinline__ void for_each_fragment(const Sums<T>& sums, const Body& body) {
   const int lane = threadIdx.x % 32;

@@ -61,9 +61,8 @@ void linear_w4a4(TensorView out, TensorView x, const WeightMatrix& w) {
       const std::byte* scales = w.scales + r * scale_cols(w);
       double sum = 0;
       for (size_t b = 0; b < blocks; ++b) {
-        const double scale =
-            static_cast<double>(e4m3_table()[a.scales[b]]) *
-            static_cast<double>(e4m3_table()[static_cast<uint8_t>(scales[b])]);
+        const double scale = static_cast<double>(e4m3_table()[a.scales[b]]) *
+                             static_cast<double>(e4m3_table()[static_cast<uint8_t>(scales[b])]);
         sum += scale * block_product(a.codes.data() + b * kBlock, codes + b * kBlock / 2);
       }
       to[t * w.rows + r] = static_cast<float>(sum * alpha);

@@ -53,7 +53,8 @@ Stored stored(const std::vector<float>& w, int64_t rows, int64_t cols, float inp
 
 // m = 12, g = 2: scale = e4m3(4) = 4, k = 1/2. Halves of the values, ties to the even code.
 TEST(W4A4, QuantisesABlockByItsLargestValue) {
-  const std::vector<float> x = {12, -12, 6, 1, 0.5F, 1.5F, -2.5F, 5, 7, 10, 0, -0.0F, 3, 3.5F, 9, 11};
+  const std::vector<float> x = {12, -12, 6, 1,     0.5F, 1.5F, -2.5F, 5,
+                                7,  10,  0, -0.0F, 3,    3.5F, 9,     11};
   const Fp4Row row = quantize_fp4_row(x, 0.5F);
   ASSERT_THAT(row.scales, ElementsAre(float_to_e4m3(4.0F)));
   std::vector<float> codes;
@@ -84,7 +85,8 @@ TEST(W4A4, CodesMeanWhatTheQuantiserSays) {
   std::vector<float> expected(x.size());
   quantize_activation_nvfp4(x, kInputScale, expected);
   for (size_t i = 0; i < x.size(); ++i) {
-    EXPECT_EQ(kE2m1Values[row.codes[i]] * (e4m3_table()[row.scales[i / 16]] * kInputScale), expected[i]);
+    EXPECT_EQ(kE2m1Values[row.codes[i]] * (e4m3_table()[row.scales[i / 16]] * kInputScale),
+              expected[i]);
   }
 }
 
@@ -107,7 +109,8 @@ TEST(W4A4, ProductsOfCodesAreProductsOfValues) {
       dequantize_row(w.matrix, static_cast<int64_t>(r), row);
       double size = 0;
       for (size_t c = 0; c < kCols; ++c)
-        size += std::fabs(static_cast<double>(row[c]) * static_cast<double>(quantised[t * kCols + c]));
+        size +=
+            std::fabs(static_cast<double>(row[c]) * static_cast<double>(quantised[t * kCols + c]));
       EXPECT_NEAR(out[t * kRows + r], expected[t * kRows + r], test::kSum * size);
     }
   }
