@@ -179,27 +179,15 @@ class Tile {
         shared_.k +
         (warp_n_ * Config::kKeyTiles * 8 + lane_ / 16 * 8 + lane_ % 8) * Config::kStrideKv +
         lane_ / 8 % 2 * 8;
+    // Tensor cores cut sums off rather than round them: few are added there, the rest in float32.
+    for (int chunk = 0; chunk < Config::kD; chunk += kChunk) {
+      float sums[Config::kKeyTiles][4] = {};
 #pragma unroll 2
-    for (int d = 0; d < Config::kD; d += 16) {
-      float2 rest[4] = {*reinterpret_cast<const float2*>(q + d),
-                        *reinterpret_cast<const float2*>(q + d + 8 * Config::kStrideQ),
-                        *reinterpret_cast<const float2*>(q + d + 8),
-                        *reinterpret_cast<const float2*>(q + d + 8 * Config::kStrideQ + 8)};
-      uint32_t terms[3][4];
+      for (int d = chunk; d < chunk + kChunk; d += 16) add_scores(sums, q, k, d);
 #pragma unroll
-      for (auto& term : terms) {
+      for (int n = 0; n < Config::kKeyTiles; ++n) {
 #pragma unroll
-        for (int r = 0; r < 4; ++r) term[r] = split_off(rest[r]);
-      }
-#pragma unroll
-      for (int n = 0; n < Config::kKeyTiles; n += 2) {
-        uint32_t b[4];
-        load_matrices(b, k + n * 8 * Config::kStrideKv + d);
-#pragma unroll
-        for (const auto& a : terms) {
-          mma(scores_[n], a[0], a[1], a[2], a[3], b[0], b[1]);
-          mma(scores_[n + 1], a[0], a[1], a[2], a[3], b[2], b[3]);
-        }
+        for (int i = 0; i < 4; ++i) scores_[n][i] += sums[n][i];
       }
     }
     mask(part);
@@ -258,6 +246,35 @@ class Tile {
   }
 
  private:
+  static constexpr int kChunk = 64;  // components
+
+  /// Products of the 16 components from d on, added to `sums`.
+  static __device__ void add_scores(float (&sums)[Config::kKeyTiles][4],
+                                    const float* q,
+                                    const uint16_t* k,
+                                    int d) {
+    float2 rest[4] = {*reinterpret_cast<const float2*>(q + d),
+                      *reinterpret_cast<const float2*>(q + d + 8 * Config::kStrideQ),
+                      *reinterpret_cast<const float2*>(q + d + 8),
+                      *reinterpret_cast<const float2*>(q + d + 8 * Config::kStrideQ + 8)};
+    uint32_t terms[3][4];
+#pragma unroll
+    for (auto& term : terms) {
+#pragma unroll
+      for (int r = 0; r < 4; ++r) term[r] = split_off(rest[r]);
+    }
+#pragma unroll
+    for (int n = 0; n < Config::kKeyTiles; n += 2) {
+      uint32_t b[4];
+      load_matrices(b, k + n * 8 * Config::kStrideKv + d);
+#pragma unroll
+      for (const auto& a : terms) {
+        mma(sums[n], a[0], a[1], a[2], a[3], b[0], b[1]);
+        mma(sums[n + 1], a[0], a[1], a[2], a[3], b[2], b[3]);
+      }
+    }
+  }
+
   __device__ void mask(int part) {
     const int first = part * kPart + warp_n_ * Config::kKeyTiles * 8 + lane_ % 4 * 2;
 #pragma unroll

@@ -9,7 +9,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kPerLane = kMostExperts / kWarp;
 
 /// logits[t, e] for the experts of one block, a warp an expert; each block norms its row anew.
 template <WeightFormat kFormat>
@@ -59,6 +58,7 @@ __device__ void warp_best(float& value, int& index) {
 }
 
 /// One warp a row; lane l has experts l, l + 32, ….
+template <int kPerLane>
 __global__ void __launch_bounds__(kWarp) choose_kernel(const RouteArgs args) {
   const auto count = static_cast<int>(args.proj.rows);
   const auto top_k = static_cast<int>(args.top_k);
@@ -126,7 +126,11 @@ void route(cudaStream_t stream, const RouteArgs& args) {
     logits_kernel<kFormat><<<blocks, kThreads, shared, stream>>>(args);
   });
   check_launch("route: logits");
-  choose_kernel<<<grid(args.rows), kWarp, 0, stream>>>(args);
+  if (args.proj.rows <= 4 * kWarp) {
+    choose_kernel<4><<<grid(args.rows), kWarp, 0, stream>>>(args);
+  } else {
+    choose_kernel<kMostExperts / kWarp><<<grid(args.rows), kWarp, 0, stream>>>(args);
+  }
   check_launch("route: choice");
 }
 
