@@ -239,8 +239,9 @@ void CudaBackend::soft_cap(TensorView x, float cap) {
 void CudaBackend::gather_rows(TensorView out, TensorView x, std::span<const int32_t> rows) {
   CHECK(x.shape().rank() == 2, "x is {}, not [T, N]", to_string(x.shape()));
   const int64_t width = x.shape()[1];
-  const int32_t* list = weights_.find_rows(rows);
-  if (list == nullptr) list = arena_.find(rows, "gather_rows");
+  // The step's own first: a vector of it may stand where a model that is gone had a row list.
+  const int32_t* list = arena_.find_if_known(rows);
+  if (list == nullptr) list = weights_.find_rows(rows, "gather_rows");
   cuda::gather_rows(stream_, values(out, {std::ssize(rows), width}, "out"), values(x, "x"), list,
                     std::ssize(rows), width);
 }

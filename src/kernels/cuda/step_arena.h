@@ -28,6 +28,8 @@ class StepArena {
   /// Where a span of the step, or a part of one, stands on the device. CHECKs that it is one; `op`
   /// names the asker.
   const int32_t* find(std::span<const int32_t> host, const char* op) const;
+  /// The same; nullptr if it is none.
+  const int32_t* find_if_known(std::span<const int32_t> host) const;
   StepTables tables(const KvView& kv) const;
   /// Positions that the longest sequence of the step has, its own rows included.
   int32_t longest() const { return longest_; }

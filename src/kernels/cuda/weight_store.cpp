@@ -157,16 +157,19 @@ void WeightStore::load_matrices(const Loading& loading) {
 
 void WeightStore::load_vectors(const Loading& loading) {
   Upload upload;
-  const auto for_each_vector = [&](const auto& body) {
-    for (const auto& vector : loading.operands.vectors) body(std::as_bytes(vector));
-    for (const auto& rows : loading.operands.row_lists) body(std::as_bytes(rows));
-  };
-  for_each_vector([&](std::span<const std::byte> v) { upload.add(v.data(), std::ssize(v)); });
+  for (const auto& vector : loading.operands.vectors)
+    upload.add(vector.data(), std::ssize(std::as_bytes(vector)));
+  for (const auto& rows : loading.operands.row_lists)
+    upload.add(rows.data(), std::ssize(std::as_bytes(rows)));
   if (upload.bytes() == 0) return;
   const std::byte* block = keep(upload.run(loading.ring, loading.on_bytes));
-  for_each_vector([&](std::span<const std::byte> v) {
-    vectors_[v.data()] = {block + upload.offset(v.data()), std::ssize(v)};
-  });
+  const auto loaded = [&](std::span<const std::byte> bytes) {
+    return Loaded{block + upload.offset(bytes.data()), std::ssize(bytes)};
+  };
+  for (const auto& vector : loading.operands.vectors)
+    vectors_[vector.data()] = loaded(std::as_bytes(vector));
+  for (const auto& rows : loading.operands.row_lists)
+    row_lists_[rows.data()] = loaded(std::as_bytes(rows));
 }
 
 void WeightStore::load_experts(const Loading& loading, ExpertWeights& layer) {
@@ -219,10 +222,11 @@ const float* WeightStore::find(std::span<const float> host, const char* op) cons
   return reinterpret_cast<const float*>(found->second.device);
 }
 
-const int32_t* WeightStore::find_rows(std::span<const int32_t> host) const {
-  const auto found = vectors_.find(host.data());
-  if (found == vectors_.end() || std::ssize(std::as_bytes(host)) > found->second.bytes)
-    return nullptr;
+const int32_t* WeightStore::find_rows(std::span<const int32_t> host, const char* op) const {
+  if (host.empty()) return nullptr;
+  const auto found = row_lists_.find(host.data());
+  CHECK(found != row_lists_.end() && std::ssize(std::as_bytes(host)) <= found->second.bytes,
+        "{}: {} integers that are neither the step's nor loaded", op, host.size());
   return reinterpret_cast<const int32_t*>(found->second.device);
 }
 

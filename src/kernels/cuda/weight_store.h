@@ -33,8 +33,8 @@ class WeightStore {
   /// CHECKs that the span, or one that begins where it does, was loaded; `op` names the asker.
   /// nullptr for an empty one.
   const float* find(std::span<const float> host, const char* op) const;
-  /// nullptr if it was not loaded.
-  const int32_t* find_rows(std::span<const int32_t> host) const;
+  /// The same of a row list.
+  const int32_t* find_rows(std::span<const int32_t> host, const char* op) const;
   const LoadedExperts& find(const ExpertWeights& experts) const;
   /// The tiles of a loaded NVFP4 matrix, or nullptr.
   const std::byte* find_tiles(const WeightMatrix& matrix) const;
@@ -59,6 +59,7 @@ class WeightStore {
 
   std::vector<Buffer> memory_;
   std::unordered_map<const void*, Loaded> vectors_;          // by place on the host
+  std::unordered_map<const void*, Loaded> row_lists_;        // the same
   std::unordered_map<const void*, LoadedExperts> experts_;   // by ExpertWeights::experts.data()
   std::unordered_map<const void*, const std::byte*> tiles_;  // by WeightMatrix::data
 };
