@@ -18,10 +18,21 @@ namespace {
 constexpr size_t kPending = size_t{1} << 20;      // bytes gathered before a system call
 constexpr int64_t kWriteback = int64_t{1} << 26;  // bytes after which the disk is told to begin
 
+/// Nothing, or a regular file.
+bool replaceable(const std::string& path) {
+  std::error_code fault;
+  const auto type = std::filesystem::status(path, fault).type();
+  return type == std::filesystem::file_type::not_found ||
+         type == std::filesystem::file_type::regular;
+}
+
 }  // namespace
 
 PartialFile::PartialFile(const std::string& path)
     : path_(path), partial_(fmt::format("{}.{}.partial", path, getpid())) {
+  // A device or pipe would be replaced by the file, a folder cannot be.
+  if (!replaceable(path))
+    throw Error(ErrorCode::kIo, "cannot be written: it is there and no regular file", path);
   fd_ = open(partial_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (fd_ < 0) fail("cannot be created");
   pending_.reserve(kPending);
@@ -90,10 +101,7 @@ void PartialFile::sync_folder() const {
 }
 
 void write_file(const std::string& path, std::string_view content) {
-  std::error_code fault;
-  const auto type = std::filesystem::status(path, fault).type();
-  if (type != std::filesystem::file_type::not_found &&
-      type != std::filesystem::file_type::regular) {
+  if (!replaceable(path)) {
     std::ofstream out(path, std::ios::binary);
     out << content;
     out.close();

@@ -10,7 +10,8 @@
 namespace facet {
 
 /// A file under a temporary name beside its own until commit(); removed if that never comes. So a
-/// file that is there under its own name is whole, and what it replaces stays until then. Every
+/// file that is there under its own name is whole, and what it replaces stays until then; it
+/// replaces nothing but a regular file. Every
 /// member throws Error{kIo} that names the file.
 class PartialFile {
  public:

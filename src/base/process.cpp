@@ -1,10 +1,13 @@
 #include "base/process.h"
 
+#include <array>
+#include <climits>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <sstream>
 #include <string>
+#include <sys/auxv.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -45,6 +48,16 @@ void raise_descriptor_limit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+std::string program_file() {
+  std::array<char, PATH_MAX> self{};
+  const ssize_t length = readlink("/proc/self/exe", self.data(), self.size());
+  if (length > 0) return {self.data(), static_cast<size_t>(length)};
+  // No /proc, as in an empty root: as the kernel was asked for it, from the folder of that time.
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel hands out addresses as numbers
+  const auto* asked = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  return asked == nullptr ? std::string() : std::string(asked);
 }
 
 std::string command_line() {

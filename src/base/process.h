@@ -11,6 +11,9 @@ int64_t peak_resident_bytes();
 /// Permits as many open files as the system lets this process have; the soft limit is often 1,024.
 void raise_descriptor_limit();
 
+/// The file this program runs from; empty if nothing says. It may have been replaced since.
+std::string program_file();
+
 /// The command line that started this process, fit for a shell.
 std::string command_line();
 

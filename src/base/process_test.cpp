@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <ctime>
+#include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
 #include <memory>
@@ -27,6 +28,12 @@ TEST(Process, KnowsItsCommandLine) {
   const std::string line = command_line();
   EXPECT_NE(line.find("facet_base_test"), std::string::npos) << line;
   EXPECT_EQ(line.find('\0'), std::string::npos);
+}
+
+TEST(Process, KnowsItsFile) {
+  const std::filesystem::path file = program_file();
+  EXPECT_EQ(file.filename(), "facet_base_test");
+  EXPECT_TRUE(std::filesystem::equivalent(file, "/proc/self/exe"));
 }
 
 TEST(Process, UsageIsThatOfNow) {

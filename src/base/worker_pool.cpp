@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <sched.h>
+#include <utility>
 
+#include "base/cgroup.h"
 #include "base/check.h"
 
 namespace facet {
@@ -13,11 +15,13 @@ namespace {
 /// far shorter than the gap between two requests.
 constexpr auto kSpin = std::chrono::microseconds(50);
 
+/// A thread beyond what a quota permits would be stopped in mid-step while the others wait for it.
 int32_t usable_cores() {
   cpu_set_t set;
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  return std::max(1, CPU_COUNT(&set));
+  const double cores = std::min(static_cast<double>(CPU_COUNT(&set)), cgroup_limits().cores);
+  return std::max(1, static_cast<int32_t>(cores));
 }
 
 void relax() {
@@ -33,10 +37,17 @@ void relax() {
 WorkerPool::WorkerPool(int32_t threads) {
   if (threads <= 0) threads = usable_cores();
   workers_.reserve(static_cast<size_t>(threads - 1));
-  for (int32_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  try {
+    for (int32_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  } catch (...) {
+    stop();  // those that were started
+    throw;
+  }
 }
 
-WorkerPool::~WorkerPool() {
+WorkerPool::~WorkerPool() { stop(); }
+
+void WorkerPool::stop() {
   stop_.store(true);
   {
     const std::lock_guard lock(mu_);
@@ -46,10 +57,16 @@ WorkerPool::~WorkerPool() {
 }
 
 void WorkerPool::run_pieces(const Job& job) {
-  for (;;) {
-    const int64_t begin = next_.fetch_add(job.grain, std::memory_order_relaxed);
-    if (begin >= job.count) return;
-    (*job.body)(begin, std::min(begin + job.grain, job.count));
+  try {
+    for (;;) {
+      const int64_t begin = next_.fetch_add(job.grain, std::memory_order_relaxed);
+      if (begin >= job.count) return;
+      (*job.body)(begin, std::min(begin + job.grain, job.count));
+    }
+  } catch (...) {
+    next_.store(job.count, std::memory_order_relaxed);
+    const std::lock_guard lock(mu_);
+    if (!fault_) fault_ = std::current_exception();
   }
 }
 
@@ -79,6 +96,12 @@ void WorkerPool::parallel_for(int64_t count, int64_t grain, RangeBody body) {
       std::this_thread::yield();
     }
   }
+  std::exception_ptr fault;
+  {
+    const std::lock_guard lock(mu_);
+    fault = std::exchange(fault_, nullptr);
+  }
+  if (fault) std::rethrow_exception(fault);
 }
 
 void WorkerPool::work() {

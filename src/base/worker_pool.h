@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <mutex>
 #include <thread>
 #include <type_traits>
@@ -43,7 +44,8 @@ class WorkerPool {
 
   /// Calls `body(begin, end)` for pieces of at most `grain` that cover [0, count), on all threads,
   /// and returns when the last piece is done. The caller works too. Not to be nested or called by
-  /// two threads at once. The body must not throw.
+  /// two threads at once. What a body throws comes out of here once no thread is in it
+  /// any more; pieces may then be left out.
   void parallel_for(int64_t count, int64_t grain, RangeBody body);
 
  private:
@@ -55,6 +57,7 @@ class WorkerPool {
 
   void work();
   void run_pieces(const Job& job);
+  void stop();
 
   std::vector<std::jthread> workers_;  // constant after construction
 
@@ -66,7 +69,8 @@ class WorkerPool {
 
   std::mutex mu_;
   std::condition_variable wake_;
-  int32_t sleeping_ = 0;  // guarded by mu_
+  int32_t sleeping_ = 0;      // guarded by mu_
+  std::exception_ptr fault_;  // of the current job, the first one; guarded by mu_
 };
 
 }  // namespace facet

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <gtest/gtest.h>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -39,6 +40,19 @@ TEST(WorkerPool, OneThreadRunsInTheCaller) {
   const auto caller = std::this_thread::get_id();
   pool.parallel_for(10, 1,
                     [&](int64_t, int64_t) { EXPECT_EQ(std::this_thread::get_id(), caller); });
+}
+
+TEST(WorkerPool, WhatABodyThrowsComesOutOfTheCall) {
+  WorkerPool pool(3);
+  for (int round = 0; round < 200; ++round) {
+    const auto body = [&](int64_t begin, int64_t /*end*/) {
+      if (begin >= 50) throw std::runtime_error("piece");
+    };
+    EXPECT_THROW(pool.parallel_for(100, 1, body), std::runtime_error);
+    std::atomic<int64_t> sum{0};
+    pool.parallel_for(100, 1, [&](int64_t begin, int64_t) { sum += begin; });
+    EXPECT_EQ(sum, 4950);
+  }
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <fmt/core.h>
 #include <optional>
 
+#include "base/error.h"
+#include "chat/value.h"
 #include "chat/whitespace.h"
 
 namespace facet {
@@ -11,15 +13,14 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr size_t kMaxSpelledDepth = 64;  // deeper text stays a string
-
-std::optional<json::value> parsed(std::string_view text) {
-  json::parse_options options;
-  options.max_depth = kMaxSpelledDepth;
-  json::error_code fault;
-  json::value value = json::parse(text, fault, {}, options);
-  if (fault) return std::nullopt;
-  return value;
+/// May the arguments of a call hold the JSON that `text` spells?
+bool is_value(std::string_view text) {
+  try {
+    parse_value(fmt::format("[{}]", text));
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 // Leaves out the blanks between the tokens of well-formed JSON; numbers keep their digits.
@@ -56,7 +57,7 @@ std::optional<std::string> spelled(std::string_view text, const DeclaredParamete
   if (literal) return std::string(text);
   const bool container = (text.front() == '{' && parameter.allows("object")) ||
                          (text.front() == '[' && parameter.allows("array"));
-  if (container && parsed(text)) return compact(text);
+  if (container && is_value(text)) return compact(text);
   return std::nullopt;
 }
 
@@ -122,7 +123,8 @@ bool is_json_number(std::string_view text) {
     if (i < text.size() && (text[i] == '+' || text[i] == '-')) ++i;
     if (!digits()) return false;
   }
-  return i == text.size();
+  // Not all that the grammar allows: an exponent may be too large for any reader.
+  return i == text.size() && is_value(text);
 }
 
 std::string unquoted(std::string_view text) {
@@ -139,8 +141,9 @@ std::string unquoted(std::string_view text) {
     escaped = !escaped && c == '\\';
   }
   source += '"';
-  const std::optional<json::value> value = parsed(source);
-  const json::string* string = value ? value->if_string() : nullptr;
+  json::error_code fault;
+  const json::value value = json::parse(source, fault);
+  const json::string* string = fault ? nullptr : value.if_string();
   return string != nullptr ? std::string(string->data(), string->size()) : std::string(text);
 }
 

@@ -11,7 +11,7 @@ namespace facet {
 /// characters as lower-case \u00xx, everything else unchanged. Writes no quotes around it.
 void append_escaped(std::string& json, std::string_view text);
 
-/// Is `text` a number as JSON spells them?
+/// Is `text` a number as JSON spells them, and one that parse_value() takes?
 bool is_json_number(std::string_view text);
 
 /// The string that `text`, found between two '"', stands for: JSON's escapes undone, or if it is

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "chat/argument_values.h"
 #include "chat/whitespace.h"
+#include "json/json_sax.h"
 
 namespace facet {
 namespace {
@@ -74,7 +75,8 @@ void CallArguments::start_key(std::string_view character, std::string& json) {
 void CallArguments::start_value(std::string_view character, std::string& json) {
   if (whitespace_length(character) > 0) return;
   if (character == "\"") return begin_quoted(Quoted::kValue);
-  if (character == "{" || character == "[") {
+  // What is deeper than a request may hold is bare text, brackets and all.
+  if ((character == "{" || character == "[") && frames_.size() < kMaxJsonDepth) {
     begin_item(json);
     json += character;
     const bool object = character == "{";

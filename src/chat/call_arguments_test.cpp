@@ -69,6 +69,17 @@ TEST(CallArguments, Keys) {
 TEST(CallArguments, Numbers) {
   EXPECT_EQ(convert("a:0,b:-0.50,c:1E+05,d:12345678901234567890123}"),
             R"({"a":0,"b":-0.50,"c":1E+05,"d":12345678901234567890123})");
+  // Brackets deeper than a request may hold are text.
+  const auto lists = [](size_t depth) {
+    return std::string(depth, '[') + "1" + std::string(depth, ']');
+  };
+  EXPECT_EQ(convert("a:" + lists(63) + "}"), R"({"a":)" + lists(63) + "}");
+  const std::string deepest = std::string(63, '[') + R"("[1]")" + std::string(63, ']');
+  EXPECT_EQ(convert("a:" + lists(64) + ",b:2}"), R"({"a":)" + deepest + R"(,"b":2})");
+  // Numbers that no double holds are text, since no request may hold them; integers may be longer.
+  EXPECT_EQ(
+      convert("a:1e999,b:-1.5e400,c:1e-999,e:3E-71111051711111,d:12345678901234567890123}"),
+      R"({"a":"1e999","b":"-1.5e400","c":1e-999,"e":"3E-71111051711111","d":12345678901234567890123})");
   EXPECT_EQ(convert("a:007,b:1.,c:.5,d:+1,e:1e,f:-,g:0x1,h:NaN,i:1 2}"),
             R"({"a":"007","b":"1.","c":".5","d":"+1","e":"1e","f":"-","g":"0x1","h":"NaN",)"
             R"("i":"1 2"})");
@@ -180,7 +191,9 @@ TEST(CallArguments, StreamsWhatIsCertain) {
 
 TEST(CallArguments, ManyNestedBracketsAreNoProblem) {
   const std::string json = convert("a:" + std::string(200000, '['));
-  EXPECT_EQ(json, "{\"a\":" + std::string(200000, '[') + std::string(200000, ']') + "}");
+  const std::string want = "{\"a\":" + std::string(63, '[') + '"' + std::string(200000 - 63, '[') +
+                           '"' + std::string(63, ']') + "}";
+  EXPECT_TRUE(json == want) << json.size() << " bytes, wanted " << want.size();
 }
 
 TEST(DeclaredTools, LeavesOutWhatHasAnotherShape) {

@@ -145,14 +145,18 @@ ChatMessage read_message(const Value& message, const std::string& place) {
   ChatMessage out;
   out.role = read_role(message, place);
   read_content(out, message, place);
+  // Read whatever the role, so that a field of a wrong type is refused in every message.
+  const std::string_view thought = optional_string(message, "reasoning", place);
+  const std::string_view other = optional_string(message, "reasoning_content", place);
+  const std::string_view call_id = optional_string(message, "tool_call_id", place);
+  const std::string_view name = optional_string(message, "name", place);
+  auto calls = read_calls(message, place);
   if (out.role == MessageRole::kAssistant) {
-    out.thought = optional_string(message, "reasoning", place);
-    const std::string_view other = optional_string(message, "reasoning_content", place);
-    if (out.thought.empty()) out.thought = other;
-    out.calls = read_calls(message, place);
+    out.thought = thought.empty() ? other : thought;
+    out.calls = std::move(calls);
   } else if (out.role == MessageRole::kTool) {
-    out.call_id = optional_string(message, "tool_call_id", place);
-    out.name = optional_string(message, "name", place);
+    out.call_id = call_id;
+    out.name = name;
   }
   return out;
 }

@@ -44,6 +44,12 @@ TEST(Messages, RefusalsNameMessageAndField) {
               HasSubstr("messages[0].content[0].type: found \"file\""));
   EXPECT_THAT(refusal(R"([{"role":"assistant","reasoning":["x"]}])"),
               HasSubstr("messages[0].reasoning: found an array"));
+  EXPECT_THAT(refusal(R"([{"role":"system","reasoning":"","reasoning_content":{}}])"),
+              HasSubstr("messages[0].reasoning_content: found an object"));
+  EXPECT_THAT(refusal(R"([{"role":"user","content":"x","tool_call_id":7}])"),
+              HasSubstr("messages[0].tool_call_id: found a number"));
+  EXPECT_THAT(refusal(R"([{"role":"user","content":"x","tool_calls":["f"]}])"),
+              HasSubstr("messages[0].tool_calls[0]: found a string"));
 }
 
 TEST(Messages, CallsAreChecked) {

@@ -265,7 +265,7 @@ void OutputParser::push_thought(std::string_view character, Events& events) {
 }
 
 void OutputParser::write_thought(std::string_view text, Events& events) {
-  if (!thought_started_ && !result_.reasoning.empty()) emit(Kind::kThought, "\n", events);
+  if (!thought_started_ && has_thought_) emit(Kind::kThought, "\n", events);
   thought_started_ = true;
   emit(Kind::kThought, text, events);
 }
@@ -366,16 +366,23 @@ void OutputParser::end(FinishCause cause, Events& events) {
     result_.cause = FinishCause::kStopString;
     result_.stop_string = stop_.matched();
   }
-  const bool alone = result_.reasoning.empty() && calls_opened_ == 0;
-  if (!blanks_.empty() && (alone || !result_.content.empty())) {
+  const bool alone = !has_thought_ && calls_opened_ == 0;
+  if (!blanks_.empty() && (alone || content_bytes_ > 0)) {
     emit(Kind::kContent, std::exchange(blanks_, {}), events);
   }
   state_ = State::kEnded;
 }
 
 void OutputParser::emit(OutputEvent::Kind kind, std::string_view text, Events& events) {
-  if (kind == Kind::kContent) result_.content += text;
-  if (kind == Kind::kThought) result_.reasoning += text;
+  const bool kept = options_.text == OutputText::kKept;
+  if (kind == Kind::kContent) {
+    content_bytes_ += text.size();
+    if (kept) result_.content += text;
+  }
+  if (kind == Kind::kThought) {
+    has_thought_ = has_thought_ || !text.empty();
+    if (kept) result_.reasoning += text;
+  }
   const bool of_call = kind != Kind::kContent && kind != Kind::kThought;
   const int32_t call = of_call ? calls_opened_ - 1 : -1;
   const bool joins =

@@ -47,8 +47,8 @@ struct OutputCall {
 
 /// The whole answer. A call that the cap cut off is not in it.
 struct OutputResult {
-  std::string content;
-  std::string reasoning;
+  std::string content;    ///< stays empty with OutputText::kEventsOnly
+  std::string reasoning;  ///< likewise
   std::vector<OutputCall> calls;
   FinishCause cause = FinishCause::kEndToken;
   std::optional<TokenId> end_token;        ///< the control token that ended the answer
@@ -58,12 +58,16 @@ struct OutputResult {
   std::string_view finish_reason() const;
 };
 
+/// Is the text of an answer kept for the result, or only passed on in events?
+enum class OutputText { kKept, kEventsOnly };
+
 struct OutputOptions {
   bool thinking = false;      ///< thinking is on: "thought\n" at the very start opens a thought
   bool open_thought = false;  ///< the prompt ended in an open channel
   std::vector<DeclaredTool> tools;
   std::vector<std::string> stop;  ///< matched in content only
   StopText stop_text = StopText::kCut;
+  OutputText text = OutputText::kKept;
 };
 
 /// Parts what Gemma 4 writes into thought, content and calls. Input is text and control tokens; how
@@ -99,6 +103,8 @@ class OutputParser {
   }
   /// Bytes read that are held back and may still become content.
   size_t held_content() const;
+  /// Bytes of content written so far.
+  size_t content_bytes() const { return content_bytes_; }
 
  private:
   enum class State {
@@ -145,6 +151,8 @@ class OutputParser {
 
   OutputOptions options_;
   OutputResult result_;
+  size_t content_bytes_ = 0;
+  bool has_thought_ = false;
   State state_ = State::kStart;
   std::string held_;           // kStart, kStartTurn, kName, kHead: the text read there
   bool turn_skipped_ = false;  // <|turn> "model\n" has been

@@ -1,5 +1,4 @@
 #include <array>
-#include <boost/json/parse.hpp>
 #include <gtest/gtest.h>
 #include <random>
 
@@ -9,7 +8,6 @@
 namespace facet {
 namespace {
 
-using test::JoinedStream;
 using test::OutputPiece;
 
 constexpr std::array<std::string_view, 45> kTexts = {
@@ -84,45 +82,6 @@ OutputOptions random_options(Random& random) {
   return options;
 }
 
-enum class Split { kJoined, kCharacters, kAsGiven };
-
-JoinedStream parse(const std::vector<OutputPiece>& pieces,
-                   OutputParser& parser,
-                   FinishCause cause,
-                   Split split) {
-  JoinedStream stream;
-  OutputParser::Events events;
-  std::string waiting;
-  const auto push = [&](std::string_view text) {
-    // A vector of its own for each push, as in a stream.
-    events.clear();
-    parser.push_text(text, events);
-    for (const OutputEvent& event : events) stream.add(event);
-  };
-  for (const OutputPiece& piece : pieces) {
-    waiting += piece.text;
-    if (split == Split::kAsGiven) push(std::exchange(waiting, {}));
-    if (split == Split::kCharacters) {
-      std::string character;
-      for (const char c : std::exchange(waiting, {})) {
-        if ((static_cast<unsigned char>(c) & 0xC0) != 0x80) push(std::exchange(character, {}));
-        character += c;
-      }
-      push(character);
-    }
-    if (!piece.control) continue;
-    push(std::exchange(waiting, {}));
-    events.clear();
-    parser.push_control(*piece.control, events);
-    for (const OutputEvent& event : events) stream.add(event);
-  }
-  push(waiting);
-  events.clear();
-  parser.finish(cause, events);
-  for (const OutputEvent& event : events) stream.add(event);
-  return stream;
-}
-
 std::string shown(const std::vector<OutputPiece>& pieces) {
   std::string text;
   for (const OutputPiece& piece : pieces) {
@@ -144,30 +103,8 @@ TEST(OutputParserRandom, NoSplitChangesTheResultAndArgumentsAreJson) {
     const OutputOptions options = random_options(random);
     const FinishCause cause = kCauses[random.below(kCauses.size())];
     SCOPED_TRACE(shown(pieces));
-    OutputParser whole(options);
-    const JoinedStream want = parse(pieces, whole, cause, Split::kJoined);
-    const OutputResult& result = whole.result();
-    for (const Split split : {Split::kCharacters, Split::kAsGiven}) {
-      OutputParser other(options);
-      const JoinedStream stream = parse(pieces, other, cause, split);
-      ASSERT_EQ(stream.content, result.content);
-      ASSERT_EQ(stream.reasoning, result.reasoning);
-      ASSERT_EQ(stream.complete, result.calls);
-      ASSERT_EQ(stream.calls, want.calls);
-      ASSERT_TRUE(stream.in_order);
-      ASSERT_EQ(other.result().finish_reason(), result.finish_reason());
-      ASSERT_EQ(other.result().end_token, result.end_token);
-      ASSERT_EQ(other.result().stop_string, result.stop_string);
-    }
-    for (const OutputCall& call : result.calls) {
-      boost::json::error_code fault;
-      const boost::json::value value = boost::json::parse(call.arguments, fault);
-      ASSERT_FALSE(fault) << call.arguments << ": " << fault.message();
-      ASSERT_TRUE(value.is_object());
-    }
-    if (cause != FinishCause::kLength) {
-      ASSERT_EQ(want.calls, result.calls);
-    }
+    OutputResult result;
+    ASSERT_EQ(test::fault_of_output(pieces, options, cause, result), "");
     calls += static_cast<int64_t>(result.calls.size());
     thoughts += result.reasoning.empty() ? 0 : 1;
     contents += result.content.empty() ? 0 : 1;

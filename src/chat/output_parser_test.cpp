@@ -129,6 +129,22 @@ TEST(OutputVectors, EveryPairOfCuts) {
 
 // ---- The start
 
+TEST(OutputParser, TextOfEventsAloneIsTheSame) {
+  for (const char* shown :
+       {"Hello.  ", "  \n", "<|channel>thought\nNeed it.\n<channel|>  Well.\n",
+        "<|channel>thought\na<channel|>\n<|channel>thought\nb<channel|> x <|turn>"}) {
+    const auto pieces = test::output_pieces(shown);
+    const auto no_cut = [](size_t) { return false; };
+    const Outcome kept = parse(pieces, {}, FinishCause::kLength, no_cut);
+    const Outcome passed =
+        parse(pieces, {.text = OutputText::kEventsOnly}, FinishCause::kLength, no_cut);
+    EXPECT_EQ(passed.stream.content, kept.result.content) << shown;
+    EXPECT_EQ(passed.stream.reasoning, kept.result.reasoning) << shown;
+    EXPECT_EQ(passed.result.content, "");
+    EXPECT_EQ(passed.result.reasoning, "");
+  }
+}
+
 TEST(OutputParser, TurnOpenerAtTheVeryStart) {
   EXPECT_EQ(summary("<|turn>model\nHi<turn|>"), "Hi|||stop");
   EXPECT_EQ(summary("<|turn>model\nthought\nA<channel|>Hi<turn|>", thinking()), "Hi|A||stop");

@@ -18,6 +18,7 @@ class OutputReader {
 
   bool ended() const { return parser_.ended(); }
   const OutputResult& result() const { return parser_.result(); }
+  size_t content_bytes() const { return parser_.content_bytes(); }
   bool in_thought() const { return parser_.in_thought(); }
   /// As OutputParser's; the bytes of an unfinished character count too.
   size_t held_content() const { return decoder_.held() + parser_.held_content(); }

@@ -7,9 +7,12 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "chat/output_parser.h"
+#include "chat/value.h"
 #include "tests/support.h"
 #include "tokenizer/control_tokens.h"
 
@@ -75,6 +78,81 @@ struct JoinedStream {
     }
   }
 };
+
+/// Is text between control tokens pushed at once, by the character or by the piece?
+enum class Split { kJoined, kCharacters, kAsGiven };
+
+inline JoinedStream parse_output(const std::vector<OutputPiece>& pieces,
+                                 OutputParser& parser,
+                                 FinishCause cause,
+                                 Split split) {
+  JoinedStream stream;
+  OutputParser::Events events;
+  std::string waiting;
+  const auto push = [&](std::string_view text) {
+    // A vector of its own for each push, as in a stream.
+    events.clear();
+    parser.push_text(text, events);
+    for (const OutputEvent& event : events) stream.add(event);
+  };
+  for (const OutputPiece& piece : pieces) {
+    waiting += piece.text;
+    if (split == Split::kAsGiven) push(std::exchange(waiting, {}));
+    if (split == Split::kCharacters) {
+      std::string character;
+      for (const char c : std::exchange(waiting, {})) {
+        if ((static_cast<unsigned char>(c) & 0xC0) != 0x80) push(std::exchange(character, {}));
+        character += c;
+      }
+      push(character);
+    }
+    if (!piece.control) continue;
+    push(std::exchange(waiting, {}));
+    events.clear();
+    parser.push_control(*piece.control, events);
+    for (const OutputEvent& event : events) stream.add(event);
+  }
+  push(waiting);
+  events.clear();
+  parser.finish(cause, events);
+  for (const OutputEvent& event : events) stream.add(event);
+  return stream;
+}
+
+/// Reads `pieces` in one go, by the character and as they are; `result` is the first one's. Empty
+/// if all gave the same, events joined to the result and arguments are JSON objects that a request
+/// may hold; else what is wrong.
+inline std::string fault_of_output(const std::vector<OutputPiece>& pieces,
+                                   const OutputOptions& options,
+                                   FinishCause cause,
+                                   OutputResult& result) {
+  OutputParser whole(options);
+  const JoinedStream want = parse_output(pieces, whole, cause, Split::kJoined);
+  result = whole.result();
+  for (const Split split : {Split::kJoined, Split::kCharacters, Split::kAsGiven}) {
+    OutputParser other(options);
+    const JoinedStream stream = parse_output(pieces, other, cause, split);
+    if (!stream.in_order) return "a call's events are out of order";
+    if (stream.content != result.content) return "content: " + stream.content;
+    if (stream.reasoning != result.reasoning) return "reasoning: " + stream.reasoning;
+    if (stream.complete != result.calls) return "calls that were ended";
+    if (stream.calls != want.calls) return "calls that were started";
+    if (other.result().finish_reason() != result.finish_reason()) return "finish reason";
+    if (other.result().end_token != result.end_token) return "end token";
+    if (other.result().stop_string != result.stop_string) return "stop string";
+  }
+  for (const OutputCall& call : result.calls) {
+    // As they are read when the client sends them back.
+    try {
+      if (!parse_value(call.arguments).is_object()) return "no object: " + call.arguments;
+    } catch (const Error& error) {
+      return std::string(error.what()) + ": " + call.arguments;
+    }
+  }
+  const bool cut = cause == FinishCause::kLength || cause == FinishCause::kAbort;
+  if (!cut && want.calls != result.calls) return "a started call was not ended";
+  return {};
+}
 
 /// One line of tests/data/output_vectors.jsonl.
 struct OutputVector {

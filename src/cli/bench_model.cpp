@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/partial_file.h"
 #include "base/process.h"
 #include "cli/bench_report.h"
@@ -185,8 +186,8 @@ class Bench {
 
 void say(const BenchRow& row) {
   const bool decode = row.phase == BenchRow::Phase::kDecode;
-  fmt::print(stderr, "{} {} token{}, context {}: {:.3f} ms\n", decode ? "decode" : "prefill",
-             row.batch, row.batch == 1 ? "" : "s", row.context, row.median_s * 1e3);
+  print_note("{} {} token{}, context {}: {:.3f} ms\n", decode ? "decode" : "prefill", row.batch,
+             row.batch == 1 ? "" : "s", row.context, row.median_s * 1e3);
 }
 
 void check_context(const Options& options, const Session& session) {

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "checkpoint/check_values.h"
 #include "cli/commands.h"
 #include "cli/manifest.h"
@@ -39,7 +40,7 @@ void check(const Options& options) {
   if (std::filesystem::exists(tokenizer)) {
     Tokenizer::load(tokenizer).check_fits(open.config.vocab_size);
   } else {
-    fmt::print(stderr, "{}: no tokenizer.json: ids only, no text\n", folder);
+    print_note("{}: no tokenizer.json: ids only, no text\n", folder);
   }
   if (!options.manifest.empty()) check_manifest(folder, options.manifest);
   if (!options.write_manifest.empty()) write_manifest(folder, options.write_manifest);

@@ -1,5 +1,11 @@
 #include "cli/exit_code.h"
 
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "base/log.h"
+
 namespace facet::cli {
 
 int exit_code(ErrorCode code) {
@@ -20,6 +26,24 @@ int exit_code(ErrorCode code) {
       return 78;
   }
   return 70;
+}
+
+int report_failure() noexcept {
+  try {
+    if (std::ferror(stdout) != 0) throw Error(ErrorCode::kIo, kUnwritten, "stdout");
+    throw;
+  } catch (const Error& error) {
+    write_note({"facet: ", error.what(), "\n"});
+    return exit_code(error.code());
+  } catch (const std::bad_alloc&) {
+    write_note({"facet: out of memory\n"});
+    return exit_code(ErrorCode::kOutOfMemory);
+  } catch (const std::exception& error) {
+    write_note({"facet: internal fault: ", error.what(), "\n"});
+  } catch (...) {
+    write_note({"facet: internal fault\n"});
+  }
+  return exit_code(ErrorCode::kInternal);
 }
 
 }  // namespace facet::cli

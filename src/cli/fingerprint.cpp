@@ -7,6 +7,7 @@
 
 #include "base/checksum.h"
 #include "base/mapped_file.h"
+#include "base/process.h"
 #include "commit.h"
 
 namespace facet::cli {
@@ -33,6 +34,13 @@ uint64_t add_file(uint64_t digest, const fs::path& file) {
       static_cast<int64_t>(fs::file_size(file)),
       static_cast<int64_t>(fs::last_write_time(file).time_since_epoch().count())};
   return add(add(digest, file.filename().string()), facts);
+}
+
+/// /proc names the very file that runs, even if another has its name by now.
+uint64_t program_digest() {
+  const char* running = "/proc/self/exe";
+  std::error_code ignored;
+  return checksum(MappedFile(fs::exists(running, ignored) ? running : program_file()).bytes());
 }
 
 }  // namespace
@@ -80,9 +88,8 @@ std::string numeric_mode(const ServeOptions& options, DType kv_dtype, int32_t ma
 
 std::string fingerprint_of(uint64_t digest, const std::string& mode) {
   const auto short_of = [](uint64_t sum) { return sum & 0xFFFFFFFFU; };
-  return fmt::format("fp_{}-{:08x}_{:016x}_{:08x}", FACET_COMMIT,
-                     short_of(checksum(MappedFile("/proc/self/exe").bytes())), digest,
-                     short_of(add(0, mode)));
+  return fmt::format("fp_{}-{:08x}_{:016x}_{:08x}", FACET_COMMIT, short_of(program_digest()),
+                     digest, short_of(add(0, mode)));
 }
 
 }  // namespace facet::cli

@@ -4,16 +4,32 @@
 #include <clocale>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
+#include <cwchar>
 #include <histedit.h>
+#include <langinfo.h>
 
 namespace facet::cli {
 namespace {
 
 constexpr int kHistoryLines = 1000;
 
-unsigned char insert_line_break(EditLine* editor, int /*key*/) {
+unsigned char insert_line_break(EditLine* editor, wint_t /*key*/) {
   el_insertstr(editor, "\n");
   return CC_REDISPLAY;
+}
+
+/// libedit reads the terminal's characters through the locale. Models speak UTF-8, so a locale that
+/// does not, or is not installed, gives way to C.UTF-8; an empty root has none at all.
+void use_utf8() {
+  const auto is_utf8 = [](const char* name) {
+    return std::setlocale(LC_CTYPE, name) != nullptr &&
+           std::strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+  };
+  if (is_utf8("") || is_utf8("C.UTF-8")) return;
+  std::fputs(
+      "facet: no UTF-8 locale is installed: only ASCII can be typed (text from a pipe is whole)\n",
+      stderr);
 }
 
 }  // namespace
@@ -33,7 +49,7 @@ struct LineEditor::Impl {
 };
 
 LineEditor::LineEditor() : impl_(std::make_unique<Impl>()) {
-  std::setlocale(LC_CTYPE, "");  // libedit reads the terminal's characters through it
+  use_utf8();
   impl_->editor = el_init("facet", stdin, stdout, stderr);
   impl_->history = history_init();
   history(impl_->history, &impl_->event, H_SETSIZE, kHistoryLines);
@@ -42,8 +58,9 @@ LineEditor::LineEditor() : impl_(std::make_unique<Impl>()) {
   el_set(impl_->editor, EL_EDITOR, "emacs");
   el_set(impl_->editor, EL_SIGNAL, 1);
   el_set(impl_->editor, EL_HIST, history, impl_->history);
-  el_set(impl_->editor, EL_ADDFN, "facet-line-break", "Put a line break into the line",
-         &insert_line_break);
+  // The wide form keeps what it is given; the narrow one makes copies that nobody frees.
+  el_wset(impl_->editor, EL_ADDFN, L"facet-line-break", L"Put a line break into the line",
+          &insert_line_break);
   for (const char* key : {"\\e\\r", "\\e\\n"})
     el_set(impl_->editor, EL_BIND, key, "facet-line-break", nullptr);
 }

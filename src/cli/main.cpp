@@ -1,11 +1,16 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <exception>
+#include <fcntl.h>
 #include <fmt/core.h>
-#include <new>
+#include <iostream>
+#ifdef FACET_STATIC_LIBC
+#include <nss.h>
+#endif
+#include <unistd.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/mapped_file.h"
 #include "base/text.h"
 #include "cli/commands.h"
@@ -13,6 +18,16 @@
 
 namespace facet::cli {
 namespace {
+
+/// A file opened later must not become what a closed stdin, stdout or stderr was: text would go
+/// into it. Output to a closed stdout still fails.
+void open_standard_files() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(fd, F_GETFD) != -1) continue;
+    // open() takes the lowest number that is free, which is this one.
+    (void)open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY);
+  }
+}
 
 int run_program(int argc, char** argv) {
   CLI::App app("Facet serves Google's Gemma 4: chat, generate, inspect.", "facet");
@@ -35,14 +50,16 @@ int run_program(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {
-    return app.exit(help);
+    const int code = app.exit(help);
+    if (!std::cout.flush()) throw Error(ErrorCode::kIo, kUnwritten, "stdout");
+    return code;
   } catch (const CLI::ParseError& error) {
-    fmt::print(stderr, "facet: {} (see facet --help)\n", error.what());
+    print_note("facet: {} (see facet --help)\n", error.what());
     return kExitUsage;
   }
   chosen();
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    throw Error(ErrorCode::kIo, "the output could not be written", "stdout");
+    throw Error(ErrorCode::kIo, kUnwritten, "stdout");
   }
   return kExitDone;
 }
@@ -52,17 +69,16 @@ int run_program(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace facet;  // NOLINT(google-build-using-namespace): main is the one place outside it
+  cli::open_standard_files();
+#ifdef FACET_STATIC_LIBC
+  // All other sources of names are shared objects made for the C library of the system at hand.
+  __nss_configure_lookup("hosts", "files dns");
+  __nss_configure_lookup("passwd", "files");
+#endif
   install_truncation_report(cli::exit_code(ErrorCode::kBadCheckpoint));
   try {
     return cli::run_program(argc, argv);
-  } catch (const Error& error) {
-    fmt::print(stderr, "facet: {}\n", error.what());
-    return cli::exit_code(error.code());
-  } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "facet: out of memory\n");
-    return cli::exit_code(ErrorCode::kOutOfMemory);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "facet: internal fault: {}\n", error.what());
-    return cli::exit_code(ErrorCode::kInternal);
+  } catch (...) {
+    return cli::report_failure();
   }
 }

@@ -1,16 +1,13 @@
 #include "cli/options.h"
 
 #include <CLI/CLI.hpp>
-#include <array>
-#include <climits>
 #include <cstdlib>
 #include <filesystem>
 #include <fmt/core.h>
-#include <string_view>
-#include <unistd.h>
 #include <vector>
 
 #include "base/error.h"
+#include "base/process.h"
 #include "base/text.h"
 
 namespace facet::cli {
@@ -24,11 +21,8 @@ std::vector<fs::path> model_folders() {
   std::vector<fs::path> folders;
   if (const char* chosen = std::getenv("FACET_MODELS"); chosen != nullptr)
     folders.emplace_back(chosen);
-  std::array<char, PATH_MAX> self{};
-  const ssize_t length = readlink("/proc/self/exe", self.data(), self.size());
-  if (length > 0) {
-    const fs::path bin =
-        fs::path(std::string_view(self.data(), static_cast<size_t>(length))).parent_path();
+  if (const std::string self = program_file(); !self.empty()) {
+    const fs::path bin = fs::path(self).parent_path();
     folders.push_back(bin / "models");
     folders.push_back(bin / ".." / "share" / "facet" / "models");
     folders.push_back(bin / ".." / ".." / ".." / "models");

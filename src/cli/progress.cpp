@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/text.h"
 
 namespace facet::cli {
@@ -43,14 +44,14 @@ void Progress::update(int64_t done) {
   const auto now = Clock::now();
   if (!terminal_ || now - drawn_ < kRedraw) return;
   drawn_ = now;
-  fmt::print(stderr, "\r\x1b[K{}", line(done));
+  print_note("\r\x1b[K{}", line(done));
   std::fflush(stderr);
 }
 
 void Progress::finish() {
   // A line that never had the time to be drawn is not worth one.
   if (terminal_ && drawn_ == start_) return;
-  fmt::print(stderr, "{}{}\n", terminal_ ? "\r\x1b[K" : "", line(done_));
+  print_note("{}{}\n", terminal_ ? "\r\x1b[K" : "", line(done_));
 }
 
 }  // namespace facet::cli

@@ -73,7 +73,7 @@ void print_summary(const ServeOptions& options,
                    const std::string& url) {
   const EngineLimits& limits = engine.limits();
   const auto line = [](const char* name, const std::string& text) {
-    fmt::print(stderr, "{:<16}{}\n", name, text);
+    print_note("{:<16}{}\n", name, text);
   };
   line("model", fmt::format("{} ({}), fingerprint {}", printable(served.folder),
                             served.quantization, served.fingerprint));
@@ -94,11 +94,11 @@ void print_summary(const ServeOptions& options,
   line("address", url);
   const bool tcp = options.listen.unix_socket.empty();
   if (tcp && options.settings.web) line("web page", url + "/");
-  fmt::print(stderr,
-             "\n  curl {}{}/v1/chat/completions {}-H 'Content-Type: application/json' \\\n"
-             "    -d '{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n\n",
-             tcp ? "" : fmt::format("--unix-socket {} ", url), tcp ? url : "http://localhost",
-             options.key_file.empty() ? "" : "-H 'Authorization: Bearer KEY' ");
+  print_note(
+      "\n  curl {}{}/v1/chat/completions {}-H 'Content-Type: application/json' \\\n"
+      "    -d '{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n\n",
+      tcp ? "" : fmt::format("--unix-socket {} ", url), tcp ? url : "http://localhost",
+      options.key_file.empty() ? "" : "-H 'Authorization: Bearer KEY' ");
 }
 
 void serve(ServeOptions& options) {
@@ -134,8 +134,7 @@ void serve(ServeOptions& options) {
   service.serve(*served, *engine);
   lifecycle.serving(*engine);
   print_summary(options, *loaded, *served, *engine, listener.url());
-  fmt::print(stderr, "ready in {:.1f} s\n",
-             std::chrono::duration<double>(Clock::now() - start).count());
+  print_note("ready in {:.1f} s\n", std::chrono::duration<double>(Clock::now() - start).count());
   if (lifecycle.wait() == ServeLifecycle::End::kEngineFailed)
     throw Error(ErrorCode::kInternal, "the engine has failed");
   log_info("serve", "drained");

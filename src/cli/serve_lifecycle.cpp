@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "cli/exit_code.h"
 
 namespace facet::cli {
 namespace {
@@ -28,6 +29,7 @@ ServeLifecycle::ServeLifecycle(http::Loop& loop,
       listener_(listener),
       patience_(patience),
       reload_(std::move(reload)) {
+  loop.on_fault([this](std::exception_ptr what) { fault(std::move(what)); });
   loop.on_signals({SIGINT, SIGTERM, SIGHUP}, [this](int number) { on_signal(number); });
   loop.every(kLook, [this] { check(); });
   loop.every(kTick, [this] { service_.tick(); });
@@ -35,6 +37,7 @@ ServeLifecycle::ServeLifecycle(http::Loop& loop,
 }
 
 void ServeLifecycle::serving(const Engine& engine) {
+  loaded_ = true;
   loop_.post([this, &engine] {
     engine_ = &engine;
     last_ = engine.status();
@@ -67,11 +70,15 @@ void ServeLifecycle::check() {
     log_warning("serve", "the engine has failed");
     failed_at_ = now;
   }
+  // The engine has told its requests, unless it could not.
+  if (failed_at_ && now - *failed_at_ > kGrace / 2 && !std::exchange(ended_all_, true))
+    service_.end_all({ApiCode::kEngineError, "The engine has failed."});
   if (failed_at_ && now - *failed_at_ > kGrace) return finish(End::kEngineFailed);
   if (!draining_) return;
   if (service_.live() == 0 && listener_.busy_connections() == 0) return finish(End::kDrained);
   if (now < deadline_) return;
-  if (!std::exchange(ended_all_, true)) service_.end_all();
+  if (!std::exchange(ended_all_, true))
+    service_.end_all({ApiCode::kShuttingDown, "The server is shutting down."});
   if (now > deadline_ + kGrace) finish(End::kDrained);
 }
 
@@ -92,7 +99,19 @@ void ServeLifecycle::report() {
 }
 
 void ServeLifecycle::finish(End end) {
-  if (!std::exchange(finished_, true)) end_.set_value(end);
+  if (!finished_.exchange(true)) end_.set_value(end);
+}
+
+void ServeLifecycle::fault(std::exception_ptr what) {
+  if (!loaded_) {
+    // The main thread is deep in the load, and nobody would answer meanwhile.
+    try {
+      std::rethrow_exception(std::move(what));
+    } catch (...) {
+      _exit(report_failure());
+    }
+  }
+  if (!finished_.exchange(true)) end_.set_exception(std::move(what));
 }
 
 }  // namespace facet::cli

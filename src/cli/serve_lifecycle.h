@@ -1,6 +1,8 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <exception>
 #include <functional>
 #include <future>
 #include <optional>
@@ -27,7 +29,8 @@ class ServeLifecycle {
 
   /// Any thread, before wait(): the model is there.
   void serving(const Engine& engine);
-  /// Until the last request is answered after SIGTERM or SIGINT, or the engine has failed.
+  /// Until the last request is answered after SIGTERM or SIGINT, or the engine has failed. Throws
+  /// what something on the loop threw.
   End wait() { return end_.get_future().get(); }
 
  private:
@@ -37,6 +40,7 @@ class ServeLifecycle {
   void check();
   void report();
   void finish(End end);
+  void fault(std::exception_ptr what);
 
   http::Loop& loop_;
   Service& service_;
@@ -44,10 +48,12 @@ class ServeLifecycle {
   const std::chrono::seconds patience_;
   const std::function<void()> reload_;
 
+  std::atomic<bool> finished_{false};
+  std::atomic<bool> loaded_{false};
+
   const Engine* engine_ = nullptr;
   bool draining_ = false;
   bool ended_all_ = false;
-  bool finished_ = false;
   Clock::time_point deadline_;
   std::optional<Clock::time_point> failed_at_;
   EngineStatus last_;  // when it was last reported

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <sys/sysinfo.h>
 
+#include "base/cgroup.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mapped_file.h"
@@ -41,7 +42,7 @@ void log_other_tokenizer(const std::string& folder) {
 }
 
 /// Bytes that this machine could give now.
-int64_t available_memory() {
+int64_t machine_memory() {
   std::ifstream in("/proc/meminfo");
   int64_t kilobytes = 0;
   for (std::string word; in >> word;) {
@@ -53,6 +54,9 @@ int64_t available_memory() {
   if (sysinfo(&memory) != 0) return 0;
   return static_cast<int64_t>(memory.freeram + memory.bufferram) * memory.mem_unit;
 }
+
+/// Bytes that this process could have: a container may get less than the machine has.
+int64_t available_memory() { return std::min(machine_memory(), cgroup_limits().memory_bytes); }
 
 int64_t kv_bytes_of(const ServeOptions& options, const LoadedModel& loaded) {
   if (options.kv_memory > 0) return options.kv_memory;
@@ -90,7 +94,8 @@ std::unique_ptr<ServedModel> served_model(const ServeOptions& options, const Loa
   model->vocab_size = loaded.config().vocab_size;
   // A small vocabulary ends below the media tokens.
   std::erase_if(model->never_ids, [&](int32_t id) { return id >= model->vocab_size; });
-  model->folder = folder;
+  // Clients elsewhere load the tokenizer from here: where the server was started is not theirs.
+  model->folder = fs::absolute(folder).lexically_normal();
   model->quantization = loaded.quant().describe();
   log_other_tokenizer(folder);
   const fs::path chat_template = fs::path(folder) / "chat_template.jinja";

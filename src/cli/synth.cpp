@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/mapped_file.h"
 #include "base/partial_file.h"
 #include "base/text.h"
@@ -60,7 +61,7 @@ void print_plan(const gemma4::SynthPlan& plan) {
   for (const gemma4::SynthTensor& tensor : plan.tensors) {
     fmt::print("{} {} {}\n", tensor.name, to_string(tensor.dtype), to_string(tensor.shape));
   }
-  fmt::print(stderr, "{} text tensors, {} bytes\n", plan.tensors.size(), plan.bytes);
+  print_note("{} text tensors, {} bytes\n", plan.tensors.size(), plan.bytes);
 }
 
 /// The folder to fill: made if it is not there, and taken away again, or emptied, if the work

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/mapped_file.h"
 #include "base/partial_file.h"
 #include "base/process.h"
@@ -138,7 +139,7 @@ void answer(Conversation& chat, const std::string& text, double load_s, Stats st
   style.end();
   fmt::print("\n");
   if (result.times.generated_tokens == 0) {
-    fmt::print(stderr, "stopped before the answer began: what you wrote is forgotten\n");
+    print_note("stopped before the answer began: what you wrote is forgotten\n");
     return;
   }
   print_stats(result, load_s, stats);
@@ -165,8 +166,7 @@ void ThoughtStyle::end() {
 void print_stats(const Answer& answer, double load_s, Stats stats) {
   const GenerationTimes& t = answer.times;
   if (stats == Stats::kAll) {
-    fmt::print(
-        stderr,
+    print_note(
         "load {:.2f} s; prompt {} tokens, {} of them cached, {:.1f} tok/s, first token after "
         "{:.3f} s; no drafts; ",
         load_s, t.prompt_tokens, t.cached_tokens, t.prompt_rate(), t.prompt_s);
@@ -174,11 +174,11 @@ void print_stats(const Answer& answer, double load_s, Stats stats) {
   if (stats != Stats::kOff) {
     const char* cut =
         answer.finish_reason == "length" ? ", cut off by --max-tokens or --context" : "";
-    fmt::print(stderr, "{} tokens, {:.1f} tok/s{}", t.generated_tokens, t.decode_rate(), cut);
+    print_note("{} tokens, {:.1f} tok/s{}", t.generated_tokens, t.decode_rate(), cut);
     if (stats == Stats::kAll) {
-      fmt::print(stderr, "; peak memory {}", human_bytes(peak_resident_bytes()));
+      print_note("; peak memory {}", human_bytes(peak_resident_bytes()));
     }
-    fmt::print(stderr, "\n");
+    print_note("\n");
   }
 }
 
@@ -201,7 +201,7 @@ void answer_once(Conversation& chat, const std::string& prompt, double load_s, S
 }
 
 void terminal_chat(Conversation& chat, double load_s, Stats stats) {
-  fmt::print(stderr, "/help lists keys and commands, Ctrl-D leaves.\n");
+  print_note("/help lists keys and commands, Ctrl-D leaves.\n");
   LineEditor editor;
   StatsSwitch shown{stats};
   while (const std::optional<MessageLines> message = read_message(editor)) {
@@ -214,7 +214,7 @@ void terminal_chat(Conversation& chat, double load_s, Stats stats) {
         answer(chat, text, load_s, shown.now());
       }
     } catch (const Error& error) {
-      fmt::print(stderr, "{}\n", error.what());
+      print_note("{}\n", error.what());
     }
   }
   fmt::print("\n");

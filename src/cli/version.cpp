@@ -1,5 +1,6 @@
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
+#include <string>
 
 #include "cli/commands.h"
 #include "commit.h"
@@ -7,14 +8,12 @@
 namespace facet::cli {
 
 void add_version(CLI::App& app, Chosen& chosen) {
-  CLI::App* command =
-      app.add_subcommand("version", "Print the version, the commit and what is built in");
-  command->callback([&chosen] {
-    chosen = [] {
-      fmt::print("facet {} commit {}\n", FACET_VERSION, FACET_COMMIT);
-      fmt::print("cuda: not built in\n");
-    };
-  });
+  const std::string what = "Print the version, the commit and what is built in";
+  const std::string text =
+      fmt::format("facet {} commit {}\ncuda: not built in", FACET_VERSION, FACET_COMMIT);
+  app.set_version_flag("--version", text, what);
+  CLI::App* command = app.add_subcommand("version", what);
+  command->callback([&chosen, text] { chosen = [text] { fmt::print("{}\n", text); }; });
 }
 
 }  // namespace facet::cli

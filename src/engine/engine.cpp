@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <exception>
 #include <functional>
 #include <future>
 #include <mutex>
@@ -9,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/log.h"
 #include "engine/engine_core.h"
 #include "engine/step_runner.h"
 
@@ -99,22 +101,55 @@ class Engine::Impl {
   }
 
   void work(const std::stop_token& stop) {
-    while (!stop.stop_requested()) {
-      for (const Message& message : wait_for_messages(stop)) message(core_);
-      if (core_.idle()) {
-        if (std::exchange(was_busy_, false)) core_.check_integrity();
-        rested_ = !core_.rest();
-      } else {
-        was_busy_ = true;
-        core_.turn();
-      }
+    while (!stop.stop_requested()) attempt([&] { round(stop); });
+    attempt([&] {
+      deliver(stop);  // it does not wait now
+      core_.abort_all();
       publish();
-      core_.tell();  // whoever hears of an end finds it in the status
+      core_.tell();
+    });
+  }
+
+  void round(const std::stop_token& stop) {
+    deliver(stop);
+    if (core_.idle()) {
+      if (std::exchange(was_busy_, false)) core_.check_integrity();
+      rested_ = !core_.rest();
+    } else {
+      was_busy_ = true;
+      core_.turn();
     }
-    for (const Message& message : wait_for_messages(stop)) message(core_);  // it does not wait now
-    core_.abort_all();
     publish();
-    core_.tell();
+    core_.tell();  // whoever hears of an end finds it in the status
+  }
+
+  /// Runs `body`. What a step throws comes back as its outcome; what throws here is the loop
+  /// itself, for want of memory.
+  template <typename Body>
+  void attempt(const Body& body) {
+    try {
+      body();
+      return;
+    } catch (const std::exception& error) {
+      log_error("engine", "the engine stops: {}", error.what());
+    }
+    {
+      const std::lock_guard lock(mu_);
+      status_.failed = true;
+    }
+    core_.give_up();
+  }
+
+  /// Hands over what came in. One message that throws does not take the others with it.
+  void deliver(const std::stop_token& stop) {
+    if (next_message_ == messages_.size()) {
+      messages_ = wait_for_messages(stop);
+      next_message_ = 0;
+    }
+    while (next_message_ < messages_.size()) {
+      const Message message = std::move(messages_[next_message_++]);
+      message(core_);
+    }
   }
 
   /// What came in, without waiting if there is work.
@@ -140,6 +175,8 @@ class Engine::Impl {
   // Owned by the engine thread.
   std::unique_ptr<StepRunner> runner_;
   EngineCore core_;
+  std::vector<Message> messages_;  // handed over up to next_message_
+  size_t next_message_ = 0;
   bool was_busy_ = false;
   bool rested_ = false;             // nothing is left to do in idle time
   int32_t delivered_requests_ = 0;  // of inbox_requests_: the core has them

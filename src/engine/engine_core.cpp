@@ -160,6 +160,10 @@ void EngineCore::end_all(ActiveRequest& request, FinishReason reason, const std:
 void EngineCore::end(Sequence& sequence, FinishReason reason, std::string error) {
   if (sequence.state == Sequence::State::kEnded) return;
   ActiveRequest& live = *sequence.request;
+  const bool same_event = !live.events.empty() && live.events.back().choice == sequence.choice();
+  if (!same_event) note_event(live, {.choice = sequence.choice()});
+  live.events.back().finish = reason;
+  live.events.back().error = std::move(error);
   if (sequence.state == Sequence::State::kRunning) {
     std::erase(running_, &sequence);
     retired_.push_back(&sequence);
@@ -172,10 +176,6 @@ void EngineCore::end(Sequence& sequence, FinishReason reason, std::string error)
   sequence.sampler.reset();
   sequence.guide.reset();
   if (live.leader == &sequence) live.leader = nullptr;
-  const bool same_event = !live.events.empty() && live.events.back().choice == sequence.choice();
-  if (!same_event) note_event(live, {.choice = sequence.choice()});
-  live.events.back().finish = reason;
-  live.events.back().error = std::move(error);
   live.aborted = reason == FinishReason::kAborted;
   if (--live.open_choices == 0 && !live.begun) leave_queue(live);
 }
@@ -186,8 +186,8 @@ void EngineCore::leave_queue(ActiveRequest& request) {
 }
 
 void EngineCore::note_event(ActiveRequest& request, TokenEvent event) {
-  request.events.push_back(std::move(event));
   if (!std::exchange(request.has_news, true)) news_.push_back(&request);
+  request.events.push_back(std::move(event));
 }
 
 void EngineCore::expire() {
@@ -212,8 +212,10 @@ std::optional<std::chrono::steady_clock::time_point> EngineCore::next_deadline()
 void EngineCore::turn() {
   expire();
   release_retired();
-  if (!failed()) plan();
-  cache_->populate_ahead(kAheadAlways, 1);
+  if (!failed()) {
+    plan();
+    cache_->populate_ahead(kAheadAlways, 1);
+  }
   if (in_flight_) collect();
   launch();
   settle();
@@ -281,8 +283,49 @@ void EngineCore::tell(ActiveRequest& request) {
     if (!request.prompt_logprobs_done) request.prompt_logprobs.clear();
     sink.on_start(request.cached_tokens, std::move(request.prompt_logprobs));
   }
-  sink.on_tokens(request.events);
-  request.events.clear();
+  // Told once, also if the sink throws.
+  std::vector<TokenEvent> events;
+  events.swap(request.events);
+  sink.on_tokens(events);
+  events.clear();
+  events.swap(request.events);  // keeps its memory
+}
+
+void EngineCore::give_up() {
+  gave_up_ = true;
+  if (failure_.empty()) failure_ = "out of memory";  // short enough to need none
+  planned_.clear();
+  flight_.clear();
+  running_.clear();
+  waiting_.clear();
+  deadlines_.clear();
+  retired_.clear();
+  snapshots_.clear();
+  news_.clear();
+  waiting_requests_ = 0;
+  waiting_tokens_ = 0;
+  for (const auto& [handle, live] : requests_) tell_failure(*live);
+  for (const auto& live : ended_) {
+    if (live != nullptr) tell_failure(*live);
+  }
+  requests_.clear();
+  ended_.clear();
+}
+
+/// Must not throw: who is not told here has lost the thread of it anyway.
+void EngineCore::tell_failure(ActiveRequest& request) {
+  try {
+    for (int32_t choice = 0; choice < request.request.choices; ++choice) {
+      const bool known = choice < std::ssize(request.choices);
+      if (known && request.choices[static_cast<size_t>(choice)]->state == Sequence::State::kEnded)
+        continue;
+      request.events.push_back(
+          {.choice = choice, .finish = FinishReason::kError, .error = failure_});
+    }
+    if (!request.events.empty()) tell(request);
+  } catch (const std::exception& error) {
+    log_error("engine", "a request is not told of its end: {}", error.what());
+  }
 }
 
 void EngineCore::retire(ActiveRequest& request) {
@@ -299,6 +342,7 @@ void EngineCore::retire(ActiveRequest& request) {
 }
 
 bool EngineCore::rest() {
+  if (gave_up_) return false;
   constexpr int32_t kPages = 16;  // a few milliseconds' worth
   return cache_->populate_ahead(kAheadWhenIdle, kPages);
 }
@@ -323,6 +367,7 @@ EngineStatus EngineCore::status() const {
 }
 
 void EngineCore::check_integrity() const {
+  if (gave_up_) return;
   cache_->check_integrity();
   if (prefix_) prefix_->check_integrity();
   for (const Sequence* sequence : running_) {

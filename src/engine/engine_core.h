@@ -52,6 +52,9 @@ class EngineCore {
   void turn();
   /// Tells the sinks what came.
   void tell();
+  /// After turn() or tell() threw, for want of memory most likely: what they left half done is not
+  /// touched again. Every request that is left ends with kError and is told so, later ones at once.
+  void give_up();
   /// Something useful and short for idle time; false if there is nothing.
   bool rest();
 
@@ -135,6 +138,7 @@ class EngineCore {
   void insert_prefix(const Sequence& sequence, int32_t length);
   void measure(ActiveRequest& request);
   void tell(ActiveRequest& request);
+  void tell_failure(ActiveRequest& request);
 
   // Constant after construction.
   EngineParts parts_;
@@ -156,6 +160,7 @@ class EngineCore {
   StepBatch batch_;
   bool in_flight_ = false;
   std::string failure_;        // what a step threw; nothing runs after that
+  bool gave_up_ = false;       // and the pages are in no known state
   std::vector<Part> flight_;   // of the step under way
   std::vector<Part> planned_;  // of the next one
 
@@ -173,6 +178,7 @@ class EngineCore {
   Candidate candidate_;
   std::vector<int32_t> tokens_;
   std::vector<float> logits_;  // of one row
+  Sampler::Scratch sampler_scratch_;
 
   EngineStatus counters_;  // what status() does not look up
   EngineMeters meters_;

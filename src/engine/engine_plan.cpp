@@ -156,7 +156,8 @@ void EngineCore::start_sampling(Sequence& sequence) {
   const Request& request = sequence.request->request;
   SamplingParams params = request.sampling;
   params.choice = sequence.choice();
-  sequence.sampler = std::make_unique<Sampler>(std::move(params), request.never_ids);
+  sequence.sampler =
+      std::make_unique<Sampler>(std::move(params), request.never_ids, sampler_scratch_);
   sequence.sampler->see_prompt(request.prompt);
   if (request.make_guide) sequence.guide = request.make_guide(sequence.choice());
 }
@@ -225,8 +226,8 @@ void EngineCore::launch() {
     part.sequence->token_in_flight = part.samples;
   }
   ++counters_.steps;
-  in_flight_ = true;
   parts_.runner.launch(batch_.step(nullptr));
+  in_flight_ = true;
 }
 
 }  // namespace facet

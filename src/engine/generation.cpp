@@ -90,7 +90,8 @@ GenerationResult Generation::run(std::span<const int32_t> prompt,
     throw Error(ErrorCode::kBadInput, fmt::format("the prompt has {} tokens, there is room for {}",
                                                   prompt.size(), max_positions_));
   }
-  Sampler sampler(params.sampling, params.never_ids);
+  Sampler::Scratch scratch;
+  Sampler sampler(params.sampling, params.never_ids, scratch);
   sampler.see_prompt(prompt);
   GenerationResult result;
   result.times.prompt_tokens = static_cast<int32_t>(prompt.size());

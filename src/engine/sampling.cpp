@@ -64,8 +64,12 @@ void SamplingParams::validate() const {
   }
 }
 
-Sampler::Sampler(SamplingParams params, std::vector<int32_t> never)
-    : params_(std::move(params)), never_(std::move(never)) {}
+Sampler::Sampler(SamplingParams params, std::vector<int32_t> never, Scratch& scratch)
+    : params_(std::move(params)), never_(std::move(never)), candidates_(scratch) {}
+
+bool Sampler::counts_output() const {
+  return params_.presence_penalty != 0.0F || params_.frequency_penalty != 0.0F;
+}
 
 void Sampler::see_prompt(std::span<const int32_t> ids) {
   if (params_.repetition_penalty == 1.0F) return;
@@ -73,8 +77,8 @@ void Sampler::see_prompt(std::span<const int32_t> ids) {
 }
 
 void Sampler::see_output(int32_t id) {
-  seen_.insert(id);
-  ++output_counts_[id];
+  if (params_.repetition_penalty != 1.0F) seen_.insert(id);
+  if (counts_output()) ++output_counts_[id];
 }
 
 bool all_finite(std::span<const float> logits) {
@@ -103,7 +107,7 @@ void Sampler::adjust(std::span<float> logits, const TokenMask& mask) const {
     logit = bias <= kNeverBias ? kNever : logit + bias;
   }
   if (params_.repetition_penalty != 1.0F) repeat_penalty(logits);
-  if (params_.presence_penalty != 0.0F || params_.frequency_penalty != 0.0F) {
+  if (counts_output()) {
     for (const auto& [id, count] : output_counts_) {
       logits[static_cast<size_t>(id)] -=
           params_.presence_penalty + params_.frequency_penalty * static_cast<float>(count);

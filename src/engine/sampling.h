@@ -45,8 +45,13 @@ bool all_finite(std::span<const float> logits);
 /// logits alone, never on other sequences or on how the prompt was chunked.
 class Sampler {
  public:
-  /// `never` are ids that may not be sampled at all.
-  Sampler(SamplingParams params, std::vector<int32_t> never);
+  using Candidate = std::pair<float, int32_t>;  ///< logit, later weight; id
+  /// Room for as many candidates as there are tokens: 2 MB for a large vocabulary, so all samplers
+  /// of a thread share one.
+  using Scratch = std::vector<Candidate>;
+
+  /// `never` are ids that may not be sampled at all. `scratch` must outlive it.
+  Sampler(SamplingParams params, std::vector<int32_t> never, Scratch& scratch);
 
   /// Counts a token of the prompt or of the output for the penalties.
   void see_prompt(std::span<const int32_t> ids);
@@ -67,13 +72,14 @@ class Sampler {
   /// Puts the largest of candidates_[begin ..] into [begin, end), in order.
   void sort_from(size_t begin, size_t end);
 
-  using Candidate = std::pair<float, int32_t>;  // logit, later weight; id
+  bool counts_output() const;
 
   const SamplingParams params_;
   const std::vector<int32_t> never_;
+  // Filled only if a penalty asks for them: a long answer has many tokens.
   std::unordered_map<int32_t, int32_t> output_counts_;
-  std::unordered_set<int32_t> seen_;   // tokens of prompt or output
-  std::vector<Candidate> candidates_;  // scratch
+  std::unordered_set<int32_t> seen_;  // tokens of prompt or output
+  Scratch& candidates_;
 };
 
 /// A uniform number in [0, 1) that depends on its key alone: 24 bits of Philox4x32-10 (Salmon et

@@ -17,7 +17,8 @@ constexpr int64_t kDraws = 20000;
 std::map<int32_t, double> frequencies(const SamplingParams& params,
                                       const std::vector<float>& logits) {
   std::map<int32_t, double> counts;
-  Sampler sampler(params, {});
+  Sampler::Scratch scratch;
+  Sampler sampler(params, {}, scratch);
   for (int64_t position = 0; position < kDraws; ++position) {
     std::vector<float> copy = logits;
     counts[sampler.sample(copy, position, {})] += 1.0 / kDraws;
@@ -26,7 +27,8 @@ std::map<int32_t, double> frequencies(const SamplingParams& params,
 }
 
 int32_t sample_once(const SamplingParams& params, std::vector<float> logits) {
-  return Sampler(params, {}).sample(logits, 0, {});
+  Sampler::Scratch scratch;
+  return Sampler(params, {}, scratch).sample(logits, 0, {});
 }
 
 TEST(KeyedUniform, MatchesThePublishedPhiloxVector) {
@@ -83,14 +85,15 @@ TEST(Sampler, TiesAtABorderKeepTheLowerIds) {
 
 TEST(Sampler, PenaltiesAndBias) {
   SamplingParams params = {.temperature = 0.0F, .repetition_penalty = 2.0F};
-  Sampler repeat(params, {});
+  Sampler::Scratch scratch;
+  Sampler repeat(params, {}, scratch);
   repeat.see_prompt(std::vector<int32_t>{0, 1});
   std::vector<float> logits = {4.0F, -1.0F, 2.5F};
   EXPECT_EQ(repeat.sample(logits, 0, {}), 2);
   EXPECT_EQ(logits, (std::vector<float>{2.0F, -2.0F, 2.5F}));
 
   params = {.temperature = 0.0F, .presence_penalty = 1.0F, .frequency_penalty = 0.5F};
-  Sampler counts(params, {});
+  Sampler counts(params, {}, scratch);
   counts.see_prompt(std::vector<int32_t>{1});  // prompts do not count here
   counts.see_output(0);
   counts.see_output(0);
@@ -104,8 +107,27 @@ TEST(Sampler, PenaltiesAndBias) {
   EXPECT_EQ(sample_once(params, {1000.0F, 2.0F, 1.0F}), 1) << "-100 is never, however large";
 }
 
+TEST(Sampler, SeveralShareOneScratch) {
+  Sampler::Scratch shared;
+  Sampler first({.top_k = 3, .seed = 1}, {}, shared);
+  Sampler second({.top_p = 0.9F, .seed = 2}, {}, shared);
+  Sampler::Scratch own;
+  Sampler alone({.top_k = 3, .seed = 1}, {}, own);
+  const std::vector<float> small = {1.0F, 2.0F, 0.5F, 1.5F, 0.0F};
+  const std::vector<float> large(1000, 1.0F);
+  for (int32_t position = 0; position < 100; ++position) {
+    std::vector<float> logits = small;
+    std::vector<float> other = large;
+    std::vector<float> same = small;
+    const int32_t id = first.sample(logits, position, {});
+    second.sample(other, position, {});
+    EXPECT_EQ(id, alone.sample(same, position, {}));
+  }
+}
+
 TEST(Sampler, NeverAndBannedIdsAreLeftOut) {
-  Sampler sampler({.temperature = 0.0F}, {1});
+  Sampler::Scratch scratch;
+  Sampler sampler({.temperature = 0.0F}, {1}, scratch);
   std::vector<float> logits = {1.0F, 9.0F, 5.0F};
   const std::vector<int32_t> two = {2};
   EXPECT_EQ(sampler.sample(logits, 0, {.banned = two}), 0);
@@ -115,7 +137,8 @@ TEST(Sampler, NeverAndBannedIdsAreLeftOut) {
 }
 
 TEST(Sampler, OnlyAllowedIdsAreSampled) {
-  Sampler sampler({.temperature = 0.0F}, {4});
+  Sampler::Scratch scratch;
+  Sampler sampler({.temperature = 0.0F}, {4}, scratch);
   const std::vector<uint64_t> allowed = {0b10110, 1};  // 1, 2, 4; 64
   std::vector<float> logits(70, 0.0F);
   logits[0] = 9.0F;
@@ -135,7 +158,8 @@ TEST(Sampler, TheSmallestRepetitionPenaltyLeavesADraw) {
   const float smallest = std::numeric_limits<float>::denorm_min();
   for (const float penalty : {1e-37F, smallest}) {
     for (const float temperature : {1.0F, 1e-4F}) {
-      Sampler sampler({.temperature = temperature, .repetition_penalty = penalty}, {});
+      Sampler::Scratch scratch;
+      Sampler sampler({.temperature = temperature, .repetition_penalty = penalty}, {}, scratch);
       sampler.see_prompt(std::vector<int32_t>{1, 2});
       for (int64_t position = 0; position < 20; ++position) {
         std::vector<float> logits = {30.0F, 20.0F, -20.0F, 0.0F};

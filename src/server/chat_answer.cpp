@@ -14,6 +14,10 @@ class ChatAnswer final : public Answer {
     choices_.reserve(static_cast<size_t>(options_.choices));
     for (int32_t i = 0; i < options_.choices; ++i) choices_.emplace_back(tokenizer, options_.shape);
     usage_.prompt = static_cast<int32_t>(options_.prompt.size());
+    // A long prompt that nobody asks for again is not held for as long as the answer takes.
+    const AnswerStyle& style = options_.style;
+    if (!style.return_token_ids && !style.return_prompt_logprobs)
+      std::vector<int32_t>().swap(options_.prompt);
   }
 
   void start(int32_t /*prompt*/,
@@ -62,7 +66,7 @@ class ChatAnswer final : public Answer {
   template <typename Body>
   void add_event(int32_t index, const Body& write_choice);
 
-  const ChatAnswerOptions options_;
+  ChatAnswerOptions options_;
   const Tokenizer& tokenizer_;
   std::vector<Choice> choices_;
   Usage usage_;

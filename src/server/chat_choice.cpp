@@ -24,9 +24,7 @@ ChatChoice::ChatChoice(const Tokenizer& tokenizer, const ChatShape& shape)
       raw_decoder_(tokenizer, ControlText::kShow),
       raw_stops_(shape.output.stop, shape.output.stop_text) {}
 
-size_t ChatChoice::written() const {
-  return shape_.raw ? raw_written_ : reader_.result().content.size();
-}
+size_t ChatChoice::written() const { return shape_.raw ? raw_written_ : reader_.content_bytes(); }
 
 size_t ChatChoice::held() const {
   return shape_.raw ? raw_decoder_.held() + raw_stops_.held() : reader_.held_content();
@@ -128,7 +126,7 @@ void ChatChoice::follow(const TokenEvent& event, size_t written_before, size_t h
     const size_t bytes = std::min(leaving, first.bytes);
     first.bytes -= bytes;
     leaving -= bytes;
-    if (first.bytes == 0) entered_.pop_front();
+    if (first.bytes == 0) entered_.erase(entered_.begin());
   }
   // Dropped bytes are those held longest, all of them together.
   if (after < held_before && held() == 0) entered_.clear();

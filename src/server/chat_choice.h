@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <optional>
 #include <string>
 #include <vector>
@@ -81,7 +80,7 @@ class ChatChoice {
   StopStrings raw_stops_;
   size_t raw_written_ = 0;
 
-  std::deque<Entered> entered_;
+  std::vector<Entered> entered_;  // few: those whose bytes are held back
   std::vector<ListedToken> listed_;
   bool in_think_tags_ = false;
   std::string held_arguments_;  // of the call being read, with whole_calls

@@ -44,6 +44,7 @@ ChatShape read_shape(Fields& fields,
   if (prompt.tools != nullptr) shape.output.tools = declared_tools(*prompt.tools);
   shape.output.stop = generation.stop;
   shape.output.stop_text = generation.stop_text;
+  shape.output.text = OutputText::kEventsOnly;
   shape.stop_ids = generation.stop_token_ids;
   shape.raw = fields.flag("raw_output");
   shape.keep_thoughts = fields.boolean("include_reasoning").value_or(true);

@@ -41,7 +41,6 @@ class CompletionsAnswer final : public Answer {
   struct Choice {
     Choice(const Tokenizer& tokenizer, const TextShape& shape) : state(tokenizer, shape) {}
     TextChoice state;
-    size_t text_sent = 0;
     size_t tokens_sent = 0;
   };
 
@@ -199,24 +198,26 @@ void CompletionsAnswer::close_event(JsonWriter& json) {
 
 void CompletionsAnswer::stream_piece(int32_t index) {
   Choice& choice = choices_[static_cast<size_t>(index)];
-  const std::string_view text =
-      std::string_view(choice.state.text())
-          .substr(std::exchange(choice.text_sent, choice.state.text().size()));
-  const size_t from = std::exchange(choice.tokens_sent, choice.state.tokens().size());
-  const bool tokens =
-      from < choice.tokens_sent && (options_.style.logprobs || options_.style.return_token_ids);
+  const std::string& text = choice.state.text();
+  const size_t count = choice.state.tokens().size();
+  const bool tokens = count > 0 && (options_.style.logprobs || options_.style.return_token_ids);
   if (text.empty() && !tokens) return;
   JsonWriter json;
   json.raw(options_.style.head).key("choices").open_array().open_object().member("index", index);
   json.member("text", text).key("logprobs");
   if (options_.style.logprobs && tokens) {
-    write_logprobs(json, choice.state.tokens(), from);
+    write_logprobs(json, choice.state.tokens(), 0);
   } else {
     json.null();
   }
   json.key("finish_reason").null();
-  if (options_.style.return_token_ids) write_ids_of(json, choice, std::max(from, echoed(index)));
+  if (options_.style.return_token_ids) {
+    const size_t of_prompt = echoed(index) - std::min(choice.tokens_sent, echoed(index));
+    write_ids_of(json, choice, std::min(of_prompt, count));
+  }
   close_event(json);
+  choice.tokens_sent += count;
+  choice.state.forget();
 }
 
 void CompletionsAnswer::stream_ending(int32_t index) {

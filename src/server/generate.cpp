@@ -206,6 +206,18 @@ void read_params(Fields& fields,
   finish_fields(params, settings, "/generate sampling_params");
 }
 
+/// `text` holds strings and `input_ids` ids, though the reader of prompts takes both in either.
+void check_kinds(Fields& fields, std::string_view name) {
+  const Value& given = *fields.find(name);
+  const auto is_text = [](const Value& part) { return part.is_string(); };
+  if (name == "text") {
+    if (given.is_array() && !std::ranges::all_of(given.array(), is_text))
+      fields.fail(ApiCode::kInvalidType, name, "wanted a string or an array of strings");
+  } else if (is_text(given) || (given.is_array() && std::ranges::any_of(given.array(), is_text))) {
+    fields.fail(ApiCode::kInvalidType, name, "wanted an array of token ids, or of such arrays");
+  }
+}
+
 }  // namespace
 
 Prepared prepare_generate(const Value& body, const RouteContext& context) {
@@ -218,6 +230,7 @@ Prepared prepare_generate(const Value& body, const RouteContext& context) {
   if (by_text == (fields.find("input_ids") != nullptr))
     fields.fail(ApiCode::kInvalidValue, "text", "wanted exactly one of text and input_ids");
   const char* name = by_text ? "text" : "input_ids";
+  check_kinds(fields, name);
 
   GenerateOptions options;
   options.stream = fields.flag("stream");

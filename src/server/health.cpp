@@ -1,10 +1,16 @@
 #include "server/health.h"
 
+#include <fmt/core.h>
+
+#include "server/api_error.h"
 #include "tokenizer/control_tokens.h"
 
 namespace facet {
 namespace {
 
+/// An engine that has made no step for so long is told to be ill; a step with a long prompt takes
+/// some seconds on a slow machine.
+constexpr auto kStalled = std::chrono::seconds(60);
 constexpr auto kPatience = std::chrono::seconds(20);
 
 class HealthAnswer final : public Answer {
@@ -27,6 +33,14 @@ class HealthAnswer final : public Answer {
 };
 
 }  // namespace
+
+void check_health(const EngineStatus& status) {
+  if (status.failed) throw ApiError(ApiCode::kEngineStalled, "The engine has failed.");
+  if (std::chrono::steady_clock::now() - status.last_step > kStalled) {
+    throw ApiError(ApiCode::kEngineStalled,
+                   fmt::format("The engine has made no step for {} seconds.", kStalled.count()));
+  }
+}
 
 std::string ready_body(const EngineStatus& status, std::chrono::steady_clock::duration uptime) {
   JsonWriter json;

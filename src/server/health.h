@@ -13,6 +13,9 @@ namespace facet {
 /// The body of what only says that all is well.
 inline constexpr std::string_view kOkBody = R"({"status":"ok"})";
 
+/// Throws ApiError{kEngineStalled} if the engine has failed or makes no step.
+void check_health(const EngineStatus& status);
+
 /// The body of /health/ready: queue, running, free pages, uptime.
 std::string ready_body(const EngineStatus& status, std::chrono::steady_clock::duration uptime);
 

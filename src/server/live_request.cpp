@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/core.h>
+#include <new>
 #include <utility>
 
 #include "base/log.h"
@@ -99,7 +100,7 @@ bool LiveRequest::submit() {
       return false;
     }
   }
-  requests_.clear();
+  std::vector<Request>().swap(requests_);
   return true;
 }
 
@@ -130,6 +131,16 @@ void LiveRequest::receive(std::vector<Message> messages) {
 }
 
 void LiveRequest::drain() {
+  try {
+    drain_inbox();
+  } catch (const std::bad_alloc&) {
+    // Something of the answer may be lost, so nothing may look like its end.
+    log_warning("request", "cut off: no memory");
+    exchange_->abort();
+  }
+}
+
+void LiveRequest::drain_inbox() {
   std::vector<Message> messages;
   {
     const std::lock_guard lock(mu_);

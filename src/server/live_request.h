@@ -41,6 +41,8 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
   void begin(std::function<void(LiveRequest&)> ended);
   /// Ends it with an error, unless it has ended.
   void fail(const ApiError& error);
+  /// Nobody reads its answer any more.
+  void gone();
   /// Ends it with finish_reason "abort".
   void abort();
   /// Is `id` what the client may name it by: its own id, or the header's?
@@ -60,11 +62,11 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
 
   void receive(std::vector<Message> messages);  // the engine's thread
   void drain();
+  void drain_inbox();
   void take(const Message& message);
   void count(const Message& message, int32_t choice);
   bool submit();
   void cancel_all();
-  void gone();
   void complete();
   void end(int32_t status, std::string_view reason);
   void log(int32_t status, std::string_view reason) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/core.h>
+#include <new>
 #include <utility>
 #include <variant>
 
@@ -23,9 +24,6 @@ bool generates(RouteKind kind) {
          kind == RouteKind::kGenerate;
 }
 
-/// An engine that has made no step for so long is told to be ill; a step with a long prompt takes
-/// some seconds on a slow machine.
-constexpr auto kStalled = std::chrono::seconds(60);
 /// A step so recent answers /health_generate.
 constexpr auto kRecent = std::chrono::seconds(20);
 
@@ -47,9 +45,9 @@ struct Service::Job {
   LiveRequest::Origin origin;
   std::shared_ptr<const void> ticket;  // of KeyUse: let go of on the loop's thread
   // What came of it: one of these.
-  std::optional<Prepared> prepared;
-  std::string answer;
-  std::optional<ApiError> error;
+  std::optional<Prepared> prepared = {};
+  std::string answer = {};
+  std::optional<ApiError> error = {};
 };
 
 Service::Service(http::Loop& loop, ServerSettings settings, KeyRing keys)
@@ -70,9 +68,9 @@ void Service::drain() {
   if (engine_ != nullptr) engine_->drain();
 }
 
-void Service::end_all() {
+void Service::end_all(const ApiError& error) {
   const auto all = live_;  // each one ended leaves the set
-  for (const auto& one : all) one->fail({ApiCode::kShuttingDown, "The server is shutting down."});
+  for (const auto& one : all) one->fail(error);
 }
 
 bool Service::engine_failed() const { return engine_ != nullptr && engine_->status().failed; }
@@ -202,11 +200,7 @@ http::Response Service::health(RouteKind kind) const {
   response.body = kOkBody;
   if (kind == RouteKind::kHealthLive) return response;
   const EngineStatus status = engine_->status();
-  if (status.failed) throw ApiError(ApiCode::kEngineStalled, "The engine has failed.");
-  if (Clock::now() - status.last_step > kStalled) {
-    throw ApiError(ApiCode::kEngineStalled,
-                   fmt::format("The engine has made no step for {} seconds.", kStalled.count()));
-  }
+  check_health(status);
   if (kind == RouteKind::kHealthReady) response.body = ready_body(status, Clock::now() - start_);
   return response;
 }
@@ -286,27 +280,26 @@ void Service::start_job(RouteKind kind,
                         Holder holder) {
   LiveRequest::Origin origin = origin_of(head);
   RouteContext context = context_of(std::move(holder.tenant), origin.request_id);
-  auto job = std::make_shared<Job>(Job{kind,
-                                       std::move(body),
-                                       std::move(context),
-                                       std::move(exchange),
-                                       std::move(origin),
-                                       std::move(holder.ticket),
-                                       {},
-                                       {},
-                                       {}});
+  auto job =
+      std::make_shared<Job>(Job{kind, std::move(body), std::move(context), std::move(exchange),
+                                std::move(origin), std::move(holder.ticket)});
   if (job->body.size() <= kSmallBody) {
     prepare(job);
     return answer(*job);
   }
-  ++preparing_;
   loop_.in_background([this, job] {
     prepare(job);
     loop_.post([this, job] {
       --preparing_;
-      answer(*job);
+      const std::shared_ptr<http::Exchange> reply = job->exchange;
+      try {
+        answer(*job);
+      } catch (const std::bad_alloc&) {
+        reply->abort();
+      }
     });
   });
+  ++preparing_;
 }
 
 void Service::prepare(const std::shared_ptr<Job>& job) const {
@@ -336,6 +329,10 @@ void Service::prepare(const std::shared_ptr<Job>& job) const {
     job->error = error;
   } catch (const Error& error) {
     job->error = ApiError(ApiCode::kInvalidValue, error.message(), error.place());
+  } catch (const std::bad_alloc&) {
+    // What was made of it is gone by now, so that there is some again.
+    job->prepared.reset();
+    job->error = ApiError(ApiCode::kServerOverloaded, "Not enough memory for this request.");
   }
 }
 
@@ -365,11 +362,17 @@ void Service::begin(Prepared prepared,
   const auto live = std::make_shared<LiveRequest>(*engine_, loop_, std::move(prepared),
                                                   std::move(exchange), std::move(origin));
   live_.insert(live);
-  // The ticket goes with the callback, that is when the request ends.
-  live->begin([this, ticket = std::move(ticket)](LiveRequest& ended) {
-    live_.erase(ended.shared_from_this());
-    if (live_.empty()) retry_flushes();
-  });
+  try {
+    // The ticket goes with the callback, that is when the request ends.
+    live->begin([this, ticket = std::move(ticket)](LiveRequest& ended) {
+      live_.erase(ended.shared_from_this());
+      if (live_.empty()) retry_flushes();
+    });
+  } catch (const std::bad_alloc&) {
+    live->gone();
+    live_.erase(live);
+    throw;
+  }
 }
 
 void Service::generate_for_health(const http::RequestHead& head,

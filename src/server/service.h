@@ -37,7 +37,7 @@ class Service final : public http::Handler {
   /// New requests are refused from now on.
   void drain();
   /// Ends what is left with an error.
-  void end_all();
+  void end_all(const ApiError& error);
   /// Requests that are not answered yet.
   int64_t live() const { return std::ssize(live_) + preparing_; }
   /// Has the engine failed for good?

@@ -19,6 +19,7 @@ class FakeExchange final : public http::Exchange {
   void begin_stream(http::Response /*head*/) override {}
   void write(std::string_view /*data*/) override {}
   void end_stream(http::After /*after*/) override {}
+  void abort() override {}
   void on_gone(std::function<void()> /*gone*/) override {}
 
   std::vector<http::Response> answers;

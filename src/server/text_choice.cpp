@@ -35,6 +35,11 @@ void TextChoice::echo(const std::vector<int32_t>& ids,
   }
 }
 
+void TextChoice::forget() {
+  text_.clear();
+  tokens_.clear();
+}
+
 void TextChoice::take(const TokenEvent& event) {
   if (ended()) return;
   if (event.id >= 0) {

@@ -42,8 +42,10 @@ class TextChoice {
 
   bool ended() const { return ending_.has_value(); }
   const Ending& ending() const { return *ending_; }
+  /// Drops what text() and tokens() hold: it was sent.
+  void forget();
   const std::string& text() const { return text_; }
-  /// Those of the prompt first, if they were echoed.
+  /// Those of the prompt first, if they were echoed; since forget().
   const std::vector<Token>& tokens() const { return tokens_; }
   int32_t generated() const { return generated_; }
 

@@ -1,8 +1,8 @@
 // The published vocabulary and a small trained one against recorded encodings and themselves.
 
 #include <boost/json.hpp>
-#include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <filesystem>
 #include <gtest/gtest.h>
 #include <memory>
@@ -282,11 +282,11 @@ TEST_F(Published, AMegabyteOfAnythingTakesNoQuadraticTime) {
        {"a", "\n", " ", "\t", "\U0001F600", "\u0378", "\xFF", "> </", "=", "3"}) {
     std::string text;
     while (text.size() < 1'000'000) text += unit;
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();  // processor time: other programs do not count
     const auto ids = tokenizer()->encode(text);
-    const auto took = std::chrono::steady_clock::now() - start;
-    RecordProperty(printable(unit), std::to_string(std::chrono::duration<double>(took).count()));
-    EXPECT_LT(took, std::chrono::seconds(10)) << printable(unit);
+    const double took = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+    RecordProperty(printable(unit), std::to_string(took));
+    EXPECT_LT(took, 10) << printable(unit);
     if (unit != "\xFF") EXPECT_EQ(tokenizer()->decode(ids, ControlText::kDrop), text);
   }
 }

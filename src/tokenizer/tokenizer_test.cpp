@@ -1,6 +1,6 @@
 #include "tokenizer/tokenizer.h"
 
-#include <chrono>
+#include <ctime>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <random>
@@ -244,11 +244,10 @@ TEST(Tokenizer, AMegabyteOfAnythingTakesNoQuadraticTime) {
                                  "> </", ">", "<", "<|turn", " \n", "<bos>", "abc\n"}) {
     std::string text;
     while (text.size() < 1'000'000) text += unit;
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();  // processor time: other programs do not count
     const auto ids = tokenizer.encode(text, ControlTokens::kRecognise);
     const std::string back = tokenizer.decode(ids, ControlText::kShow);
-    const auto took = std::chrono::steady_clock::now() - start;
-    EXPECT_LT(took, std::chrono::seconds(10)) << printable(unit);
+    EXPECT_LT(std::clock() - start, 10 * CLOCKS_PER_SEC) << printable(unit);
     if (unit != "\u2581" && unit != "\xFF") EXPECT_EQ(back, text) << printable(unit);
   }
 }

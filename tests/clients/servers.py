@@ -63,9 +63,9 @@ class Server:
         return code
 
 
-def fable(*flags):
-    """`facet serve` with the bundled model."""
-    return Server([os.environ["FACET"], "serve", "fable", "--port", "0", "--backend", "cpu", *flags])
+def fable(*flags, model="fable"):
+    """`facet serve` with the bundled model, by its name or as a folder."""
+    return Server([os.environ["FACET"], "serve", model, "--port", "0", "--backend", "cpu", *flags])
 
 
 def scripted(script, *flags, ready=True):

@@ -1,6 +1,7 @@
 """/metrics and /openapi.json, read by what others read them with."""
 
 import json
+import os
 import unittest
 import urllib.error
 import urllib.request
@@ -124,6 +125,15 @@ class Operation(unittest.TestCase):
         self.validator({"$ref": "#/components/schemas/Error"}).validate(json.loads(text))
         schema = {"$ref": "#/components/schemas/ChatRequest"}
         self.assertFalse(self.validator(schema).is_valid(wrong), "the document knows the limit too")
+
+    def test_the_model_folder_is_named_in_full(self):
+        """Where the server was started is no business of a client that loads the tokenizer."""
+        folder = json.loads(self.fetch("/v1/models")[1])["data"][0]["root"]
+        self.assertTrue(os.path.exists(os.path.join(folder, "tokenizer_config.json")), folder)
+        server = servers.fable(model=os.path.relpath(folder))
+        with urllib.request.urlopen(server.url + "/v1/models", timeout=60) as answer:
+            self.assertEqual(json.load(answer)["data"][0]["root"], folder)
+        self.assertEqual(server.stop(), 0)
 
     def test_events_are_as_described(self):
         for path, schema, body in (

@@ -76,6 +76,15 @@ TEST(Cli, HelpOfEveryCommandIsThere) {
   }
 }
 
+TEST(Cli, VersionIsACommandAndAFlag) {
+  const Finished command = run_facet({"version"});
+  EXPECT_EQ(command.exit_code, 0);
+  EXPECT_THAT(command.out, HasSubstr("commit "));
+  const Finished flag = run_facet({"--version"});
+  EXPECT_EQ(flag.exit_code, 0);
+  EXPECT_EQ(flag.out, command.out);
+}
+
 TEST(Cli, GenerateGivesTheReferencesGreedyIds) {
   for (const char* name : {"moe-nvfp4-modelopt", "moe-fp8-dynamic", "dense-ple-kvshared-bf16"}) {
     for (const char* backend : {"ref", "cpu"}) {

@@ -1,5 +1,6 @@
 #include "tests/e2e/process.h"
 
+#include <cstdlib>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -11,25 +12,44 @@ namespace facet::test {
 
 std::string golden(const std::string& name) { return data_path("goldens/" + name); }
 
+namespace {
+
+/// In the new process.
+[[noreturn]] void execute(const std::string& program,
+                          const std::vector<std::string>& arguments,
+                          const std::vector<std::string>& environment) {
+  for (const std::string& each : environment) putenv(const_cast<char*>(each.c_str()));
+  std::vector<char*> argv = {const_cast<char*>(program.c_str())};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  execv(program.c_str(), argv.data());
+  _exit(127);
+}
+
+void redirect(const std::string& path, int flags, int target) {
+  dup2(open(path.c_str(), flags | O_CLOEXEC, 0600), target);
+}
+
+}  // namespace
+
 Finished run_facet(const std::vector<std::string>& arguments, const std::string& input) {
+  return run_facet(arguments, RunOptions{.input = input});
+}
+
+Finished run_facet(const std::vector<std::string>& arguments, const RunOptions& options) {
   // Files instead of pipes: nothing can block, however much the program writes.
   const TempDir dir;
-  dir.write("in", input);
+  dir.write("in", options.input);
+  dir.write("out", "");
+  dir.write("err", "");
   const pid_t child = fork();
   if (child == 0) {
-    const auto redirect = [&](const char* name, int flags, int target) {
-      const int fd = open(dir.path(name).c_str(), flags, 0600);
-      dup2(fd, target);
-    };
-    redirect("in", O_RDONLY, STDIN_FILENO);
-    redirect("out", O_WRONLY | O_CREAT, STDOUT_FILENO);
-    redirect("err", O_WRONLY | O_CREAT, STDERR_FILENO);
-    std::vector<char*> argv = {const_cast<char*>(FACET_PROGRAM)};
-    for (const std::string& argument : arguments)
-      argv.push_back(const_cast<char*>(argument.c_str()));
-    argv.push_back(nullptr);
-    execv(FACET_PROGRAM, argv.data());
-    _exit(127);
+    redirect(dir.path("in"), O_RDONLY, STDIN_FILENO);
+    redirect(options.out.empty() ? dir.path("out") : options.out, O_WRONLY, STDOUT_FILENO);
+    redirect(options.err.empty() ? dir.path("err") : options.err, O_WRONLY, STDERR_FILENO);
+    if (options.before) options.before();
+    if (options.closed) close(*options.closed);
+    execute(FACET_PROGRAM, arguments, options.environment);
   }
   int status = 0;
   waitpid(child, &status, 0);
@@ -38,6 +58,17 @@ Finished run_facet(const std::vector<std::string>& arguments, const std::string&
   result.out = read_text(dir.path("out"));
   result.err = read_text(dir.path("err"));
   return result;
+}
+
+pid_t start_program(const std::string& program,
+                    const std::vector<std::string>& arguments,
+                    const std::string& log,
+                    const std::vector<std::string>& environment) {
+  const pid_t child = fork();
+  if (child != 0) return child;
+  redirect(log, O_WRONLY | O_CREAT, STDERR_FILENO);
+  dup2(STDERR_FILENO, STDOUT_FILENO);
+  execute(program, arguments, environment);
 }
 
 }  // namespace facet::test

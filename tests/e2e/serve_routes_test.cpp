@@ -173,6 +173,9 @@ TEST_F(ServeRoutes, GenerateSpeaksItsOwnShape) {
   }
   EXPECT_EQ(events.all.back().at("meta_info").at("completion_tokens").as_int64(), 5);
   EXPECT_EQ(server_.post("/generate", R"({"text":"x","input_ids":[1]})").status, 400);
+  for (const char* body : {R"({"input_ids":"x"})", R"({"input_ids":["x"]})",
+                           R"({"input_ids":[[2],"x"]})", R"({"text":[2]})", R"({"text":[[2]]})"})
+    EXPECT_EQ(server_.post("/generate", body).status, 400) << body;
   EXPECT_EQ(server_.post("/generate", R"({"text":"x","image_data":"u"})").code(),
             "unsupported_parameter");
 }

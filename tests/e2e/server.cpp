@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "tests/e2e/process.h"
 
 namespace facet::test {
 
@@ -43,6 +44,14 @@ std::optional<std::string> take_chunks(std::string& text) {
   return body;
 }
 
+bool connect_loopback(int socket, int port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return ::connect(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+}
+
 }  // namespace
 
 boost::json::value HttpAnswer::json() const {
@@ -66,12 +75,14 @@ std::string HttpAnswer::code() const {
 Wire::Wire(int port, int receive_buffer) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
   if (receive_buffer > 0)
     setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    ADD_FAILURE() << "cannot connect to port " << port;
+  if (!connect_loopback(fd_, port)) ADD_FAILURE() << "cannot connect to port " << port;
+}
+
+std::optional<Wire> Wire::connect(int port) {
+  Wire wire;
+  wire.fd_ = socket(AF_INET, SOCK_STREAM, 0);
+  if (!connect_loopback(wire.fd_, port)) return std::nullopt;
+  return wire;
 }
 
 Wire::Wire(const std::string& path) : fd_(socket(AF_UNIX, SOCK_STREAM, 0)) {
@@ -178,22 +189,25 @@ void Wire::reset() {
 
 // ---- TestServer
 
-TestServer::TestServer(const std::vector<std::string>& flags) {
-  std::vector<std::string> arguments = {"facet", "serve",       "fable", "--backend",
-                                        "cpu",   "--port",      "0",     "--threads",
-                                        "1",     "--kv-memory", "100MB"};
+namespace {
+
+std::vector<std::string> serve_arguments(const std::vector<std::string>& flags) {
+  std::vector<std::string> arguments = {"serve", "fable",     "--backend", "cpu",         "--port",
+                                        "0",     "--threads", "1",         "--kv-memory", "100MB"};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
-  child_ = fork();
-  if (child_ == 0) {
-    const int log = open(dir_->path("log").c_str(), O_WRONLY | O_CREAT, 0600);
-    dup2(log, STDERR_FILENO);
-    dup2(log, STDOUT_FILENO);
-    std::vector<char*> argv;
-    for (std::string& argument : arguments) argv.push_back(argument.data());
-    argv.push_back(nullptr);
-    execv(FACET_PROGRAM, argv.data());
-    _exit(127);
-  }
+  return arguments;
+}
+
+}  // namespace
+
+TestServer::TestServer(const std::vector<std::string>& flags,
+                       const std::vector<std::string>& environment)
+    : TestServer(FACET_PROGRAM, serve_arguments(flags), environment) {}
+
+TestServer::TestServer(const std::string& program,
+                       const std::vector<std::string>& arguments,
+                       const std::vector<std::string>& environment) {
+  child_ = start_program(program, arguments, dir_->path("log"), environment);
   const auto deadline = Clock::now() + kStart;
   while (Clock::now() < deadline && log().find("ready in") == std::string::npos) {
     int status = 0;

@@ -43,6 +43,8 @@ class Wire {
  public:
   /// `receive_buffer`: bytes that the kernel keeps of what was not read; 0: its default.
   explicit Wire(int port, int receive_buffer = 0);
+  /// nullopt if nobody listens.
+  static std::optional<Wire> connect(int port);
   /// To a Unix socket.
   explicit Wire(const std::string& path);
   ~Wire();
@@ -63,8 +65,10 @@ class Wire {
   void half_close();
   /// Closes with a reset instead of a farewell.
   void reset();
+  int descriptor() const { return fd_; }
 
  private:
+  Wire() = default;
   bool fill(std::chrono::milliseconds patience);
 
   int fd_ = -1;
@@ -77,15 +81,22 @@ inline constexpr const char* kLong = R"(,"max_tokens":4000,"ignore_eos":true,"se
 inline constexpr const char* kLongStream =
     R"(,"max_tokens":4000,"ignore_eos":true,"seed":1,"stream":true)";
 
-/// `facet serve fable` on a free port, or with --uds on a Unix socket, with further flags.
+/// `facet serve fable` on a free port, or with --uds on a Unix socket, with further flags;
+/// `environment` as in RunOptions.
 class TestServer {
  public:
-  explicit TestServer(const std::vector<std::string>& flags = {});
+  explicit TestServer(const std::vector<std::string>& flags = {},
+                      const std::vector<std::string>& environment = {});
+  /// Another program that says "ready in" and its address as `facet serve` does.
+  TestServer(const std::string& program,
+             const std::vector<std::string>& arguments,
+             const std::vector<std::string>& environment = {});
   ~TestServer();
   TestServer(const TestServer&) = delete;
   TestServer& operator=(const TestServer&) = delete;
 
   int port() const { return port_; }
+  pid_t pid() const { return child_; }
   /// As the log says it: http://127.0.0.1:8000, https://…, or the path of the socket.
   const std::string& url() const { return url_; }
   Wire connect(int receive_buffer = 0) const { return Wire(port_, receive_buffer); }

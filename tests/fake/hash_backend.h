@@ -13,8 +13,9 @@ namespace facet::test {
 class FakeClock {
  public:
   using TimePoint = std::chrono::steady_clock::time_point;
+  virtual ~FakeClock() = default;
   TimePoint now() const { return now_; }
-  void advance(double seconds) {
+  virtual void advance(double seconds) {
     now_ += std::chrono::duration_cast<std::chrono::steady_clock::duration>(
         std::chrono::duration<double>(seconds));
   }
@@ -36,7 +37,7 @@ struct FakeLatency {
 /// Logits are a hash of the tokens read so far: each row mixes in, through the pages, every key
 /// that it sees, of the sliding layer and then of the full one, so that a page, a position or a
 /// sequence that is mixed up changes what comes out.
-class HashBackend final : public FakeOps {
+class HashBackend : public FakeOps {
  public:
   /// What goes wrong.
   struct Faults {

@@ -1,35 +1,38 @@
-// The server whose answers are written in advance: scripted_server SCRIPT.json [--load-seconds S].
+// The server whose answers are written in advance:
+// scripted_server SCRIPT.json [--load-seconds S] [--faults FILE].
 //
 // The script is a list of {"after": END, "say": ANSWER}: a prompt that ends with END is answered
 // with ANSWER, in both of which control tokens stand as their text. Everything but the backend is
-// what `facet serve` runs; the tokenizer is the bundled model's.
+// what `facet serve` runs; the tokenizer is the bundled model's. FILE is a FaultState that says
+// which op fails (tests/fault).
 
 #include <boost/json/parse.hpp>
 #include <boost/json/value_to.hpp>
-#include <csignal>
 #include <cstdlib>
-#include <fmt/core.h>
+#include <fcntl.h>
 #include <string>
-#include <thread>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "base/mapped_file.h"
-#include "cli/serve_lifecycle.h"
+#include "cli/exit_code.h"
+#include "tests/fake/fake_server.h"
 #include "tests/fake/scripted_backend.h"
-#include "tests/support.h"
+#include "tests/fault/fault_backend.h"
 #include "tokenizer/control_tokens.h"
 
 namespace facet::test {
 namespace {
 
 constexpr int64_t kMostScriptBytes = 1 << 20;
-constexpr int32_t kMaxModelLen = 8192;
-constexpr const char* kUsage = "usage: scripted_server SCRIPT.json [--load-seconds S]\n";
+constexpr const char* kUsage =
+    "usage: scripted_server SCRIPT.json [--load-seconds S] [--faults FILE]";
 
 struct Arguments {
   std::string script;
   double load_seconds = 0;
+  std::string faults;
 };
 
 Arguments parse(int argc, char** argv) {
@@ -37,8 +40,14 @@ Arguments parse(int argc, char** argv) {
   if (argc < 2 || argc % 2 != 0) throw Error(ErrorCode::kUsage, kUsage);
   arguments.script = argv[1];
   for (int i = 2; i + 1 < argc; i += 2) {
-    if (std::string_view(argv[i]) != "--load-seconds") throw Error(ErrorCode::kUsage, kUsage);
-    arguments.load_seconds = std::strtod(argv[i + 1], nullptr);
+    const std::string_view name = argv[i];
+    if (name == "--load-seconds") {
+      arguments.load_seconds = std::strtod(argv[i + 1], nullptr);
+    } else if (name == "--faults") {
+      arguments.faults = argv[i + 1];
+    } else {
+      throw Error(ErrorCode::kUsage, kUsage);
+    }
   }
   return arguments;
 }
@@ -52,53 +61,34 @@ std::vector<int32_t> ids_of(const Tokenizer& tokenizer, const boost::json::value
   return ids;
 }
 
-void describe(ServedModel& model) {
-  model.end_ids = {to_index(control::kEos), to_index(control::kTurnClose),
-                   to_index(control::kToolResponseOpen)};
-  for (const ControlToken& token : kControlTokens) {
-    if (!token.may_be_sampled() && to_index(token.id) < model.tokenizer.size())
-      model.never_ids.push_back(to_index(token.id));
-  }
-  model.vocab_size = model.tokenizer.size();
-  model.quantization = "none";
-  model.fingerprint = "fp_scripted";
+/// What the test and this process share; it stays mapped.
+FaultState& map_faults(const std::string& path) {
+  static FaultState none{};
+  if (path.empty()) return none;
+  const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  void* at = mmap(nullptr, sizeof(FaultState), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (at == MAP_FAILED) throw Error(ErrorCode::kIo, "cannot be mapped", path);
+  close(fd);
+  return *static_cast<FaultState*>(at);
 }
 
 void serve(const Arguments& arguments) {
-  std::signal(SIGPIPE, SIG_IGN);
-  http::Loop loop(1);
-  ServerSettings settings;
-  settings.names = {"scripted"};
-  Service service(loop, settings, KeyRing());
-  http::ListenOptions listen;
-  listen.port = 0;
-  http::Listener listener(loop, service, listen);
-  cli::ServeLifecycle lifecycle(loop, service, listener, std::chrono::seconds(10), [] {});
-  ServedModel model(Tokenizer::load(source_dir() + "/models/fable/tokenizer.json"));
-  describe(model);
+  const Tokenizer tokenizer = fake_tokenizer();
   ScriptedBackend backend(to_index(control::kTurnClose));
   const boost::json::value script =
       boost::json::parse(read_file(arguments.script, kMostScriptBytes));
-  for (const boost::json::value& line : script.as_array()) {
-    backend.add(
-        {ids_of(model.tokenizer, line.at("after")), ids_of(model.tokenizer, line.at("say"))});
-  }
-  const auto network = make_fake_model(
-      backend, {.vocab_size = model.vocab_size, .max_rows = 512, .max_logit_rows = 128});
-  EngineOptions options;
-  options.kv_dtype = DType::kF32;
-  options.page_size = 16;
-  options.pages = {1024, 1024};
-  options.max_model_len = kMaxModelLen;
-  Engine engine(*network, backend, options);
-  model.max_model_len = engine.limits().max_model_len;
-  loop.start();
-  log_info("serve", "listening url={}", listener.url());
-  std::this_thread::sleep_for(std::chrono::duration<double>(arguments.load_seconds));
-  service.serve(model, engine);
-  lifecycle.serving(engine);
-  lifecycle.wait();
-  loop.stop();
+  for (const boost::json::value& line : script.as_array())
+    backend.add({ids_of(tokenizer, line.at("after")), ids_of(tokenizer, line.at("say"))});
+  cli::ServeOptions options;
+  options.model.model = "scripted";
+  options.listen.port = 0;
+  options.drain = 10;
+  FakeServed served;
+  served.fingerprint = "fp_scripted";
+  served.model = {.max_rows = 512, .max_logit_rows = 128};
+  served.load_seconds = arguments.load_seconds;
+  FaultBackend faulty(backend, map_faults(arguments.faults));
+  serve_fake(faulty, options, served);
 }
 
 }  // namespace
@@ -107,8 +97,7 @@ void serve(const Arguments& arguments) {
 int main(int argc, char** argv) {
   try {
     facet::test::serve(facet::test::parse(argc, argv));
-  } catch (const facet::Error& error) {
-    fmt::print(stderr, "scripted_server: {}\n", error.what());
-    return 1;
+  } catch (...) {
+    return facet::cli::report_failure();
   }
 }

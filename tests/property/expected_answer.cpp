@@ -52,7 +52,8 @@ ExpectedAnswer expected_answer(const Request& request,
   for (const int32_t id : request.prompt) oracle.read(id);
   SamplingParams params = request.sampling;
   params.choice = choice;
-  Sampler sampler(params, request.never_ids);
+  Sampler::Scratch scratch;
+  Sampler sampler(params, request.never_ids, scratch);
   sampler.see_prompt(request.prompt);
   const std::unique_ptr<TokenGuide> guide = make_simulated_guide(guided, choice);
   while (std::ssize(expected.ids) < request.max_tokens) {

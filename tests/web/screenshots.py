@@ -4,6 +4,8 @@ import json
 import os
 import pathlib
 import sys
+import threading
+import urllib.request
 
 import servers
 from browser import PHONE
@@ -13,7 +15,7 @@ from stub import Stub, event
 QUESTION = "How does a mixture of experts work, and what does it read?"
 OTHERS = ["A bedtime story about two foxes", "Rename photos by date in bash", "What is a good soup for November?"]
 THOUGHT = "The user wants the idea, not the mathematics. A table of what is read would help, then what follows from it."
-ANSWER = """A mixture-of-experts model keeps many small feed-forward networks and asks only a few of them for each token. The **router** scores all experts and passes the token to the best *k*.
+ANSWER = r"""A mixture-of-experts model keeps many small feed-forward networks and asks only a few of them for each token. The **router** scores all experts and passes the token to the best *k*.
 
 | Part | Runs for | Reads per token |
 |:-----|:---------|----------------:|
@@ -36,7 +38,7 @@ y = sum(w * experts[e](x) for w, e in zip(weight, chosen))
 
 > Routing is decided token by token, so two words of one sentence may visit quite different experts.
 
-There is more in [the Switch paper](https://arxiv.org/abs/2101.03961)."""
+The output is $y = \sum_{e \in \text{top-}k} w_e\, f_e(x)$. There is more in [the Switch paper](https://arxiv.org/abs/2101.03961)."""
 
 
 def usage(tokens):
@@ -81,6 +83,34 @@ def chat(browser, url, **context):
     return page
 
 
+def ask_for_stories(url, count):
+    body = {"messages": [{"role": "user", "content": "Tell me a story."}], "max_tokens": 400, "ignore_eos": True}
+    for _ in range(count):
+        sent = urllib.request.Request(
+            url + "/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        urllib.request.urlopen(sent).read()
+
+
+def status(browser, path):
+    """The bundled model under some load, and its status."""
+    server = servers.fable()
+    page = browser.new_context(viewport={"width": 1180, "height": 1040}).new_page()
+    page.goto(server.url)
+    for text in ["Tell me a story about a fox.", "And one about a bear.", "Who was cleverer?"]:
+        say(page, text)
+        finish(page)
+    clients = [threading.Thread(target=ask_for_stories, args=(server.url, 8)) for _ in range(6)]
+    for client in clients:
+        client.start()
+    page.evaluate("location.hash = '#status'")
+    page.wait_for_timeout(7000)
+    page.screenshot(path=path)
+    for client in clients:
+        client.join()
+    server.stop()
+
+
 def main(folder):
     real = servers.scripted([])
     stub = Stub(real.url, answer, "example")
@@ -99,6 +129,7 @@ def main(folder):
                 page.evaluate("document.getElementById('log').scrollTop = 0")
                 page.wait_for_timeout(300)
             page.screenshot(path=folder / f"web_{name}.png")
+        status(browser, folder / "web_status.png")
         browser.close()
     stub.stop()
     real.stop()

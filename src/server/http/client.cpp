@@ -9,11 +9,14 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
+#include <cstdlib>
 #include <fmt/core.h>
+#include <unistd.h>
 #include <utility>
 
 #include "base/error.h"
 #include "base/text.h"
+#include "server/http/resolve.h"
 
 namespace facet::http {
 namespace {
@@ -99,19 +102,40 @@ void exchange(Patience& patience,
   }
 }
 
+/// Where systems keep the authorities they trust, in one file. OpenSSL itself knows one place only,
+/// that of the system it was built for, and this program runs on others as well.
+constexpr std::array kAuthorities = {
+    "/etc/ssl/certs/ca-certificates.crt",  // Debian, Alpine, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",    // Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",              // SUSE
+};
+
+/// SSL_CERT_FILE and SSL_CERT_DIR come first; finding nothing shows when a certificate is verified.
+void trust_the_system(asio::ssl::context& context) {
+  SystemError ignored;
+  context.set_default_verify_paths(ignored);
+  const bool chosen = std::getenv(X509_get_default_cert_file_env()) != nullptr;
+  if (chosen || access(X509_get_default_cert_dir(), R_OK) == 0) return;
+  for (const char* file : kAuthorities) {
+    if (access(file, R_OK) == 0) {
+      context.load_verify_file(file, ignored);
+      return;
+    }
+  }
+}
+
 void talk(Patience& patience,
           const Url& url,
           const beast::request<beast::string_body>& message,
           const OnBody& on_body,
           ClientAnswer& answer) {
   Tcp::resolver resolver(patience.context());
-  Tcp::resolver::results_type found;
+  Addresses found;
   patience.wait([&](auto done) {
-    resolver.async_resolve(url.host, url.port,
-                           [&found, done](const boost::system::error_code& error, auto results) {
-                             found = std::move(results);
-                             done(error);
-                           });
+    resolver.async_resolve(url.host, url.port, [&, done](SystemError error, Addresses results) {
+      found = known_addresses(std::move(results), url.host, url.port, error);
+      done(error);
+    });
   });
   const auto connect = [&](Tcp::socket& socket) {
     patience.wait([&](auto done) { asio::async_connect(socket, found, std::move(done)); });
@@ -123,14 +147,25 @@ void talk(Patience& patience,
     return;
   }
   asio::ssl::context context(asio::ssl::context::tls_client);
-  context.set_default_verify_paths();
+  trust_the_system(context);
   asio::ssl::stream<Tcp::socket> stream(patience.context(), context);
   stream.set_verify_mode(asio::ssl::verify_peer);
   stream.set_verify_callback(asio::ssl::host_name_verification(url.host));
   SSL_set_tlsext_host_name(stream.native_handle(), url.host.c_str());
   connect(stream.next_layer());
-  patience.wait(
-      [&](auto done) { stream.async_handshake(asio::ssl::stream_base::client, std::move(done)); });
+  try {
+    patience.wait([&](auto done) {
+      stream.async_handshake(asio::ssl::stream_base::client, std::move(done));
+    });
+  } catch (const boost::system::system_error&) {
+    const long verdict = SSL_get_verify_result(stream.native_handle());
+    if (verdict == X509_V_OK) throw;
+    throw Error(ErrorCode::kIo,
+                fmt::format("its certificate is not trusted: {} (SSL_CERT_FILE names a file of "
+                            "authorities to trust)",
+                            X509_verify_cert_error_string(verdict)),
+                url.authority());
+  }
   exchange(patience, stream, message, on_body, answer);
 }
 

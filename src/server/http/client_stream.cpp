@@ -1,7 +1,6 @@
 #include "server/http/client_stream.h"
 
 #include <algorithm>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/beast/http/empty_body.hpp>
 #include <boost/beast/http/parser.hpp>
@@ -13,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "server/http/resolve.h"
 
 namespace facet::http {
 namespace {
@@ -40,10 +40,8 @@ Endpoint first_that_connects(const std::vector<Endpoint>& endpoints, const std::
 }  // namespace
 
 Endpoint reachable_endpoint(const Url& url) {
-  asio::io_context io;
-  asio::ip::tcp::resolver resolver(io);
   SystemError error;
-  const auto found = resolver.resolve(url.host, url.port, error);
+  const Addresses found = resolve(url.host, url.port, error);
   if (error) throw Error(ErrorCode::kIo, error.message(), url.authority());
   std::vector<Endpoint> endpoints;
   for (const auto& entry : found) endpoints.emplace_back(entry.endpoint());

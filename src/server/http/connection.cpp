@@ -2,11 +2,19 @@
 
 #include <algorithm>
 #include <boost/asio/error.hpp>
+#include <chrono>
+#include <new>
 #include <utility>
 
 #include "server/http/response_head.h"
 
 namespace facet::http {
+namespace {
+
+/// Between two looks at how much of a stream its reader took: each is a system call.
+constexpr std::chrono::milliseconds kLookAtReader{500};
+
+}  // namespace
 
 Connection::Connection(std::unique_ptr<Transport> transport,
                        Peer peer,
@@ -28,16 +36,26 @@ void Connection::start() {
   });
 }
 
+bool Connection::reader_stalls(Clock::time_point now) {
+  // A short write always succeeds while the system has room: what counts is what has left it for
+  // good. (Sent is not enough: probes of a closed window send a little for many seconds.)
+  const int64_t taken = written_ - transport_->untaken();
+  if (taken > taken_ || (taken == written_ && !write_active_)) {
+    taken_ = taken;
+    progress_ = now;
+  }
+  return now - progress_ > context_.limits.stall_time;
+}
+
 bool Connection::busy() const {
   return state_ == State::kBody || state_ == State::kAnswer || state_ == State::kFlush;
 }
 
 void Connection::check_time(Clock::time_point now) {
+  if (state_ == State::kClosed) return;
   const Limits& limits = context_.limits;
-  if (write_active_ && now - progress_ > limits.stall_time) {
-    ++context_.slow_readers;
-    return abort();
-  }
+  const bool looked_at = now - progress_ < kLookAtReader;
+  if ((write_active_ || streaming_) && !looked_at && reader_stalls(now)) return give_reader_up();
   const bool late = now > deadline_;
   switch (state_) {
     case State::kHead:
@@ -72,7 +90,11 @@ void Connection::read_more() {
   reading_ = true;
   transport_->read([self = shared_from_this()](const SystemError& error, std::string_view data) {
     self->reading_ = false;
-    self->on_read(error, data);
+    try {
+      self->on_read(error, data);
+    } catch (const std::bad_alloc&) {
+      self->abort();  // what it has and what it sent may be incomplete
+    }
   });
 }
 

@@ -89,14 +89,18 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void write(uint64_t serial, std::string_view data);
   void end_stream(uint64_t serial, After after);
   void on_gone(uint64_t serial, std::function<void()> gone);
+  void abort(uint64_t serial);
   bool answers(uint64_t serial) const { return serial == serial_ && state_ == State::kAnswer; }
 
   // Writing.
   void flush();
   void write_some();
+  void sent();
   void after_flush();
   void next_request();
   void linger();
+  bool reader_stalls(Clock::time_point now);
+  void give_reader_up();
   void close();
   size_t unsent() const { return out_.size() + sending_.size() - sent_; }
 
@@ -132,7 +136,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   size_t sent_ = 0;
   bool write_active_ = false;
   std::string out_;
-  Clock::time_point progress_;  // when the peer last took a byte
+  int64_t written_ = 0;         // bytes that the transport took, of all answers
+  int64_t taken_ = 0;           // those that the peer had, when last looked at
+  Clock::time_point progress_;  // when they were last seen to grow in number
 };
 
 }  // namespace facet::http

@@ -17,6 +17,7 @@ class ConnectionExchange final : public Exchange {
   void begin_stream(Response head) override { connection_->begin_stream(serial_, head); }
   void write(std::string_view data) override { connection_->write(serial_, data); }
   void end_stream(After after) override { connection_->end_stream(serial_, after); }
+  void abort() override { connection_->abort(serial_); }
   void on_gone(std::function<void()> gone) override {
     connection_->on_gone(serial_, std::move(gone));
   }
@@ -91,10 +92,8 @@ void Connection::begin_stream(uint64_t serial, const Response& head) {
 
 void Connection::write(uint64_t serial, std::string_view data) {
   if (!answers(serial) || !streaming_ || data.empty()) return;
-  if (unsent() + data.size() > context_.limits.unsent) {
-    ++context_.slow_readers;
-    return abort();
-  }
+  const Limits& limits = context_.limits;
+  if (unsent() + data.size() > limits.unsent - limits.system_unsent) return give_reader_up();
   append_chunk(out_, data, http_1_0_ ? Framing::kNone : Framing::kChunked);
   flush();
 }
@@ -116,6 +115,10 @@ void Connection::on_gone(uint64_t serial, std::function<void()> gone) {
   }
 }
 
+void Connection::abort(uint64_t serial) {
+  if (serial == serial_) abort();
+}
+
 // ---- Writing
 
 void Connection::flush() {
@@ -127,7 +130,7 @@ void Connection::flush() {
   sending_ = std::exchange(out_, {});
   sent_ = 0;
   write_active_ = true;
-  progress_ = Clock::now();
+  if (taken_ == written_) progress_ = Clock::now();
   write_some();
 }
 
@@ -136,14 +139,22 @@ void Connection::write_some() {
                     [self = shared_from_this()](const SystemError& error, size_t bytes) {
                       if (self->state_ == State::kClosed) return;
                       if (error) return self->abort();
-                      self->progress_ = Clock::now();
+                      self->written_ += static_cast<int64_t>(bytes);
                       self->sent_ += bytes;
                       if (self->sent_ < self->sending_.size()) return self->write_some();
-                      std::string().swap(self->sending_);
-                      self->sent_ = 0;
-                      self->write_active_ = false;
-                      self->flush();
+                      self->sent();
                     });
+}
+
+void Connection::sent() {
+  std::string().swap(sending_);
+  sent_ = 0;
+  write_active_ = false;
+  try {
+    flush();  // goes on with the next request, if it has come
+  } catch (const std::bad_alloc&) {
+    abort();
+  }
 }
 
 void Connection::after_flush() {
@@ -169,6 +180,12 @@ void Connection::linger() {
 }
 
 void Connection::abort() { close(); }
+
+void Connection::give_reader_up() {
+  ++context_.slow_readers;
+  transport_->drop_unsent();
+  close();
+}
 
 void Connection::close() {
   if (state_ == State::kClosed) return;

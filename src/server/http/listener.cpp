@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <netinet/tcp.h>
+#include <new>
 #include <sys/stat.h>
 #include <system_error>
 #include <unistd.h>
@@ -22,6 +23,7 @@
 #include "base/text.h"
 #include "server/http/connection.h"
 #include "server/http/loop_impl.h"
+#include "server/http/resolve.h"
 #include "server/http/transport.h"
 
 namespace facet::http {
@@ -34,15 +36,15 @@ namespace {
 
 /// Connections beyond the limit that are still read, so that health is answered.
 constexpr size_t kSpareConnections = 64;
-constexpr auto kSweep = std::chrono::milliseconds(200);
+/// All connections are looked at in so many slices, one a period: time limits that pass together,
+/// those of thousands of slow peers, must not hold the loop up.
+constexpr size_t kSlices = 20;
+constexpr auto kSlicePeriod = std::chrono::milliseconds(10);
 constexpr auto kRetryAccept = std::chrono::milliseconds(100);
 
-asio::ip::tcp::endpoint resolve(const std::string& host, uint16_t port) {
-  asio::io_context io;
-  asio::ip::tcp::resolver resolver(io);
+asio::ip::tcp::endpoint endpoint_of(const std::string& host, uint16_t port) {
   SystemError error;
-  const auto found =
-      resolver.resolve(host, std::to_string(port), asio::ip::tcp::resolver::numeric_service, error);
+  const Addresses found = resolve(host, std::to_string(port), error);
   if (error || found.empty()) {
     throw Error(ErrorCode::kUsage,
                 fmt::format("--host '{}': {}", printable(host, 80), error.message()));
@@ -55,12 +57,12 @@ void set_option(int socket, int level, int name, int value) {
   (void)setsockopt(socket, level, name, &value, sizeof value);
 }
 
-void set_options(int socket, bool tcp) {
+void set_options(int socket, bool tcp, const Limits& limits) {
   set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
   if (!tcp) return;
   set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
   // What a slow reader has not taken must show in our own buffer, not pile up in the kernel's.
-  set_option(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 64 << 10);
+  set_option(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, static_cast<int>(limits.system_unsent));
 }
 
 Peer peer_of(int socket) {
@@ -95,7 +97,7 @@ void check_readable(const std::string& path, const std::string& place) {
 
 }  // namespace
 
-bool is_loopback(const std::string& host) { return resolve(host, 0).address().is_loopback(); }
+bool is_loopback(const std::string& host) { return endpoint_of(host, 0).address().is_loopback(); }
 
 struct Listener::Impl {
   Impl(Loop& loop, Handler& handler, const ListenOptions& options_in)
@@ -110,7 +112,7 @@ struct Listener::Impl {
     } else {
       listen_unix();
     }
-    loop.every(kSweep, [this] { sweep(); });
+    loop.every(kSlicePeriod, [this] { sweep(); });
     accept();
   }
 
@@ -159,7 +161,7 @@ struct Listener::Impl {
   }
 
   void listen_tcp() {
-    const asio::ip::tcp::endpoint wanted = resolve(options.host, options.port);
+    const asio::ip::tcp::endpoint wanted = endpoint_of(options.host, options.port);
     open(wanted, fmt::format("{} port {}", options.host, options.port));
     sockaddr_storage bound{};
     socklen_t size = sizeof bound;
@@ -206,25 +208,29 @@ struct Listener::Impl {
         });
         return;
       }
-      take(std::move(socket));
+      try {
+        take(std::move(socket));
+      } catch (const std::bad_alloc&) {
+        log_warning("http", "connection dropped: no memory");
+      }
       accept();
     });
   }
 
   void take(Socket socket) {
     const bool tcp = options.unix_socket.empty();
-    set_options(socket.native_handle(), tcp);
+    set_options(socket.native_handle(), tcp, options.limits);
     Peer peer = peer_of(socket.native_handle());
     const auto most = static_cast<size_t>(options.limits.connections);
     if (connections.size() >= most + kSpareConnections) return;  // dropped
     int32_t& of_peer = by_address[peer.address];
     const bool too_many = !peer.is_local && of_peer >= options.limits.connections_per_address;
-    ++of_peer;
     auto transport = tls ? make_tls_transport(std::move(socket), *tls)
                          : make_plain_transport(std::move(socket), scratch);
     const auto one = std::make_shared<Connection>(std::move(transport), std::move(peer),
                                                   too_many || connections.size() >= most, context);
     connections.insert(one);
+    ++of_peer;
     one->start();
   }
 
@@ -236,10 +242,13 @@ struct Listener::Impl {
 
   void sweep() {
     const auto now = Connection::Clock::now();
-    // What a time limit ends leaves the set at once.
-    swept.assign(connections.begin(), connections.end());
-    for (const auto& one : swept) one->check_time(now);
-    swept.clear();
+    if (slices_left == 0) {
+      // What a time limit ends leaves the set at once.
+      swept.assign(connections.begin(), connections.end());
+      slices_left = kSlices;
+    }
+    const size_t rest = swept.size() - swept.size() / slices_left--;
+    for (; swept.size() > rest; swept.pop_back()) swept.back()->check_time(now);
   }
 
   const ListenOptions options;
@@ -252,7 +261,8 @@ struct Listener::Impl {
   ConnectionContext context;
   std::unordered_set<std::shared_ptr<Connection>> connections;
   std::unordered_map<std::string, int32_t> by_address;
-  std::vector<std::shared_ptr<Connection>> swept;  // scratch of sweep()
+  std::vector<std::shared_ptr<Connection>> swept;  // not looked at yet in this round
+  size_t slices_left = 0;                          // of this round
 };
 
 Listener::Listener(Loop& loop, Handler& handler, const ListenOptions& options)

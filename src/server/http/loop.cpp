@@ -38,10 +38,22 @@ Loop::Loop(int32_t helpers) : impl_(std::make_unique<Impl>(helpers)) {}
 
 Loop::~Loop() { stop(); }
 
+void Loop::on_fault(std::function<void(std::exception_ptr)> body) {
+  impl_->on_fault = std::move(body);
+}
+
 void Loop::start() {
-  impl_->threads.emplace_back([this] { impl_->io.run(); });
+  const auto run = [this](asio::io_context& io) {
+    try {
+      io.run();
+    } catch (...) {
+      if (!impl_->on_fault) throw;
+      impl_->on_fault(std::current_exception());
+    }
+  };
+  impl_->threads.emplace_back([this, run] { run(impl_->io); });
   for (int32_t i = 0; i < impl_->helper_count; ++i)
-    impl_->threads.emplace_back([this] { impl_->background.run(); });
+    impl_->threads.emplace_back([this, run] { run(impl_->background); });
 }
 
 void Loop::stop() {

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -17,6 +18,9 @@ class Loop {
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
 
+  /// Before start(): `body` gets what something that runs on one of the threads threw; that
+  /// thread does no more. Without it, the process ends.
+  void on_fault(std::function<void(std::exception_ptr)> body);
   /// Starts the threads.
   void start();
   /// Ends them after what they are doing now. Not to be called on one of them.

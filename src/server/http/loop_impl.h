@@ -26,6 +26,7 @@ struct Loop::Impl {
   std::list<boost::asio::steady_timer> timers;
   std::list<boost::asio::signal_set> signals;
   std::vector<std::thread> threads;
+  std::function<void(std::exception_ptr)> on_fault;  // constant once the threads run
 };
 
 }  // namespace facet::http

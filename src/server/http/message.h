@@ -66,6 +66,8 @@ class Exchange {
   virtual void begin_stream(Response head) = 0;
   virtual void write(std::string_view data) = 0;
   virtual void end_stream(After after) = 0;
+  /// Ends the connection at once, so that what was sent does not look complete.
+  virtual void abort() = 0;
   /// `gone` is called once if the peer goes away, or reads too slowly, before the answer is
   /// complete.
   virtual void on_gone(std::function<void()> gone) = 0;

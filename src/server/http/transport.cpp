@@ -6,6 +6,8 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/ssl/error.hpp>
 #include <boost/asio/ssl/stream.hpp>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <utility>
 
 namespace facet::http {
@@ -21,6 +23,18 @@ void wait_for_error(Socket& socket, Transport::OnDone done) {
 void shut(Socket& socket) {
   SystemError ignored;
   socket.shutdown(Socket::shutdown_send, ignored);
+}
+
+int64_t not_acknowledged(Socket& socket) {
+  SystemError unknown;
+  int bytes = 0;
+  if (socket.local_endpoint(unknown).protocol().family() == AF_UNIX) return 0;
+  return ioctl(socket.native_handle(), SIOCOUTQ, &bytes) == 0 ? bytes : 0;
+}
+
+void linger_no_more(Socket& socket) {
+  SystemError ignored;
+  socket.set_option(asio::socket_base::linger(true, 0), ignored);
 }
 
 void close_socket(Socket& socket) {
@@ -57,6 +71,8 @@ class PlainTransport final : public Transport {
   void wait_broken(OnDone done) override { wait_for_error(socket_, std::move(done)); }
   bool half_close() const override { return true; }
   void shutdown_send(OnDone /*done*/) override { shut(socket_); }
+  int64_t untaken() override { return not_acknowledged(socket_); }
+  void drop_unsent() override { linger_no_more(socket_); }
   void close() override { close_socket(socket_); }
 
  private:
@@ -102,6 +118,8 @@ class TlsTransport final : public Transport {
     if (plain_) return shut(stream_.next_layer());
     stream_.async_shutdown([done = std::move(done)](const SystemError& error) { done(error, 0); });
   }
+  int64_t untaken() override { return not_acknowledged(stream_.next_layer()); }
+  void drop_unsent() override { linger_no_more(stream_.next_layer()); }
   void close() override { close_socket(stream_.next_layer()); }
 
  private:

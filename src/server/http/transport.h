@@ -2,6 +2,7 @@
 
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/ssl/context.hpp>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string_view>
@@ -30,12 +31,18 @@ class Transport {
   virtual void read(OnRead done) = 0;
   /// Writes some of `data`, which must stay where it is until `done`.
   virtual void write(std::string_view data, OnDone done) = 0;
+  /// Bytes written that the peer's system has not taken yet; those of a write() under way may be
+  /// among them. 0 of Unix sockets, where all that is written is there.
+  virtual int64_t untaken() = 0;
   /// Waits until the connection is broken in both directions.
   virtual void wait_broken(OnDone done) = 0;
   /// Can the peer end its direction and still read?
   virtual bool half_close() const = 0;
   /// No more bytes will be written; tells the peer so. `done` keeps alive what must be until then.
   virtual void shutdown_send(OnDone done) = 0;
+  /// What was written and not taken yet is dropped by close(), and the peer told by a reset.
+  /// Without it the system goes on offering it to a peer that takes nothing, for minutes.
+  virtual void drop_unsent() = 0;
   virtual void close() = 0;
 };
 

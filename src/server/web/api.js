@@ -80,8 +80,15 @@ async function* chatEvents(body, signal) {
   throw new Failure(0, "", "the answer broke off");
 }
 
+let keyAsked = null;  // for all that wait for it
+
 /// Asks for the key; false if there is none to try.
-async function askKey(again) {
+function askKey(again) {
+  keyAsked ??= enteredKey(again).finally(() => { keyAsked = null; });
+  return keyAsked;
+}
+
+async function enteredKey(again) {
   const key = await ask({ title: "This server wants a key", ok: "Use it", secret: true, value: "",
     text: again ? "That key was not accepted. Its owner has another." : "It is kept until this tab closes, and sent to this server alone." });
   if (!key) return false;
@@ -91,11 +98,13 @@ async function askKey(again) {
 
 /// The body that asks for what follows `path`; with `resume`, for more of its last message.
 function chatBody(chat, path, resume) {
-  const { system, thinking, ...numbers } = chat.settings;
-  const messages = path.filter((node) => node.content !== "").map(({ role, content }) => ({ role, content }));
+  const { system, thinking, tools, ...numbers } = chat.settings;
+  const messages = path.filter((node) => node.content !== "" || node.calls !== undefined || node.role === "tool").map(messageOf);
   if (system.trim() !== "") messages.unshift({ role: "system", content: system });
   const body = { messages, stream: true, stream_options: { include_usage: true, continuous_usage_stats: true },
     chat_template_kwargs: { enable_thinking: thinking && !resume }, ...numbers };
+  const declared = toolsIn(tools ?? "") ?? [];
+  if (declared.length > 0) body.tools = declared;
   if (resume) Object.assign(body, { continue_final_message: true, add_generation_prompt: false });
   return body;
 }

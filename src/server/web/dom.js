@@ -19,15 +19,19 @@ function make(tag, props = {}, ...children) {
   return element;
 }
 
+const kSvg = "http://www.w3.org/2000/svg";
+const kMathMl = "http://www.w3.org/1998/Math/MathML";
+
+/// An element of another namespace, with attributes alone.
+function makeIn(space, tag, attributes, ...children) {
+  const element = document.createElementNS(space, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
 function icon(name) {
-  const space = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(space, "svg");
-  svg.setAttribute("class", "icon");
-  svg.setAttribute("aria-hidden", "true");
-  const use = document.createElementNS(space, "use");
-  use.setAttribute("href", `#i-${name}`);
-  svg.append(use);
-  return svg;
+  return makeIn(kSvg, "svg", { class: "icon", "aria-hidden": "true" }, makeIn(kSvg, "use", { href: `#i-${name}` }));
 }
 
 function iconButton(name, label, onclick) {

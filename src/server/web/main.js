@@ -9,6 +9,7 @@ let longest = 0;                // tokens that a chat may have; 0: not known yet
 
 function showChat(next) {
   chat = next;
+  leaveStatus();
   $("title").textContent = chat.title;
   document.title = chat.nodes.length > 0 ? `${chat.title} \u2013 Facet` : "Facet";
   $("think").setAttribute("aria-pressed", String(chat.settings.thinking));
@@ -101,8 +102,14 @@ const actions = {
     if (runs.has(chat.id)) return;
     const question = nodeOf(chat, node.parent);
     // One that failed before its first word is no version to come back to.
-    if (node.content === "" && childrenOf(chat, node.id).length === 0) removeNode(chat, node);
+    if (node.content === "" && node.calls === undefined && childrenOf(chat, node.id).length === 0) removeNode(chat, node);
     answerTo(question);
+  },
+  results: (node, texts) => {
+    if (runs.has(chat.id)) return;
+    const last = texts.reduce((parent, text, i) => Object.assign(addNode(chat, parent.id, "tool", text), { call: node.calls[i].id }), node);
+    saveChat(chat);
+    answerTo(last);
   },
   resume: (node) => { if (!runs.has(chat.id)) generate(chat, node, true); },
   choose: (node) => {
@@ -195,7 +202,10 @@ function onKey(event) {
     event.preventDefault();
     newChat();
   } else if (event.key === "Escape") {
-    if (!$("menu").hidden) {
+    if (isStatus()) {
+      leaveStatus();
+      $("input").focus();
+    } else if (!$("menu").hidden) {
       showMenu(false);
       $("open-menu").focus();
     } else if (isPhone.matches && document.body.classList.contains("nav-open")) {
@@ -233,6 +243,7 @@ function settingsSaved() {
 
 function wire() {
   wireComposer();
+  wireFiles();
   buildMenu({ rename: renameChat, export: () => exportChat(chat), curl: () => copyText(curlOf(chat)), delete: removeChat });
   $("open-settings").onclick = () => openSettings(chat, settingsSaved);
   $("new-chat").onclick = newChat;
@@ -249,6 +260,8 @@ function wire() {
     $("to-end").hidden = stuckToEnd;
   }, { passive: true });
   document.addEventListener("keydown", onKey);
+  window.addEventListener("hashchange", showView);
+  document.addEventListener("visibilitychange", watchServer);
   window.addEventListener("pagehide", () => { for (const each of chats.values()) if (runs.has(each.id)) saveChat(each); });
   // Another tab of the same browser wrote: what is shown here stays as it is.
   window.addEventListener("storage", (event) => {
@@ -266,5 +279,7 @@ loadChats();
 buildSettings();
 wire();
 showNav(false);
-newChat();
+chat = createChat();
+showView();
+if (!isStatus()) $("input").focus();
 meetServer();

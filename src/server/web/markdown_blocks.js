@@ -5,6 +5,8 @@ const kHeading = /^ {0,3}(#{1,6})(?: |$)/;
 const kRule = /^ {0,3}(?:(?:\* *){3,}|(?:- *){3,}|(?:_ *){3,})$/;
 const kQuote = /^ {0,3}> ?/;
 const kItem = /^( *)([-*+]|\d{1,9}[.)])(?: +|$)/;
+const kFormula = /^ {0,3}(?:\$\$|\\\[)/;
+const kMostFormulaLines = 100;
 const kDeepest = 12;  // lists and quotes within each other; below that text stays as it is
 
 const isBlank = (line) => /^\s*$/.test(line);
@@ -34,7 +36,7 @@ function startsTable(lines, i) {
 function interrupts(lines, i) {
   const line = lines[i];
   const item = kItem.exec(line);
-  return isBlank(line) || kFence.test(line) || kHeading.test(line) || kRule.test(line) || kQuote.test(line) ||
+  return isBlank(line) || kFence.test(line) || kHeading.test(line) || kRule.test(line) || kQuote.test(line) || formulaBlockAt(lines, i) !== null ||
       (item !== null && (/^[-*+]$|^1[.)]$/.test(item[2]))) || startsTable(lines, i);
 }
 
@@ -51,6 +53,25 @@ function fenceAt(lines, i, [, mark, info]) {
   const body = lines.slice(i + 1, end);
   const text = indent === 0 ? body : body.map((line) => line.slice(Math.min(indent, indentOf(line))));
   return { type: "fence", end: Math.min(end + 1, lines.length), info: info.trim(), text: text.join("\n") };
+}
+
+/// A formula that begins a line and ends one; within it nothing is Markdown. One whose end is not there yet is shown as it was written.
+function formulaBlockAt(lines, i) {
+  if (!kFormula.test(lines[i])) return null;
+  const open = lines[i].trimStart().slice(0, 2);
+  const close = open === "$$" ? "$$" : "\\]";
+  for (let end = i; end < i + kMostFormulaLines; ++end) {
+    if (end >= lines.length || (end === lines.length - 1 && lines[end] === "")) {
+      return { type: "formula", end: lines.length, source: "", whole: lines.slice(i).join("\n").trim() };
+    }
+    if (isBlank(lines[end])) return null;
+    const text = end === i ? lines[i].trim().slice(2) : lines[end].trim();
+    if (!text.includes(close)) continue;
+    const whole = lines.slice(i, end + 1).join("\n").trim();
+    const source = whole.slice(2, -2);
+    return text.endsWith(close) && !source.includes(close) ? { type: "formula", end: end + 1, source, whole } : null;
+  }
+  return null;
 }
 
 function quoteAt(lines, i) {
@@ -113,6 +134,8 @@ function blockAt(lines, i) {
   const line = lines[i];
   const fence = kFence.exec(line);
   if (fence !== null) return fenceAt(lines, i, fence);
+  const formula = formulaBlockAt(lines, i);
+  if (formula !== null) return formula;
   const heading = kHeading.exec(line);
   if (heading !== null) {
     const text = line.slice(heading[0].length).trim();
@@ -132,10 +155,13 @@ function blockAt(lines, i) {
 // Elements of blocks.
 
 function buildFence(block) {
-  const code = make("code", {}, document.createTextNode(block.text));
+  const code = make("code");
+  const name = block.info.split(/\s/)[0];
+  block.view = new CodeView(code, name);
+  block.view.update(block.text);
   const copy = iconButton("copy", "Copy the code", () => copyText(code.textContent, copy));
   return make("div", { class: "fence" },
-    make("div", { class: "fence-head" }, make("span", { text: block.info.split(/\s/)[0] || "text" }), copy),
+    make("div", { class: "fence-head" }, make("span", { text: name || "text" }), copy),
     make("pre", { tabindex: "0" }, code));
 }
 
@@ -167,6 +193,7 @@ function buildBlock(block, depth) {
   switch (block.type) {
     case "fence": return buildFence(block);
     case "rule": return make("hr");
+    case "formula": return make("div", { class: "formula", tabindex: "0" }, formulaElement(block.source, true, block.whole));
     case "list": return buildList(block, depth);
     case "table": return buildTable(block);
     case "quote": {
@@ -261,7 +288,8 @@ class MarkdownView {
     const old = before[0];
     if (old !== undefined && old.place === place && block.type === "fence" && old.block.type === "fence" &&
         old.block.info === block.info && block.text.startsWith(old.block.text)) {
-      old.element.querySelector("code").firstChild.appendData(block.text.slice(old.block.text.length));
+      block.view = old.block.view;
+      block.view.update(block.text);
       before.shift();
       return old.element;
     }

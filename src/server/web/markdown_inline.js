@@ -4,7 +4,8 @@
 const kMostOpeners = 64;       // emphasis within emphasis
 const kLongestLink = 2000;     // characters of a link's text, and of its address
 const kMostFailedLinks = 100;  // then brackets are just brackets
-const kPlain = /(?:[^\\`*_~[<h]|h(?!ttps?:))+/y;
+const kMostFailedFormulas = 100;  // then dollars are just dollars
+const kPlain = /(?:[^\\`*_~[<h$]|h(?!ttps?:))+/y;
 const kBareUrl = /https?:\/\/[^\s<>"`]{1,2000}/y;
 const kBreak = /<br ?\/?>/iy;
 const kPunctuation = /[\p{P}\p{S}]/u;
@@ -39,6 +40,7 @@ class InlineParser {
     this.out = [];      // strings and nodes
     this.openers = [];  // runs of * _ ~ in `out` that may begin emphasis
     this.failedLinks = 0;
+    this.failedFormulas = 0;
     this.ticks = null;
   }
 
@@ -64,7 +66,8 @@ class InlineParser {
 
   special(c) {
     switch (c) {
-      case "\\": return this.escape();
+      case "\\": return this.formula() || this.escape();
+      case "$": return this.formula();
       case "`": return this.code();
       case "*": case "_": case "~": return this.emphasis(c);
       case "[": return this.links && this.link();
@@ -72,6 +75,19 @@ class InlineParser {
       case "h": return this.links && this.bareUrl();
       default: return false;
     }
+  }
+
+  formula() {
+    if (this.text[this.at] === "\\" && !/[([]/.test(this.text[this.at + 1] ?? "")) return false;
+    if (this.failedFormulas > kMostFailedFormulas) return false;
+    const found = formulaAt(this.text, this.at);
+    if (found === null) {
+      ++this.failedFormulas;
+      return false;
+    }
+    this.out.push(formulaElement(found.source, found.display, this.text.slice(this.at, found.end)));
+    this.at = found.end;
+    return true;
   }
 
   escape() {

@@ -10,10 +10,12 @@ class MessageView {
     this.note = make("div", { class: "note", role: "alert", hidden: true });
     this.foot = make("div", { class: "foot" });
     this.element = make("li", { class: `message ${node.role}`, "data-id": node.id });
-    this.element.append(make("span", { class: "unseen", text: node.role === "user" ? "You:" : "Answer:" }));
+    this.element.append(make("span", { class: "unseen", text: { user: "You:", tool: "Result:", assistant: "Answer:" }[node.role] }));
     if (node.role === "assistant") this.addAnswer();
+    else if (node.role === "tool") this.body.append(jsonBlock("Result", node.content));
     else this.body.textContent = node.content;
-    this.element.append(this.body, this.note, this.foot);
+    this.calls = make("div", { class: "calls", hidden: true });
+    this.element.append(this.body, this.calls, this.note, this.foot);
     this.fillFoot();
   }
 
@@ -40,10 +42,11 @@ class MessageView {
       this.thought.hidden = node.reasoning === "";
       const thoughtShown = !this.thought.open || this.thoughtText.update(node.reasoning, kPaintMilliseconds);
       if (!shown || !thoughtShown) paintSoon(this.chat, node);
+      this.showCalls(live);
       this.summary.textContent = thoughtTitle(node, live);
-      this.element.classList.toggle("waiting", live && node.content === "" && node.reasoning === "");
+      this.element.classList.toggle("waiting", live && node.content === "" && node.reasoning === "" && node.calls === undefined);
       this.stats.textContent = statsOf(node, live ? run : null);
-      this.more.hidden = live || node.content === "" || !["stopped", "length"].includes(node.finish);
+      this.more.hidden = live || node.content === "" || node.calls !== undefined || !["stopped", "length"].includes(node.finish);
     }
     const note = live ? run.note : node.error;
     if (this.note.textContent !== (note ?? "")) this.note.textContent = note ?? "";
@@ -51,10 +54,27 @@ class MessageView {
     this.note.classList.toggle("error", Boolean(note) && !live);
   }
 
+  /// Calls as far as they are there; behind the last of a chat, where to type their results.
+  showCalls(live) {
+    const { node } = this;
+    const asks = node.calls !== undefined && !live && node.finish === "tool_calls" && childrenOf(this.chat, node.id).length === 0;
+    const state = JSON.stringify([node.calls, asks]);
+    if (state === this.callsShown) return;
+    this.callsShown = state;
+    this.calls.hidden = node.calls === undefined;
+    this.calls.replaceChildren(...(node.calls ?? []).map((call) => jsonBlock(`Call of ${call.name}`, call.arguments)));
+    if (asks) this.calls.append(resultsForm(node.calls, (texts) => this.actions.results(node, texts)));
+  }
+
   fillFoot() {
     const { node, actions } = this;
     const buttons = make("div", { class: "actions" });
     const copy = iconButton("copy", "Copy", () => copyText(node.content, copy));
+    if (node.role === "tool") {
+      buttons.append(this.versions(), copy);
+      this.foot.append(buttons);
+      return;
+    }
     if (node.role === "user") {
       buttons.append(this.versions(), iconButton("edit", "Edit", () => this.edit()), copy);
       this.foot.append(buttons);
@@ -123,6 +143,9 @@ function thoughtTitle(node, live) {
 function statsOf(node, run) {
   const usage = node.usage;
   const parts = [];
+  if (run !== null && run.first === 0 && run.note === "" && seconds() - run.start >= 1) {
+    parts.push(`reading the prompt\u2026 ${Math.floor(seconds() - run.start)} s`);
+  }
   if (usage?.completion > 0) {
     parts.push(plural(usage.completion, "token"));
     if (usage.reasoning > 0) parts.push(`${usage.reasoning.toLocaleString("en")} of them thought`);

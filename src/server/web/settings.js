@@ -22,6 +22,7 @@ function buildSettings() {
 
 function showSettings(settings) {
   $("system").value = settings.system;
+  $("tools").value = settings.tools ?? "";
   for (const { name } of kNumbers) $(`set-${name}`).value = settings[name] ?? "";
 }
 
@@ -33,7 +34,7 @@ function openSettings(chat, saved) {
   $("settings-cancel").onclick = () => dialog.close();
   dialog.querySelector("form").onsubmit = (event) => {
     event.preventDefault();
-    const settings = { system: $("system").value, thinking: chat.settings.thinking };
+    const settings = { system: $("system").value, thinking: chat.settings.thinking, tools: $("tools").value };
     for (const { name } of kNumbers) {
       const field = $(`set-${name}`);
       if (field.value !== "") settings[name] = field.valueAsNumber;
@@ -42,6 +43,8 @@ function openSettings(chat, saved) {
     dialog.close();
     saved();
   };
+  $("tools").oninput = () => $("tools").setCustomValidity(toolsIn($("tools").value) === null ? "Wanted: a list of tools in JSON, [{\"type\":\"function\",\"function\":{\"name\":\u2026}}]" : "");
+  $("tools").oninput();
   dialog.showModal();
   $("system").focus();
 }

@@ -2,7 +2,7 @@
 // further child of the same parent, and `chosen` says which child is shown.
 //
 // chat: {id, title, named, created, updated, settings, nodes: [node], chosen: {parent or "": node}}
-// node: {id, parent, role, content, reasoning, thoughtSeconds, finish, error, usage, rate, wait}
+// node: {id, parent, role, content, calls or call (the id that a tool's result is for), reasoning, thoughtSeconds, finish, error, usage, rate, wait}
 
 const kChatPrefix = "facet.chat.";
 const kSettingsKey = "facet.settings";
@@ -61,11 +61,14 @@ const isObject = (value) => typeof value === "object" && value !== null && !Arra
 function checkedNode(data, known) {
   if (!isObject(data) || typeof data.id !== "string" || data.id === "" || known.has(data.id)) return null;
   if (data.parent !== "" && !known.has(data.parent)) return null;
-  if ((data.role !== "user" && data.role !== "assistant") || typeof data.content !== "string") return null;
+  if (!["user", "assistant", "tool"].includes(data.role) || typeof data.content !== "string") return null;
+  if (data.role === "tool" && typeof data.call !== "string") return null;
   const node = { id: data.id, parent: data.parent, role: data.role, content: data.content,
     reasoning: textOr(data.reasoning, "") };
   for (const name of ["finish", "error"]) if (typeof data[name] === "string") node[name] = data[name];
   for (const name of ["thoughtSeconds", "rate", "wait"]) if (Number.isFinite(data[name])) node[name] = data[name];
+  if (node.role === "tool") node.call = data.call;
+  if (node.role === "assistant") node.calls = checkedCalls(data.calls);
   // The page closed before the answer was complete.
   if (node.role === "assistant" && node.finish === undefined && node.error === undefined) node.finish = "stopped";
   if (isObject(data.usage)) {
@@ -76,7 +79,7 @@ function checkedNode(data, known) {
 }
 
 function checkedSettings(data) {
-  const settings = { system: textOr(data?.system, ""), thinking: data?.thinking === true };
+  const settings = { system: textOr(data?.system, ""), thinking: data?.thinking === true, tools: textOr(data?.tools, "") };
   for (const { name } of kNumbers) if (Number.isFinite(data?.[name])) settings[name] = data[name];
   return settings;
 }

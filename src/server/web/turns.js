@@ -12,6 +12,8 @@ class Run {
     this.note = "";  // what it waits for
     this.before = node.thoughtSeconds ?? 0;
     this.saved = seconds();
+    this.id = "";  // that the server gave the request
+    this.at = Date.now();
   }
 
   /// Tokens a second, the first one apart, for which the prompt was read.
@@ -32,11 +34,13 @@ function takeEvent(node, run, event) {
       reasoning: numberOr(event.usage.completion_tokens_details?.reasoning_tokens, 0),
     };
   }
+  run.id = textOr(event.id, run.id);
   const choice = event.choices?.[0];
   if (choice === undefined) return;
   const thought = textOr(choice.delta?.reasoning_content, textOr(choice.delta?.reasoning, ""));
   const text = textOr(choice.delta?.content, "");
-  if (thought + text !== "") {
+  takeCalls(node, choice.delta?.tool_calls);
+  if (thought + text !== "" || choice.delta?.tool_calls !== undefined) {
     if (run.first === 0) {
       run.first = now;
       node.wait = now - run.start;
@@ -90,18 +94,24 @@ async function generate(chat, node, resume = false) {
   runs.set(chat.id, run);
   delete node.error;
   delete node.finish;
+  delete node.usage;
   runChanged(chat, node);
   announce("Generating");
+  const clock = setInterval(() => paintSoon(chat, node), 1000);  // the wait is shown
   try {
     await stream(chat, node, run, resume);
   } catch (failure) {
     if (run.controller.signal.aborted) node.finish = "stopped";
     else node.error = failure instanceof Failure ? failure.words() : `The page failed: ${failure.message}`;
   }
+  clearInterval(clock);
   if (run.first > 0) {
     node.rate = run.rate();
     meetServer();  // for whoever gave the key only now
   }
+  rememberRequest({ id: run.id, end: node.error === undefined ? textOr(node.finish, "") : "failed", at: run.at,
+    prompt: node.usage?.prompt ?? 0, cached: node.usage?.cached ?? 0, completion: node.usage?.completion ?? 0,
+    wait: run.first > 0 ? run.first - run.start : 0, seconds: seconds() - run.start });
   runs.delete(chat.id);
   chat.updated = Date.now();
   saveChat(chat);
