@@ -156,14 +156,12 @@ __global__ void __launch_bounds__(kMaxGroups* kGroupThreads)
   }
 }
 
-/// Bands per CTA: with more tokens, x should serve more rows; CTAs should still outnumber the SMs.
-int choose_groups(int bands, int tokens, int steps) {
+/// Bands per CTA: with more tokens, x should serve more rows and take more threads to round; few
+/// bands should take more SMs. Measured on an H100, November 2026 (cuda_products time).
+int choose_groups(int bands, int tokens) {
   constexpr int kProcessors = 132;
-  if (tokens <= 4 && steps < 96) return bands >= 2 * kProcessors ? 2 : 1;
-  for (const int groups : {4, 2}) {
-    if (bands >= groups * (kProcessors - 8)) return groups;
-  }
-  return bands >= kProcessors ? 2 : 1;
+  if (bands < kProcessors) return tokens <= 4 ? 1 : 2;
+  return tokens > 4 || bands >= 3 * kProcessors ? 4 : 2;
 }
 
 constexpr int kMostShared = 226 * 1024;
@@ -177,7 +175,7 @@ bool stream_fits(const LinearBands& args) {
 
 template <class F>
 void linear_stream(cudaStream_t stream, Overlap overlap, const LinearBands& args, int groups) {
-  if (groups == 0) groups = choose_groups(args.w.bands, args.tokens, args.w.steps);
+  if (groups == 0) groups = choose_groups(args.w.bands, args.tokens);
   while (groups > 1 && shared_bytes<F>(groups, args.tokens, args.w.steps) > kMostShared)
     groups /= 2;
   const int bytes = shared_bytes<F>(groups, args.tokens, args.w.steps);
