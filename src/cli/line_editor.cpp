@@ -9,6 +9,8 @@
 #include <histedit.h>
 #include <langinfo.h>
 
+#include "base/log.h"
+
 namespace facet::cli {
 namespace {
 
@@ -27,9 +29,8 @@ void use_utf8() {
            std::strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
   };
   if (is_utf8("") || is_utf8("C.UTF-8")) return;
-  std::fputs(
-      "facet: no UTF-8 locale is installed: only ASCII can be typed (text from a pipe is whole)\n",
-      stderr);
+  print_note(
+      "facet: no UTF-8 locale is installed: only ASCII can be typed (text from a pipe is whole)\n");
 }
 
 }  // namespace

@@ -4,12 +4,13 @@
 #include <random>
 #include <vector>
 
-#include "base/text.h"
+#include "tests/utf8.h"
 #include "tokenizer/test_vocab.h"
 
 namespace facet {
 namespace {
 
+using test::is_utf8;
 using test::TinyVocab;
 
 std::string wellformed(std::string_view bytes) {
@@ -18,15 +19,6 @@ std::string wellformed(std::string_view bytes) {
   append_wellformed(out, held, bytes);
   flush_unfinished(out, held);
   return out;
-}
-
-bool is_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const size_t length = utf8_length(text);
-    if (length == 0) return false;
-    text.remove_prefix(length);
-  }
-  return true;
 }
 
 TEST(Utf8Stream, ReplacesEachMaximalSubpartOnce) {

@@ -10,13 +10,14 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/text.h"
 #include "chat/prompt_renderer.h"
 #include "tests/fuzz/small_vocabulary.h"
+#include "tests/utf8.h"
 
 namespace {
 
 using facet::PromptItem;
+using facet::test::is_utf8;
 
 void require(bool holds, std::string_view what) {
   if (holds) return;
@@ -34,15 +35,6 @@ facet::RenderOptions options_of(uint8_t bits) {
   options.empty_thought = (bits & 32) == 0;
   if ((bits & 64) != 0) options.generation = facet::TemplateGeneration::kApril2026;
   return options;
-}
-
-bool is_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const size_t length = facet::utf8_length(text);
-    if (length == 0) return false;
-    text.remove_prefix(length);
-  }
-  return true;
 }
 
 void check(const std::vector<PromptItem>& items) {

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/text.h"
 #include "tests/fuzz/small_vocabulary.h"
+#include "tests/utf8.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/control_tokens.h"
 #include "tokenizer/tokenizer.h"
@@ -22,18 +22,10 @@ namespace {
 using facet::ControlText;
 using facet::ControlTokens;
 using facet::TokenId;
+using facet::test::is_utf8;
 
 void require(bool holds) {
   if (!holds) std::abort();
-}
-
-bool is_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const size_t length = facet::utf8_length(text);
-    if (length == 0) return false;
-    text.remove_prefix(length);
-  }
-  return true;
 }
 
 std::string decode_by_token(const facet::Tokenizer& tokenizer, const std::vector<TokenId>& ids) {

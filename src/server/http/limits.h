@@ -17,8 +17,8 @@ struct Limits {
   size_t drained = 64 << 10;    ///< of a body that is not wanted: read and dropped
   size_t pipelined = 64 << 10;  ///< read ahead while an answer is under way
   int32_t pipelined_requests = 4;
-  size_t unsent = 256 << 10;        ///< of a stream whose reader is slow, the next one included
-  size_t system_unsent = 64 << 10;  ///< what of that the system holds before it takes no more
+  size_t unsent = 256 << 10;  ///< of a stream whose reader is slow, with what the system holds
+  size_t system_unsent = 64 << 10;  ///< of that: where the system takes no more
   int32_t requests = 1000;          ///< on one connection
   int32_t connections = 10000;
   int32_t connections_per_address = 256;  ///< loopback is exempt
