@@ -1,5 +1,5 @@
-# facet_library(folder [LINK libs…] [TEST_LINK libs…] [EXCEPT sources…]): one library from src/<folder>/*.cpp without the
-# sources named, and a test program from src/<folder>/*_test.cpp. What it may see of the tree comes from src/layers.txt, so the build and the
+# facet_library(folder [LINK libs…] [TEST_LINK libs…] [EXCEPT sources…]): one library from src/<folder>/*.cpp (and *.cu
+# with FACET_CUDA) without the sources named, and a test program from src/<folder>/*_test.cpp. What it may see of the tree comes from src/layers.txt, so the build and the
 # layer test cannot disagree.
 
 file(STRINGS ${PROJECT_SOURCE_DIR}/src/layers.txt FACET_LAYERS REGEX "^[a-z]")
@@ -36,6 +36,10 @@ function(facet_library folder)
   facet_target_name(${folder} name)
   facet_arrows(${folder} arrows)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  if(FACET_CUDA)
+    file(GLOB kernels CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cu)
+    list(APPEND sources ${kernels})
+  endif()
   file(GLOB headers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.h)
   # What only tests include (test_vocab.h, config_test.h, …) is no part of the library.
   list(FILTER headers EXCLUDE REGEX "(_test|_test_[a-z]+|/test_[a-z]+)\\.h$")

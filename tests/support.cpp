@@ -37,7 +37,10 @@ void TempDir::write(std::string_view name, std::string_view content) const {
   if (!out) ADD_FAILURE() << "cannot write " << file;
 }
 
-std::string source_dir() { return FACET_SOURCE_DIR; }
+std::string source_dir() {
+  const char* chosen = std::getenv("FACET_SOURCE");  // where the tests were carried to
+  return chosen != nullptr ? chosen : FACET_SOURCE_DIR;
+}
 
 std::string data_path(std::string_view name) {
   return source_dir() + "/tests/data/" + std::string(name);

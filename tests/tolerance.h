@@ -9,11 +9,20 @@ namespace facet::test {
 /// float32, in different orders of summation; an independent implementation came within 5e-5.
 inline constexpr float kGoldenLogits = 1e-3F;
 
+/// Logits of a golden on a backend that rounds activations to BF16, absolute: the goldens' README
+/// names it, for the largest difference and for the mean one on the prompt.
+inline constexpr float kBf16GoldenLogits = 1.0F;
+inline constexpr float kBf16GoldenMean = 0.15F;
+
 /// A sum of products in float32, relative to the sum of the terms' magnitudes. The suites' sums
 /// have up to 1000 terms; the rounding errors of that many additions in one chain walk to about
 /// sqrt(1000) * 6e-8, and no chain of ours is that long. Activations rounded to BF16 or weights
 /// rounded once more would be off by 1e-3.
 inline constexpr double kSum = 2e-6;
+
+/// The same through experts() where what enters its second product is rounded to BF16: half a step,
+/// 2^-9 of each term. The input is rounded too, in the expected value as well.
+inline constexpr double kBf16Inner = 0x1p-9;
 
 /// A value that takes a handful of float32 roundings (products, a square root, a division),
 /// relative.

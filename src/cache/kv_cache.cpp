@@ -1,7 +1,6 @@
 #include "cache/kv_cache.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "base/check.h"
@@ -135,13 +134,12 @@ std::optional<CacheSlot> KvCache::fork(CacheSlot slot, int32_t length) {
 void KvCache::copy_page(int32_t group, PageId from, PageId to) {
   const KvGroupSpec& spec = groups_[static_cast<size_t>(group)];
   Pool& pool = pools_[static_cast<size_t>(group)];
-  CHECK(pool.k.device() == Device::kHost, "a copy within the pages of another device");
   const int64_t page = layer_bytes(spec.layout, 1);
   const int64_t layer = layer_bytes(spec.layout, pool.pages.count());
   for (int64_t at = 0; at < spec.layers * layer; at += layer) {
     for (const Buffer* buffer : {&pool.k, &pool.v}) {
-      std::memcpy(buffer->data() + at + to_index(to) * page,
-                  buffer->data() + at + to_index(from) * page, static_cast<size_t>(page));
+      buffer->allocator().copy(buffer->data() + at + to_index(to) * page,
+                               buffer->data() + at + to_index(from) * page, page);
     }
   }
 }

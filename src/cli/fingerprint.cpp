@@ -67,11 +67,13 @@ uint64_t checkpoint_digest(const Checkpoint& checkpoint, const TensorSums& sums)
 }
 
 std::string numeric_mode(const ServeOptions& options, DType kv_dtype, int32_t max_model_len) {
-  const std::string computes =
-      options.model.backend == "ref"
-          ? "ref"
-          : fmt::format("cpu {}",
-                        to_string(cpu_options(options.model).isa.value_or(cpu::best_isa())));
+  std::string computes = options.model.backend;
+  if (computes_on_cuda(options.model)) {
+    computes = "cuda";
+  } else if (computes != "ref") {
+    computes =
+        fmt::format("cpu {}", to_string(cpu_options(options.model).isa.value_or(cpu::best_isa())));
+  }
   std::string budgets;
   for (const auto& [level, tokens] : options.settings.effort_budgets)
     budgets += fmt::format(" {}={}", level, tokens);

@@ -127,16 +127,18 @@ void print_plan(const Inventory& inventory, const MemoryPlan& plan, int64_t copi
              to_string(plan.kv_dtype), human_bytes(plan.sliding_position),
              human_bytes(plan.full_position));
   fmt::print("memory            for one sequence of {} positions (--context):\n", plan.positions);
-  fmt::print(
-      "  {:<22}{:>10}  mapped: shared with other processes, dropped and read again if "
-      "memory is short\n",
-      "weights", human_bytes(plan.weights));
+  fmt::print("  {:<22}{:>10}  {}\n", "weights", human_bytes(plan.weights),
+             plan.on_gpu ? "copied to the GPU at load"
+                         : "mapped: shared with other processes, dropped and read again if memory "
+                           "is short");
   fmt::print("  {:<22}{:>10}  of which {} let a chat go back to its last prompt\n", "KV cache",
              human_bytes(plan.cache), human_bytes(plan.kept));
   fmt::print("  {:<22}{:>10}  --prefill-chunk decides\n", "activations", human_bytes(plan.scratch));
   const bool fits = plan.weights + plan.allocated() + copies <= plan.machine;
-  fmt::print("  {:<22}{:>10}  {}\n", "this machine has", human_bytes(plan.machine),
-             fits ? "all of it fits" : "weights are read from disk again and again: slow");
+  const char* short_of = plan.on_gpu ? "too little: a shorter --context needs less"
+                                     : "weights are read from disk again and again: slow";
+  fmt::print("  {:<22}{:>10}  {}\n", plan.on_gpu ? "the GPU has" : "this machine has",
+             human_bytes(plan.machine), fits ? "all of it fits" : short_of);
 }
 
 void print_text(const OpenModel& open,
@@ -175,7 +177,7 @@ void print_text(const OpenModel& open,
 void info(const Options& options) {
   OpenModel open(find_model(options.model.model));
   const std::unique_ptr<Backend> backend = make_backend(options.model);
-  const MemoryPlan plan = plan_memory(open, *backend, options.model, options.context);
+  const MemoryPlan plan = plan_memory(open, options.model, options.context);
   gemma4::Weights read = open.weights;
   const std::optional<CpuWeightsPlan> copies = plan_cpu_weights(read, options.model);
   const Inventories inventories = {Inventory(open.config, open.weights),

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <sys/sysinfo.h>
 
+#include "kernels/cuda/cuda_backend.h"
+#include "kernels/ref/ref_backend.h"
+
 namespace facet::cli {
 namespace {
 
@@ -76,17 +79,16 @@ void Inventory::add(const char* name, const WeightMatrix& matrix, double share) 
   kind.token_bytes += static_cast<int64_t>(static_cast<double>(stored_bytes(matrix)) * share);
 }
 
-MemoryPlan plan_memory(const OpenModel& open,
-                       Backend& backend,
-                       const ModelOptions& options,
-                       int64_t context) {
+MemoryPlan plan_memory(const OpenModel& open, const ModelOptions& options, int64_t context) {
   MemoryPlan plan;
   plan.kv_dtype = kv_dtype(options, open.quant);
   plan.positions = std::min<int64_t>(context, open.config.max_position_embeddings);
   plan.weights = open.weights.text_bytes;
-  plan.machine = machine_memory();
+  plan.on_gpu = computes_on_cuda(options);
+  plan.machine = plan.on_gpu ? cuda::device_memory().total : machine_memory();
   // Its scratch is reserved, and never touched.
-  const gemma4::Gemma4Model model(open.config, open.weights, open.activation, backend,
+  const auto host = ref::make_ref_backend();  // a device would load the weights
+  const gemma4::Gemma4Model model(open.config, open.weights, open.activation, *host,
                                   {options.prefill_chunk, 1});
   plan.scratch = model.scratch_bytes();
   for (const KvGroupSpec& group : model.kv_groups(kPageSize, plan.kv_dtype)) {

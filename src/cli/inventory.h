@@ -44,14 +44,12 @@ struct MemoryPlan {
   int64_t sliding_position = 0;   ///< K and V of one more position in the sliding layers
   int64_t full_position = 0;      ///< the same in the full ones
   int64_t token_cache_bytes = 0;  ///< K and V read for a token decoded at the last position
-  int64_t machine = 0;            ///< memory of this machine
+  bool on_gpu = false;            ///< whether the GPU computes
+  int64_t machine = 0;            ///< memory of the GPU then, else of this machine
 
   int64_t allocated() const { return cache + scratch; }
 };
 
-MemoryPlan plan_memory(const OpenModel& open,
-                       Backend& backend,
-                       const ModelOptions& options,
-                       int64_t context);
+MemoryPlan plan_memory(const OpenModel& open, const ModelOptions& options, int64_t context);
 
 }  // namespace facet::cli

@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "base/worker_pool.h"
 #include "cli/progress.h"
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/ref/ref_backend.h"
 
 namespace facet::cli {
@@ -58,10 +59,13 @@ int32_t bos_id(const gemma4::Gemma4Config& config) {
   return id;
 }
 
+bool computes_on_cuda(const ModelOptions& options) {
+  if (options.backend != "auto") return options.backend == "cuda";
+  return options.cpu_weights == "exact" && !cuda::unavailable();  // else a processor is asked for
+}
+
 std::unique_ptr<Backend> make_backend(const ModelOptions& options) {
-  if (options.backend == "cuda") {
-    throw Error(ErrorCode::kDevice, "this build has no CUDA backend", "--backend cuda");
-  }
+  if (computes_on_cuda(options)) return cuda::make_cuda_backend();
   if (options.backend == "ref") return ref::make_ref_backend();
   return cpu::make_cpu_backend(cpu_options(options));
 }

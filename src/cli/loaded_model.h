@@ -38,6 +38,8 @@ int32_t bos_id(const gemma4::Gemma4Config& config);
 /// Threads and instruction set of the cpu backend. Throws Error{kUsage} for a name that is none.
 cpu::CpuOptions cpu_options(const ModelOptions& options);
 
+/// Whether the options mean the GPU: by name, or by auto where there is one that can be used.
+bool computes_on_cuda(const ModelOptions& options);
 std::unique_ptr<Backend> make_backend(const ModelOptions& options);
 /// What --kv-dtype means for this checkpoint: auto is FP8 where it is declared, else BF16.
 DType kv_dtype(const ModelOptions& options, const QuantConfig& quant);

@@ -19,6 +19,7 @@
 #include "cache/kv_cache.h"
 #include "cli/model_text.h"
 #include "cli/sampling_options.h"
+#include "kernels/cuda/cuda_backend.h"
 
 namespace facet::cli {
 namespace {
@@ -59,6 +60,10 @@ int64_t available_memory() { return std::min(machine_memory(), cgroup_limits().m
 
 int64_t kv_bytes_of(const ServeOptions& options, const LoadedModel& loaded) {
   if (options.kv_memory > 0) return options.kv_memory;
+  if (computes_on_cuda(options.model)) {
+    const int64_t free = cuda::device_memory().free;  // the weights are in already
+    return static_cast<int64_t>(static_cast<double>(free) * options.memory_fraction);
+  }
   const int64_t available = available_memory();
   const int64_t weights = loaded.checkpoint().file_bytes();
   const auto share = static_cast<int64_t>(static_cast<double>(available) * options.memory_fraction);

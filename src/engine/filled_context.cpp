@@ -1,12 +1,12 @@
 #include "engine/filled_context.h"
 
 #include <algorithm>
-#include <cstring>
 #include <fmt/core.h>
 #include <random>
 #include <vector>
 
 #include "base/error.h"
+#include "tensor/device_copy.h"
 
 namespace facet {
 namespace {
@@ -28,8 +28,11 @@ std::vector<float> random_values(const KvCache& cache, int32_t rows) {
 
 void fill_context(
     KvCache& cache, CacheSlot slot, Backend& backend, int32_t positions, int32_t step_rows) {
-  const std::vector<float> k = random_values(cache, step_rows);
-  std::vector<float> v(k.rbegin(), k.rend());
+  const std::vector<float> values = random_values(cache, step_rows);
+  const std::vector<float> reversed(values.rbegin(), values.rend());
+  const Shape flat = {std::ssize(values)};
+  const DeviceCopy k({values.data(), DType::kF32, flat}, backend.allocator());
+  const DeviceCopy v({reversed.data(), DType::kF32, flat}, backend.allocator());
   std::vector<int32_t> place(static_cast<size_t>(step_rows));
   const std::vector<int32_t> sequence_of_row(static_cast<size_t>(step_rows), 0);
   CacheViews views;
@@ -46,10 +49,16 @@ void fill_context(
     const Batch batch = {
         std::span(place).first(count), std::span(sequence_of_row).first(count), {&all, 1}};
     cache.views({&slot, 1}, views);
+    backend.begin_step({.batch = batch, .kv = views.layers, .watched = true});
     for (const KvView& view : views.layers) {
       const Shape shape = {rows, view.layout.kv_heads, view.layout.head_dim};
-      backend.store_kv(view, {k.data(), DType::kF32, shape}, {v.data(), DType::kF32, shape}, batch);
+      const auto rows_of = [&](const DeviceCopy& copy) {
+        const TensorView all = copy.view();
+        return TensorView(all.data(), all.dtype(), shape, all.device());
+      };
+      backend.store_kv(view, rows_of(k), rows_of(v), batch);
     }
+    backend.end_step({});
     cache.advance(slot, rows);
   }
 }

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/activation.h"
 #include "kernels/batch.h"
@@ -30,10 +32,41 @@ struct RouterWeightsView {
   std::span<const float> per_expert_scale;  // [E]
 };
 
+/// What the projections of a layer gave to its attention.
+struct AttentionRows {
+  TensorView q;                   ///< [T, Q, D]
+  TensorView k;                   ///< [T, K, D]; empty where the layer reads another layer's cache
+  TensorView v;                   ///< [T, K, D]; empty as k
+  bool v_is_k = false;            ///< V starts from what k holds, and `v` is only room for it
+  std::span<const float> q_norm;  ///< [D]
+  std::span<const float> k_norm;  ///< [D]
+};
+
 /// What a device can do at best, as measured on it.
 struct DevicePeaks {
   double read_bytes_per_second = 0;  ///< plain reads of memory much larger than the caches
   double flops_per_second = 0;       ///< float32 multiply-adds, two operations each
+};
+
+/// The integers of one step. Its ops take these spans (of ids, positions, …) and no copies of them.
+struct StepInputs {
+  std::span<const int32_t> ids = {};         ///< [T], what embed() gets
+  std::span<const int32_t> logit_rows = {};  ///< [R], what gather_rows() gets
+  const Batch& batch;
+  std::span<const KvView> kv = {};
+  bool watched = false;  ///< somebody looks at results between ops
+};
+
+/// What a model's ops read and no step changes. Everything stays where it is on the host, and as it
+/// is, while steps run.
+struct ModelOperands {
+  std::vector<WeightMatrix*> matrices = {};              ///< not those of experts; none is empty
+  std::vector<ExpertWeights*> experts = {};              ///< by layer
+  std::vector<std::span<const float>> vectors = {};      ///< norm weights, scales, frequencies
+  std::vector<std::span<const int32_t>> row_lists = {};  ///< that gather_rows() gets
+
+  /// Called with bytes done and bytes in all.
+  std::function<void(int64_t done, int64_t total)> on_progress = {};
 };
 
 /// What runs a kind of op, and why: for `info` and the log.
@@ -67,6 +100,19 @@ class Backend {
   virtual KernelChoice linear_kernel(WeightFormat format) const;
   virtual KernelChoice experts_kernel(WeightFormat format, const Activation& activation) const;
   virtual KernelChoice attention_kernel(DType kv) const;
+
+  // ---- around ops ----
+
+  /// Brings a model's weights to where ops read them, once, before its first step. Matrices then
+  /// view that memory, which is the backend's; vectors and row lists are known by where they stand
+  /// on the host. A backend on the host reads everything in place. Throws Error{kOutOfMemory}.
+  virtual void load(const ModelOperands& /*operands*/) {}
+  /// Begins a step. False if the backend repeats by itself what it recorded of a step of this make,
+  /// so that the ops need not be called.
+  virtual bool begin_step(const StepInputs& /*inputs*/) { return true; }
+  /// Waits for the ops of the step. Returns `result` in memory of the host, valid until the next
+  /// step begins.
+  virtual TensorView end_step(TensorView result) { return result; }
 
   // ---- primitives ----
 
@@ -129,6 +175,14 @@ class Backend {
 
   // ---- fused ops: the bodies below are made of primitives; a backend overrides one only for speed
   // ----
+
+  /// q = rope(norm(q) * q_norm), k = rope(norm(k) * k_norm), v = norm(v), all per head, at the
+  /// positions of `batch`; k and v then go to the cache. q is overwritten; k and v are lost.
+  virtual void prepare_attention(const AttentionRows& rows,
+                                 const KvView& kv,
+                                 const RopeTable& rope,
+                                 const Batch& batch,
+                                 float eps);
 
   /// x = (x + norm(h) * weight) * factor.  x, h: [T, H]; h is overwritten.
   virtual void add_rms_norm(

@@ -1,5 +1,6 @@
 #include "tensor/buffer.h"
 
+#include <cstring>
 #include <fmt/core.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -28,7 +29,12 @@ void* host_allocate(int64_t bytes) {
 
 void host_release(void* data, int64_t bytes) noexcept { munmap(data, static_cast<size_t>(bytes)); }
 
-constexpr Buffer::Allocator kHostAllocator = {host_allocate, host_release, Device::kHost};
+void host_copy(void* to, const void* from, int64_t bytes) {
+  std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+
+constexpr Buffer::Allocator kHostAllocator = {host_allocate, host_release, host_copy,
+                                              Device::kHost};
 
 int64_t padded(int64_t bytes) {
   return (bytes + Buffer::kAlignment - 1) / Buffer::kAlignment * Buffer::kAlignment;

@@ -14,9 +14,12 @@ class Buffer {
   static constexpr int64_t kAlignment = 256;
 
   /// How a device gives and takes memory. `allocate` throws Error{kOutOfMemory}; memory is zeroed.
+  /// `copy` goes between any two places on the host and on the device; it comes after all work that
+  /// was given to the device, and is done when it returns.
   struct Allocator {
     void* (*allocate)(int64_t bytes);
     void (*release)(void* data, int64_t bytes) noexcept;
+    void (*copy)(void* to, const void* from, int64_t bytes);
     Device device;
   };
 
@@ -30,6 +33,7 @@ class Buffer {
   std::byte* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
   Device device() const { return allocator_.device; }
+  const Allocator& allocator() const { return allocator_; }
 
  private:
   std::byte* data_ = nullptr;

@@ -11,7 +11,7 @@
 
 namespace facet {
 
-/// Where bytes live. Only Buffer copies cross between host and device.
+/// Where bytes live. Only Buffer::Allocator::copy crosses between host and device.
 enum class Device : uint8_t { kHost, kCuda };
 
 template <typename T>

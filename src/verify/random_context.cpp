@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "tensor/device_copy.h"
 
 namespace facet {
 namespace {
@@ -47,8 +48,14 @@ void store(const ContextTarget& target,
            const ContextRows& rows) {
   CacheViews all;
   target.cache.views({&target.slot, 1}, all);
-  const std::vector<KvView>& views = all.layers;
-  target.side.backend.store_kv(target.side.model.kv_of(layer, views), k, v, rows.batch());
+  Backend& backend = target.side.backend;
+  const Batch batch = rows.batch();
+  const DeviceCopy k_there(k, backend.allocator());
+  const DeviceCopy v_there(v, backend.allocator());
+  backend.begin_step({.batch = batch, .kv = all.layers, .watched = true});
+  backend.store_kv(target.side.model.kv_of(layer, all.layers), k_there.view(), v_there.view(),
+                   batch);
+  backend.end_step({});
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The built program as a user meets it: answers on stdout, one clear line and a documented exit
 // code for everything that cannot go on.
 
+#include <stdlib.h>
 #include <algorithm>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
@@ -260,7 +261,10 @@ TEST(CliBadInput, UsageIsRefusedWithOneLine) {
   expect_refusal(run_facet({"run", "no-such-model", "x"}), kUsage, {"no-such-model", "fable"});
   expect_refusal(run_facet({"run", "fable", "x", "--kv-dtype", "int2"}), kUsage, {"--kv-dtype"});
   expect_refusal(run_facet({"run", "fable", "x", "--cpu-isa", "mmx"}), kUsage, {"mmx", "avx2"});
+  // No GPU is visible, or the build has none of CUDA.
+  setenv("CUDA_VISIBLE_DEVICES", "-1", 1);
   expect_refusal(run_facet({"run", "fable", "x", "--backend", "cuda"}), kDevice, {"cuda"});
+  unsetenv("CUDA_VISIBLE_DEVICES");
   expect_refusal(run_facet({"run", "fable"}, ""), kUsage, {"prompt is empty"});
 }
 

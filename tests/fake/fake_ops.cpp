@@ -48,7 +48,7 @@ void FakeOps::embed(TensorView out,
                     const WeightMatrix& /*table*/,
                     std::span<const int32_t> ids,
                     float /*scale*/) {
-  begin_step(static_cast<int32_t>(ids.size()));
+  begin_rows(static_cast<int32_t>(ids.size()));
   for (size_t row = 0; row < ids.size(); ++row)
     set(out, static_cast<int64_t>(row), row_of(ids[row]));
 }

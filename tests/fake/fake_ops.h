@@ -52,7 +52,7 @@ class FakeOps : public Backend {
   virtual uint64_t joined(uint64_t x, uint64_t h) = 0;
   virtual void logits_of(uint64_t row, std::span<float> logits) = 0;
   /// Called with the rows of each step before anything else.
-  virtual void begin_step(int32_t /*rows*/) {}
+  virtual void begin_rows(int32_t /*rows*/) {}
 
   static uint64_t get(const TensorView& x, int64_t row);
   static void set(const TensorView& x, int64_t row, uint64_t value);

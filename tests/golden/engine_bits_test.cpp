@@ -1,5 +1,5 @@
 // The same request gives the same tokens and log-probabilities, bit for bit, whatever runs beside
-// it: Fable on the CPU backend under random schedules.
+// it: Fable on the CPU backend and on CUDA under random schedules.
 
 #include <algorithm>
 #include <fmt/core.h>
@@ -7,9 +7,11 @@
 #include <random>
 
 #include "engine/engine_core.h"
+#include "kernels/cpu/cpu_backend.h"
 #include "tests/fake/inline_runner.h"
 #include "tests/fake/ledger.h"
 #include "tests/golden/fable.h"
+#include "tests/golden/golden.h"
 
 namespace facet {
 namespace {
@@ -98,10 +100,25 @@ void expect_equal(const Ledger& found, const Ledger& alone) {
   EXPECT_TRUE(found.prompt_logprobs == alone.prompt_logprobs);
 }
 
-class EngineBits : public testing::TestWithParam<int32_t> {};
+/// A part of the schedules on a backend.
+struct Shard {
+  const char* backend;
+  int32_t index;
+};
+void PrintTo(const Shard& shard, std::ostream* out) { *out << shard.backend << shard.index; }
+
+class EngineBits : public testing::TestWithParam<Shard> {
+ protected:
+  void SetUp() override {
+    if (const auto reason = test::absent(GetParam().backend)) GTEST_SKIP() << *reason;
+  }
+};
 
 TEST_P(EngineBits, ARandomScheduleChangesNothing) {
-  test::Fable fable({.max_rows = 256, .max_logit_rows = 64}, 1);
+  const gemma4::StepLimits limits = {.max_rows = 256, .max_logit_rows = 64};
+  const bool on_cpu = std::string_view(GetParam().backend) == "cpu";
+  test::Fable fable(limits, on_cpu ? cpu::make_cpu_backend({.threads = 1})
+                                   : test::make_backend(GetParam().backend));
   const std::vector<Request> wanted = requests();
   std::vector<std::shared_ptr<Ledger>> alone;
   for (const Request& request : wanted) {
@@ -118,7 +135,7 @@ TEST_P(EngineBits, ARandomScheduleChangesNothing) {
   }
   int64_t preemptions = 0;
   int64_t cached = 0;
-  const int32_t first = GetParam() * kSchedules;
+  const int32_t first = GetParam().index * kSchedules;
   for (int32_t schedule = first; schedule < first + kSchedules; ++schedule) {
     SCOPED_TRACE(schedule);
     std::mt19937_64 random(static_cast<uint64_t>(schedule));
@@ -160,7 +177,17 @@ TEST_P(EngineBits, ARandomScheduleChangesNothing) {
   EXPECT_GT(cached, 500);
 }
 
-INSTANTIATE_TEST_SUITE_P(Shards, EngineBits, testing::Range(0, kShards));
+std::vector<Shard> shards() {
+  std::vector<Shard> all;
+  for (const char* backend : {"cpu", "cuda"}) {
+    for (int32_t index = 0; index < kShards; ++index) all.push_back({backend, index});
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Shards, EngineBits, testing::ValuesIn(shards()), [](const auto& info) {
+  return fmt::format("{}_{}", info.param.backend, info.param.index);
+});
 
 }  // namespace
 }  // namespace facet

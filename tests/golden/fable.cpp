@@ -6,8 +6,11 @@
 
 namespace facet::test {
 Fable::Fable(gemma4::StepLimits limits, int32_t threads)
+    : Fable(limits, cpu::make_cpu_backend({.threads = threads})) {}
+
+Fable::Fable(gemma4::StepLimits limits, std::unique_ptr<Backend> on)
     : checkpoint(source_dir() + "/models/fable"),
-      backend(cpu::make_cpu_backend({.threads = threads})),
+      backend(std::move(on)),
       model(load_model(checkpoint, *backend, limits)) {}
 
 std::vector<int32_t> fable_ids(uint64_t seed, int32_t count) {

@@ -11,10 +11,11 @@
 
 namespace facet::test {
 
-/// The bundled model on the CPU backend, for the tests of the engine.
+/// The bundled model on the CPU backend, or another, for the tests of the engine.
 struct Fable {
   /// `threads`: 0 for one per core.
   Fable(gemma4::StepLimits limits, int32_t threads);
+  Fable(gemma4::StepLimits limits, std::unique_ptr<Backend> on);
 
   Checkpoint checkpoint;
   std::unique_ptr<Backend> backend;

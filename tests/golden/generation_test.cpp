@@ -98,7 +98,12 @@ std::vector<int32_t> joined(std::vector<int32_t> a, const std::vector<int32_t>& 
   return a;
 }
 
-class GenerationOn : public testing::TestWithParam<std::string> {};
+class GenerationOn : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    if (const auto reason = test::absent(GetParam())) GTEST_SKIP() << *reason;
+  }
+};
 
 /// As in a chat with thinking off: the next prompt repeats the last one but for its end, and the
 /// answer is longer than the window.

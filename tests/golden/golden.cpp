@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/ref/ref_backend.h"
 
 namespace facet::test {
@@ -35,16 +36,22 @@ gemma4::Gemma4Model load_model(const Checkpoint& checkpoint,
 std::vector<std::string> backend_names() {
   std::vector<std::string> names = {"ref"};
   for (const cpu::Isa isa : cpu::supported_isas()) names.push_back(name_of(isa));
+  names.emplace_back("cuda");
   return names;
 }
 
 std::unique_ptr<Backend> make_backend(const std::string& name) {
   if (name == "ref") return ref::make_ref_backend();
   if (name == "cpu") return cpu::make_cpu_backend({});
+  if (name == "cuda") return cuda::make_cuda_backend();
   const std::vector<cpu::Isa> isas = cpu::supported_isas();
   const auto isa = std::ranges::find(isas, name, name_of);
   CHECK(isa != isas.end(), "backend {}", name);
   return cpu::make_cpu_backend({.isa = *isa});
+}
+
+std::optional<std::string> absent(const std::string& name) {
+  return name == "cuda" ? cuda::unavailable() : std::nullopt;
 }
 
 Golden::Golden(const std::string& folder)

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,10 +15,12 @@
 
 namespace facet::test {
 
-/// "ref", and the CPU backend on each instruction set that this machine has: "cpu_SSE4",
-/// "cpu_AVX2". make_backend also knows "cpu", the best of them.
+/// "ref", the CPU backend on each instruction set that this machine has: "cpu_SSE4", "cpu_AVX2",
+/// and "cuda", whether or not it can be made here. make_backend also knows "cpu", the best of them.
 std::vector<std::string> backend_names();
 std::unique_ptr<Backend> make_backend(const std::string& name);
+/// Why make_backend() cannot make it here, if it cannot.
+std::optional<std::string> absent(const std::string& name);
 
 /// A reference checkpoint with what transformers computed for it (goldens/README.md of the shared
 /// data).

@@ -143,6 +143,43 @@ TEST_P(AttentionTest, Bf16Cache) {
   }
 }
 
+// The model's own head sizes, which some backends have kernels of their own for.
+TEST_P(AttentionTest, LargeHeadsInABf16Cache) {
+  for (const int32_t group : {1, 2, 8}) {
+    for (const int32_t window : {0, 16, 100}) {
+      check({{2, 256, 16, DType::kBF16}, 2 * group, window, 1, 1, mixed_sequences()});
+    }
+    check({{1, 512, 64, DType::kBF16}, group, 0, 1, 1, mixed_sequences()});
+  }
+  check({{2, 256, 64, DType::kBF16}, 6, 0, 1, 1, mixed_sequences()});  // groups of three
+  check({{1, 256, 64, DType::kBF16}, 2, 1024, 1, 1, {{1500, 3, 1}, {1023, 2, 2}, {2047, 1, 4}}});
+  check({{1, 512, 64, DType::kBF16}, 8, 0, 1, 1, {{1500, 3, 1}, {1023, 1, 2}}});
+}
+
+// Prompts long enough that a device may take another way through them.
+TEST_P(AttentionTest, LongPromptsGiveTheSameBitsInAnyChunks) {
+  struct Case {
+    KvLayout layout;
+    int32_t query_heads;
+    int32_t window;
+    int32_t rows;
+  };
+  for (const Case& c : {Case{{8, 256, 64, DType::kBF16}, 16, 300, 520},
+                        Case{{2, 512, 64, DType::kBF16}, 16, 0, 262}}) {
+    const auto step = [&](int32_t first, int32_t rows) {
+      PagedStep part({c.layout, c.query_heads, c.window, 1, 1, {{70 + first, rows, 2}}});
+      part.fill_cache();
+      return run(part, c.window);
+    };
+    const Tensor all = step(0, c.rows);
+    for (const auto& [first, rows] :
+         {std::pair{0, 1}, {1, 5}, {63, 2}, {200, 60}, {c.rows - 1, 1}}) {
+      expect_same_bits(step(first, rows), all.rows(first, rows), fmt::format("row {}", first));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
 TEST_P(AttentionTest, Fp8CacheWithScales) {
   for (const int32_t window : {0, 16}) {
     check({{2, 64, 16, DType::kF8E4M3}, 4, window, 1.0F, 1.0F, mixed_sequences()});

@@ -7,7 +7,10 @@
 #include <random>
 
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/ref/ref_backend.h"
+#include "quant/float_formats.h"
+#include "tests/ops/hosted_backend.h"
 
 namespace facet::test {
 
@@ -21,6 +24,21 @@ std::vector<BackendCase> backends() {
       result.push_back({name, [=] { return cpu::make_cpu_backend({isa, threads}); }});
     }
   }
+  result.push_back({"cuda",
+                    [] { return std::make_unique<HostedBackend>(cuda::make_cuda_backend()); }, true,
+                    cuda::unavailable()});
+  return result;
+}
+
+void OpTest::SetUp() {
+  if (GetParam().absent) GTEST_SKIP() << *GetParam().absent;
+  backend_ = GetParam().make();
+}
+
+Tensor OpTest::entering(const Tensor& x) const {
+  Tensor result = x;
+  if (!GetParam().rounds_to_bf16) return result;
+  for (int64_t i = 0; i < x.elements(); ++i) result[i] = bf16_to_float(float_to_bf16(x[i]));
   return result;
 }
 

@@ -4,6 +4,7 @@
 #include <functional>
 #include <gtest/gtest.h>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,18 +18,14 @@ namespace facet::test {
 struct BackendCase {
   std::string name;
   std::function<std::unique_ptr<Backend>()> make;
+  /// linear() and experts() round their input to BF16.
+  bool rounds_to_bf16 = false;
+  /// Why it cannot run here, if it cannot: its tests are skipped.
+  std::optional<std::string> absent = std::nullopt;
 };
 std::vector<BackendCase> backends();
 std::string backend_name(const testing::TestParamInfo<BackendCase>& info);
 void PrintTo(const BackendCase& backend, std::ostream* out);
-
-class OpTest : public testing::TestWithParam<BackendCase> {
- protected:
-  Backend& be() { return *backend_; }
-
- private:
-  std::unique_ptr<Backend> backend_ = GetParam().make();
-};
 
 /// Float32 values under a shape. A fresh one is full of NaN: an op must write all of its output and
 /// may not read it.
@@ -54,6 +51,19 @@ class Tensor {
  private:
   Shape shape_;
   std::vector<float> values_;
+};
+
+class OpTest : public testing::TestWithParam<BackendCase> {
+ protected:
+  void SetUp() override;
+  Backend& be() { return *backend_; }
+  /// What linear() computes with when it is given x.
+  Tensor entering(const Tensor& x) const;
+  /// The tolerance of experts(), whose inner values are rounded as x is.
+  double experts_tolerance() const { return GetParam().rounds_to_bf16 ? kBf16Inner : kSum; }
+
+ private:
+  std::unique_ptr<Backend> backend_;
 };
 
 /// A value and the size of what it was made of: the sum of the magnitudes of a sum's terms.

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "model/gemma4/gemma4_model.h"
+#include "model/host_observer.h"
 #include "quant/float_formats.h"
 
 namespace facet::gemma4 {
@@ -22,23 +23,38 @@ float inverse_sqrt(int32_t n) { return static_cast<float>(std::pow(static_cast<d
 }  // namespace
 
 std::optional<TensorView> Gemma4Model::forward(const Step& step) {
+  if (step.observer == nullptr || backend_.allocator().device == Device::kHost) return run(step);
+  HostObserver observer(*step.observer, backend_.allocator());
+  return run({step.ids, step.batch, step.kv, step.logit_rows, &observer});
+}
+
+std::optional<TensorView> Gemma4Model::run(const Step& step) {
   const auto rows = static_cast<int64_t>(step.ids.size());
   const auto logit_rows = static_cast<int64_t>(step.logit_rows.size());
   CHECK(rows > 0 && rows <= limits_.max_rows && rows == step.batch.rows(), "{} rows", rows);
   CHECK(logit_rows <= limits_.max_logit_rows, "{} logit rows", logit_rows);
   const Activations a = activations(rows, logit_rows);
-  Backend& be = backend_;
 
   // Media placeholders without media are read as the pad token in both tables (2.2).
   ids_.assign(step.ids.begin(), step.ids.end());
   for (int32_t& id : ids_) {
     if (config_.is_placeholder(TokenId{id})) id = to_index(config_.pad_token_id);
   }
+  const StepInputs inputs = {ids_, step.logit_rows, step.batch, step.kv, step.observer != nullptr};
+  const bool wanted = backend_.begin_step(inputs);
+  const bool whole = !wanted || compute(step, a);
+  const TensorView logits = backend_.end_step(a.logits);
+  if (!whole) return std::nullopt;
+  return logits;
+}
+
+bool Gemma4Model::compute(const Step& step, const Activations& a) {
+  Backend& be = backend_;
   be.embed(a.x, weights_.embed_tokens, ids_, bf16_sqrt(config_.hidden_size));  // [T, H]
   if (has_ple()) per_layer_inputs(step, a);                                    // [T, L*P]
   for (int32_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
     if (step.observer != nullptr) {
-      if (!step.observer->goes_on(layer)) return std::nullopt;
+      if (!step.observer->goes_on(layer)) return false;
       step.observer->hidden(layer, a.x);
     }
     decoder_layer(layer, step, a);
@@ -46,12 +62,12 @@ std::optional<TensorView> Gemma4Model::forward(const Step& step) {
   if (step.observer != nullptr) step.observer->after_layers(a.x);
   be.rms_norm(a.h, a.x, weights_.norm, eps_);  // [T, H]
   if (step.observer != nullptr) step.observer->hidden(config_.num_hidden_layers, a.h);
-  if (logit_rows == 0) return a.logits;
+  if (step.logit_rows.empty()) return true;
   be.gather_rows(a.last, a.h, step.logit_rows);   // [R, H]
   be.linear(a.logits, a.last, weights_.lm_head);  // [R, V]
   if (config_.final_logit_softcapping)
     be.soft_cap(a.logits, static_cast<float>(*config_.final_logit_softcapping));
-  return a.logits;
+  return true;
 }
 
 void Gemma4Model::decoder_layer(int32_t index, const Step& step, const Activations& a) {
@@ -89,23 +105,15 @@ void Gemma4Model::attention(int32_t index, const Step& step, const Activations& 
 
   const TensorView q = scratch_view(a.q, {rows, c.num_heads, c.head_dim});
   be.linear(q.reshaped({rows, c.q_size()}), a.h, w.q_proj);  // [T, Q*D]
-  be.rms_norm(q, q, w.q_norm, eps_);                         // per head, over D
-  be.rope(q, step.batch.positions, rope);                    // [T, Q, D]
+  AttentionRows projected = {q, {}, {}, c.k_eq_v, w.q_norm, w.k_norm};
   if (c.kv_donor == index) {
-    const TensorView k = scratch_view(a.k, {rows, c.num_kv_heads, c.head_dim});
-    const TensorView v = scratch_view(a.v, {rows, c.num_kv_heads, c.head_dim});
-    be.linear(k.reshaped({rows, c.kv_size()}), a.h, w.k_proj);  // [T, K*D]
-    // Where K and V share a projection, V is taken before K's norm and rotation (2.5).
-    if (c.k_eq_v) {
-      be.rms_norm(v, k, {}, eps_);
-    } else {
-      be.linear(v.reshaped({rows, c.kv_size()}), a.h, w.v_proj);
-      be.rms_norm(v, v, {}, eps_);
-    }
-    be.rms_norm(k, k, w.k_norm, eps_);
-    be.rope(k, step.batch.positions, rope);
-    be.store_kv(kv, k, v, step.batch);
+    projected.k = scratch_view(a.k, {rows, c.num_kv_heads, c.head_dim});
+    projected.v = scratch_view(a.v, {rows, c.num_kv_heads, c.head_dim});
+    be.linear(projected.k.reshaped({rows, c.kv_size()}), a.h, w.k_proj);  // [T, K*D]
+    if (!c.k_eq_v) be.linear(projected.v.reshaped({rows, c.kv_size()}), a.h, w.v_proj);
   }
+  // q, k, v: norms per head, q and k rotated; k and v to the cache (2.5)
+  be.prepare_attention(projected, kv, rope, step.batch, eps_);
   const TensorView o = scratch_view(a.attended, {rows, c.num_heads, c.head_dim});
   be.attention(o, q, kv, c.window, step.batch);              // [T, Q, D], scores not scaled
   be.linear(a.h, o.reshaped({rows, c.q_size()}), w.o_proj);  // [T, H]

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "base/check.h"
+#include "model/gemma4/operands.h"
 
 namespace facet::gemma4 {
 namespace {
@@ -64,6 +65,22 @@ Gemma4Model::Gemma4Model(Gemma4Config config,
     cache_layer_[i] = cache_layer_[static_cast<size_t>(config_.layers[i].kv_donor)];
   }
   allocate_scratch();
+  load();
+}
+
+void Gemma4Model::load() {
+  if (has_ple()) {
+    ple_rows_.resize(config_.layers.size());
+    for (size_t layer = 0; layer < ple_rows_.size(); ++layer) {
+      for (int32_t t = 0; t < limits_.max_rows; ++t) {
+        ple_rows_[layer].push_back(t * config_.num_hidden_layers + static_cast<int32_t>(layer));
+      }
+    }
+  }
+  ModelOperands operands = operands_of(weights_);
+  for (const RopeTable& table : rope_) operands.vectors.emplace_back(table.frequencies);
+  for (const std::vector<int32_t>& rows : ple_rows_) operands.row_lists.emplace_back(rows);
+  backend_.load(operands);
 }
 
 std::vector<KvGroupSpec> Gemma4Model::kv_groups(int32_t page_size, DType dtype) const {
@@ -162,12 +179,8 @@ Gemma4Model::Activations Gemma4Model::activations(int64_t rows, int64_t logit_ro
   return a;
 }
 
-std::span<const int32_t> Gemma4Model::rows_of_layer(int32_t index, int64_t rows) {
-  ple_rows_.resize(static_cast<size_t>(rows));
-  for (size_t t = 0; t < ple_rows_.size(); ++t) {
-    ple_rows_[t] = static_cast<int32_t>(t) * config_.num_hidden_layers + index;
-  }
-  return ple_rows_;
+std::span<const int32_t> Gemma4Model::rows_of_layer(int32_t index, int64_t rows) const {
+  return std::span(ple_rows_[static_cast<size_t>(index)]).first(static_cast<size_t>(rows));
 }
 
 }  // namespace facet::gemma4

@@ -24,7 +24,8 @@ struct StepLimits {
 /// of forward() are in forward.cpp, what they need around them in gemma4_model.cpp.
 class Gemma4Model final : public Model {
  public:
-  /// `weights` view a checkpoint, which must outlive the model, as must `backend`.
+  /// `weights` view a checkpoint, which must outlive the model, as must `backend`, which loads
+  /// them.
   Gemma4Model(Gemma4Config config,
               Weights weights,
               Activation activation,
@@ -76,15 +77,20 @@ class Gemma4Model final : public Model {
   /// A view of `shape` at the start of a scratch area.
   static TensorView scratch_view(TensorView room, const Shape& shape);
   /// The rows of one layer among [T*L, P].
-  std::span<const int32_t> rows_of_layer(int32_t index, int64_t rows);
+  std::span<const int32_t> rows_of_layer(int32_t index, int64_t rows) const;
+  void load();
 
+  /// forward(), for an observer that sees the backend's own memory.
+  std::optional<TensorView> run(const Step& step);
+  /// The ops of a step. False if the observer gave it up.
+  bool compute(const Step& step, const Activations& a);
   void per_layer_inputs(const Step& step, const Activations& a);
   void decoder_layer(int32_t index, const Step& step, const Activations& a);
   void attention(int32_t index, const Step& step, const Activations& a);
   void feed_forward(int32_t index, const Step& step, const Activations& a);
 
   const Gemma4Config config_;
-  const Weights weights_;
+  Weights weights_;  // changed by load() only
   const Activation activation_;
   const StepLimits limits_;
   const float eps_;  // rms_norm_eps
@@ -92,9 +98,9 @@ class Gemma4Model final : public Model {
   std::vector<RopeTable> rope_;       // by layer
   std::vector<int32_t> cache_layer_;  // by layer: the place of its KV among Step::kv
   Arena arena_;
-  Activations scratch_;       // for max_rows
-  std::vector<int32_t> ids_;  // the step's ids, placeholders replaced
-  std::vector<int32_t> ple_rows_;
+  Activations scratch_;                         // for max_rows
+  std::vector<int32_t> ids_;                    // the step's ids, placeholders replaced
+  std::vector<std::vector<int32_t>> ple_rows_;  // by layer: the rows of its values among [T*L, P]
 };
 
 }  // namespace facet::gemma4

@@ -1,0 +1,149 @@
+// Construction, and what frames a step. The ops are in cuda_ops.cpp.
+
+#include <algorithm>
+#include <bit>
+#include <fmt/core.h>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "kernels/cuda/cuda_backend_impl.h"
+#include "kernels/cuda/peaks.h"
+
+namespace facet::cuda {
+namespace {
+
+constexpr int kLeastMajor = 8;  // BF16 products
+
+/// The reason why the device cannot be used, or nullopt.
+std::optional<std::string> find_fault() {
+  int driver = 0;
+  cudaDriverGetVersion(&driver);
+  int count = 0;
+  const cudaError_t counted = cudaGetDeviceCount(&count);
+  cudaGetLastError();
+  if (counted == cudaErrorInsufficientDriver ||
+      (driver != 0 && driver < CUDART_VERSION / 1000 * 1000)) {
+    return driver == 0
+               ? std::string("no NVIDIA driver was found")
+               : fmt::format("the NVIDIA driver knows CUDA {}.{}, this build needs {}.0 or newer",
+                             driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000);
+  }
+  if (counted != cudaSuccess || count == 0)
+    return fmt::format("no GPU: cudaGetDeviceCount: {}", cudaGetErrorString(counted));
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  if (properties.major < kLeastMajor) {
+    return fmt::format("{} has compute capability {}.{}, wanted {}.0 or higher", properties.name,
+                       properties.major, properties.minor, kLeastMajor);
+  }
+  if (!has_code_for_device()) {
+    return fmt::format("this build has no code for {} (compute capability {}.{})", properties.name,
+                       properties.major, properties.minor);
+  }
+  return std::nullopt;
+}
+
+/// A digest of where the caches of all layers lie: another cache may begin where an old one did.
+uint64_t digest_of(std::span<const KvView> kv) {
+  uint64_t digest = kv.size();
+  const auto add = [&](uint64_t value) {
+    digest = (digest ^ value) * 0x9e3779b97f4a7c15U;
+    digest ^= digest >> 29;
+  };
+  for (const KvView& view : kv) {
+    add(reinterpret_cast<uintptr_t>(view.k));
+    add(reinterpret_cast<uintptr_t>(view.v));
+    add(static_cast<uint64_t>(view.layout.page_size));
+  }
+  return digest;
+}
+
+}  // namespace
+
+std::optional<std::string> unavailable() {
+  static const std::optional<std::string> fault = find_fault();
+  return fault;
+}
+
+DeviceMemory device_memory() {
+  if (unavailable()) return {};
+  size_t free = 0;
+  size_t total = 0;
+  check(cudaMemGetInfo(&free, &total), "free memory of the GPU");
+  return {static_cast<int64_t>(free), static_cast<int64_t>(total)};
+}
+
+std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options) {
+  if (const auto fault = unavailable()) throw Error(ErrorCode::kDevice, *fault, "--backend cuda");
+  return std::make_unique<CudaBackend>(options);
+}
+
+std::byte* Workspace::take(int64_t bytes, bool& moved) {
+  moved = bytes > memory_.bytes();
+  if (moved) {
+    check(cudaDeviceSynchronize(), "the last step");  // it may still use the old one
+    memory_ = Buffer();
+    memory_ = device_buffer(bytes);
+  }
+  return memory_.data();
+}
+
+CudaBackend::CudaBackend(const CudaOptions& options) : options_(options) {
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  description_ = fmt::format("cuda ({}, SM{}{}, {} multiprocessors, {})", properties.name,
+                             properties.major, properties.minor, properties.multiProcessorCount,
+                             human_bytes(static_cast<int64_t>(properties.totalGlobalMem)));
+  check(cudaStreamCreate(&stream_), "a stream");
+}
+
+CudaBackend::~CudaBackend() {
+  graphs_.abandon(stream_);
+  cudaStreamSynchronize(stream_);  // a fault was told where it was met
+  cudaStreamDestroy(stream_);
+}
+
+void CudaBackend::forget_graphs() {
+  CHECK(!graphs_.recording(), "memory moved while a step is recorded");
+  graphs_.clear();
+}
+
+std::byte* CudaBackend::workspace(Workspace& of, int64_t bytes) {
+  bool moved = false;
+  std::byte* data = of.take(bytes, moved);
+  if (moved) forget_graphs();
+  return data;
+}
+
+void CudaBackend::load(const ModelOperands& operands) {
+  forget_graphs();  // a new model may stand where an old one stood
+  weights_.load(operands, stream_);
+}
+
+bool CudaBackend::begin_step(const StepInputs& inputs) {
+  graphs_.abandon(stream_);  // of a step that an error ended
+  if (arena_.begin(inputs, stream_)) forget_graphs();
+  const Batch& batch = inputs.batch;
+  const bool one_row_each = batch.rows() == std::ssize(batch.sequences);
+  if (!options_.graphs || inputs.watched || !one_row_each || inputs.kv.empty()) return true;
+  const StepMake make = {
+      batch.rows(), std::ssize(inputs.logit_rows),
+      static_cast<int64_t>(std::bit_ceil(static_cast<uint32_t>(arena_.longest()))),
+      digest_of(inputs.kv), inputs.ids.data()};
+  return graphs_.begin(make, stream_) != StepGraphs::Mode::kRepeating;
+}
+
+TensorView CudaBackend::end_step(TensorView result) {
+  graphs_.end(stream_);
+  if (!result.empty() && result.bytes() > 0) {
+    if (result_.bytes() < result.bytes()) result_ = PinnedBuffer(result.bytes());
+    check(cudaMemcpyAsync(result_.data(), result.data(), static_cast<size_t>(result.bytes()),
+                          cudaMemcpyDeviceToHost, stream_),
+          "the step's result");
+  }
+  check(cudaStreamSynchronize(stream_), "a step");
+  return {result_.data(), result.dtype(), result.shape()};
+}
+
+}  // namespace facet::cuda

@@ -1,0 +1,109 @@
+// Ops that touch each value once: bound by bytes, in decode by their launches.
+
+#include "kernels/cuda/activation.cuh"
+#include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/weight_value.cuh"
+
+namespace facet::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+template <typename Body>
+__global__ void __launch_bounds__(kThreads) for_each(int64_t count, Body body) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i < count) body(i);
+}
+
+/// body(i) for each i < count.
+template <typename Body>
+void launch(cudaStream_t stream, const char* name, int64_t count, const Body& body) {
+  if (count == 0) return;
+  for_each<<<grid(ceil_div(count, kThreads)), kThreads, 0, stream>>>(count, body);
+  check_launch(name);
+}
+
+/// An extended lambda may not stand in a generic one.
+template <WeightFormat kFormat>
+struct Embed {
+  float* out;
+  WeightMatrix w;
+  const int32_t* ids;
+  float scale;
+  __device__ void operator()(int64_t i) const {
+    out[i] = weight_value<kFormat>(w, ids[i / w.cols], i % w.cols) * scale;
+  }
+};
+
+}  // namespace
+
+void embed(cudaStream_t stream,
+           float* out,
+           const WeightMatrix& table,
+           const int32_t* ids,
+           int64_t rows,
+           float scale) {
+  with_format(table.format, [&]<WeightFormat kFormat>() {
+    launch(stream, "embed", rows * table.cols, Embed<kFormat>{out, table, ids, scale});
+  });
+}
+
+void activate(cudaStream_t stream,
+              float* out,
+              const float* gate,
+              const float* up,
+              int64_t count,
+              ActivationFunction function) {
+  launch(stream, "activate", count, [=] __device__(int64_t i) {
+    out[i] = gate == nullptr ? apply(function, up[i]) : apply(function, gate[i]) * up[i];
+  });
+}
+
+void add(cudaStream_t stream, float* x, const float* y, int64_t count) {
+  launch(stream, "add", count, [=] __device__(int64_t i) { x[i] += y[i]; });
+}
+
+void scale(cudaStream_t stream, float* x, int64_t count, float factor) {
+  launch(stream, "scale", count, [=] __device__(int64_t i) { x[i] *= factor; });
+}
+
+void soft_cap(cudaStream_t stream, float* x, int64_t count, float cap) {
+  launch(stream, "soft_cap", count, [=] __device__(int64_t i) { x[i] = cap * tanhf(x[i] / cap); });
+}
+
+void gather_rows(cudaStream_t stream,
+                 float* out,
+                 const float* x,
+                 const int32_t* rows,
+                 int64_t count,
+                 int64_t width) {
+  launch(stream, "gather_rows", count * width,
+         [=] __device__(int64_t i) { out[i] = x[rows[i / width] * width + i % width]; });
+}
+
+void rope(cudaStream_t stream,
+          float* x,
+          const int32_t* positions,
+          const float* frequencies,
+          int64_t rows,
+          int64_t heads,
+          int32_t head_dim,
+          int32_t angles) {
+  launch(stream, "rope", rows * heads * angles, [=] __device__(int64_t i) {
+    const int64_t angle_index = i % angles;
+    const int64_t head = i / angles;
+    const float angle =
+        __fmul_rn(static_cast<float>(positions[head / heads]), frequencies[angle_index]);
+    float sine;
+    float cosine;
+    sincosf(angle, &sine, &cosine);
+    float* const first = x + head * head_dim + angle_index;
+    float* const second = first + head_dim / 2;
+    const float a = *first;
+    const float b = *second;
+    *first = a * cosine - b * sine;
+    *second = b * cosine + a * sine;
+  });
+}
+
+}  // namespace facet::cuda

@@ -1,0 +1,104 @@
+#include "kernels/cuda/experts.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "kernels/cuda/experts_kernels.h"
+
+namespace facet::cuda {
+namespace {
+
+/// Takes pieces of the workspace in turn; with a null one it only measures.
+class Carver {
+ public:
+  explicit Carver(std::byte* base) : base_(base) {}
+  template <typename T>
+  T* take(int64_t count) {
+    std::byte* piece = base_ == nullptr ? nullptr : base_ + used_;
+    used_ += round_up(count * static_cast<int64_t>(sizeof(T)), 256);
+    return reinterpret_cast<T*>(piece);
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  std::byte* base_;
+  int64_t used_ = 0;
+};
+
+/// Whether the streaming kernels take this call: few pairs, whose operands find room in shared
+/// memory.
+bool streams(const ExpertsWork& work) {
+  constexpr int64_t kRoom = 100 * 1024;
+  const int64_t pairs = int64_t{work.rows} * work.top_k;
+  return work.rows <= kStreamExpertRows && pairs <= kStreamPairs &&
+         work.rows * x_pitch(work.hidden_steps) <= kRoom &&
+         pairs * x_pitch(work.width_steps) <= kRoom;
+}
+
+/// Fills in what lies in the workspace; returns its size.
+int64_t carve(ExpertsWork& work, std::byte* workspace) {
+  const int64_t pairs = int64_t{work.rows} * work.top_k;
+  work.hidden_steps = static_cast<int32_t>(steps_of(work.layer.hidden));
+  work.width_steps = static_cast<int32_t>(steps_of(work.layer.width));
+  Carver carver(workspace);
+  work.inner = carver.take<uint8_t>(pairs * work.width_steps * kStepBytesX);
+  if (streams(work)) return carver.used();
+  // Two tokens an expert and more waste less in small items; many are better in large ones.
+  work.item_tokens = pairs <= int64_t{20} * work.layer.count ? kFewTokens : kManyTokens;
+  work.max_items = max_items(work.layer.count, static_cast<int32_t>(pairs), work.item_tokens);
+  work.packed = carver.take<uint8_t>(int64_t{work.rows} * work.hidden_steps * kStepBytesX);
+  work.parts = carver.take<float>(pairs * work.layer.hidden);
+  work.sorted = carver.take<int32_t>(pairs);
+  work.items = carver.take<int32_t>(1 + 3 * int64_t{work.max_items});
+  return carver.used();
+}
+
+template <class F>
+void run(cudaStream_t stream, const ExpertsCall& call) {
+  for (int32_t first = 0; first < call.rows; first += kPassRows) {
+    ExpertsWork work = {.layer = call.layer,
+                        .out = call.out + int64_t{first} * call.layer.hidden,
+                        .x = call.x + int64_t{first} * call.layer.hidden,
+                        .chosen = call.chosen + int64_t{first} * call.top_k,
+                        .weights = call.weights + int64_t{first} * call.top_k,
+                        .rows = std::min(kPassRows, call.rows - first),
+                        .top_k = call.top_k};
+    carve(work, call.workspace);
+    if (streams(work)) {
+      experts_stream<F>(stream, call.overlap, work);
+    } else {
+      experts_tiled<F>(stream, call.overlap, work);
+    }
+  }
+}
+
+}  // namespace
+
+bool experts_fit(const ExpertsLayer& layer) {
+  const int32_t unit = layer.format == WeightFormat::kNvfp4 ? 16 : 8;
+  return (layer.format == WeightFormat::kNvfp4 || layer.format == WeightFormat::kBF16) &&
+         layer.activation.gating == Gating::kGated &&
+         layer.activation.function != ActivationFunction::kRelu2 && layer.hidden % unit == 0 &&
+         layer.width % unit == 0;
+}
+
+int64_t experts_workspace_bytes(const ExpertsLayer& layer, int32_t rows, int32_t top_k) {
+  // A smaller call may take the other kernels, or smaller items: the largest of what can occur.
+  int64_t bytes = 0;
+  for (const int32_t few : {kStreamExpertRows, 20 * layer.count / std::max(top_k, 1), kPassRows}) {
+    ExpertsWork work = {.layer = layer, .rows = std::min(rows, few), .top_k = top_k};
+    bytes = std::max(bytes, carve(work, nullptr));
+  }
+  return bytes;
+}
+
+void experts(cudaStream_t stream, const ExpertsCall& call) {
+  const ExpertsLayer& layer = call.layer;
+  CHECK(experts_fit(layer), "{} experts [{}, {}], {}", to_string(layer.format), layer.width,
+        layer.hidden, to_string(layer.activation));
+  if (call.rows == 0) return;
+  if (layer.format == WeightFormat::kNvfp4) return run<Nvfp4Steps>(stream, call);
+  run<Bf16Steps>(stream, call);
+}
+
+}  // namespace facet::cuda

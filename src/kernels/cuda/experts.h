@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/activation.h"
+#include "kernels/cuda/bands.h"
+#include "kernels/cuda/launch.h"
+#include "quant/format.h"
+
+namespace facet::cuda {
+
+/// One expert as experts() reads it. All pointers on the device, at 16 bytes.
+struct ExpertPointers {
+  /// NVFP4: gate and up together, nvfp4_pair_tiles_bytes(width, hidden) (repack.h makes them).
+  /// BF16: the gate, [width, hidden].
+  const std::byte* gate = nullptr;
+  const std::byte* up = nullptr;    ///< BF16: [width, hidden]; NVFP4: not read
+  const std::byte* down = nullptr;  ///< [hidden, width]; NVFP4: as tiles
+  float gate_scale = 1.0F;          ///< global scales of NVFP4; each its own, 1 for BF16
+  float up_scale = 1.0F;
+  float down_scale = 1.0F;
+};
+
+/// The routed experts of one layer on the device.
+struct ExpertsLayer {
+  WeightFormat format = WeightFormat::kNvfp4;  ///< of all matrices
+  Activation activation;
+  int32_t count = 0;                        ///< E
+  int32_t hidden = 0;                       ///< H
+  int32_t width = 0;                        ///< F
+  const ExpertPointers* experts = nullptr;  ///< [E], device
+};
+
+struct ExpertsCall {
+  ExpertsLayer layer;
+  float* out = nullptr;             ///< [rows, H]
+  const float* x = nullptr;         ///< [rows, H]
+  const int32_t* chosen = nullptr;  ///< [rows, top_k], device; distinct within a row
+  const float* weights = nullptr;   ///< [rows, top_k], device
+  int32_t rows = 0;
+  int32_t top_k = 0;
+  std::byte* workspace = nullptr;  ///< experts_workspace_bytes(…), 256-aligned
+  Overlap overlap = Overlap::kNo;
+};
+
+/// Whether experts() can compute this: NVFP4 or BF16, GeGLU (tanh) or SwiGLU, hidden and width
+/// multiples of 16 (NVFP4) or 8 (BF16).
+bool experts_fit(const ExpertsLayer& layer);
+
+/// Bytes of workspace that experts() wants for up to `rows` tokens.
+int64_t experts_workspace_bytes(const ExpertsLayer& layer, int32_t rows, int32_t top_k);
+
+/// out[t] = sum over j of weights[t, j] * down · act(gate · x[t], up · x[t]) of expert chosen[t,
+/// j], in the order of j. x and what enters `down` are rounded to BF16, weights are exact, sums in
+/// float32; a row's result depends, bit for bit, on its own x and routing alone, for any number of
+/// rows. CHECKs experts_fit.
+///
+/// Each expert's weights are read once for all tokens that chose it. Up to kStreamPairs choices:
+/// two kernels that stream the chosen experts' bytes. More: choices are sorted by expert (on the
+/// device) and each expert takes tiles of 16 or 80 tokens, in passes of at most kPassRows rows.
+void experts(cudaStream_t stream, const ExpertsCall& call);
+
+inline constexpr int32_t kStreamExpertRows = 8;
+inline constexpr int32_t kStreamPairs = 64;
+inline constexpr int32_t kPassRows = 2048;
+
+}  // namespace facet::cuda

@@ -1,0 +1,60 @@
+// The plainest form of the experts: each (row, choice) reads its expert for itself, a warp for each
+// element.
+
+#include "kernels/cuda/activation.cuh"
+#include "kernels/cuda/experts_simple.h"
+#include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/weight_value.cuh"
+
+namespace facet::cuda {
+namespace {
+
+constexpr int kWarps = 8;
+
+__device__ float dot(const float* x, const WeightMatrix& w, int64_t row) {
+  float sum = 0.0F;
+  for (int64_t c = threadIdx.x % kWarp; c < w.cols; c += kWarp)
+    sum = fmaf(round_to_bf16(x[c]), any_weight_value(w, row, c), sum);
+  return warp_sum(sum);
+}
+
+/// inner[t, j, f] = act(gate · x) * (up · x).
+__global__ void __launch_bounds__(kWarps* kWarp) inner_kernel(const ExpertsArgs args) {
+  const int64_t f = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
+  if (f >= args.width) return;
+  const int64_t pair = blockIdx.y;
+  const DeviceExpert& expert = args.experts[args.chosen[pair]];
+  const float* x = args.x + pair / args.top_k * args.hidden;
+  const float up = dot(x, expert.up, f);
+  const bool gated = args.activation.gating == Gating::kGated;
+  const float value = gated ? apply(args.activation.function, dot(x, expert.gate, f)) * up
+                            : apply(args.activation.function, up);
+  if (threadIdx.x % kWarp == 0) args.inner[pair * args.width + f] = value;
+}
+
+/// out[t, h] = sum over j of weight * down · inner, in the order of the choices.
+__global__ void __launch_bounds__(kWarps* kWarp) down_kernel(const ExpertsArgs args) {
+  const int64_t h = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
+  if (h >= args.hidden) return;
+  const int64_t t = blockIdx.y;
+  float sum = 0.0F;
+  for (int64_t pair = t * args.top_k; pair < (t + 1) * args.top_k; ++pair) {
+    const DeviceExpert& expert = args.experts[args.chosen[pair]];
+    sum = fmaf(args.weights[pair], dot(args.inner + pair * args.width, expert.down, h), sum);
+  }
+  if (threadIdx.x % kWarp == 0) args.out[t * args.hidden + h] = sum;
+}
+
+}  // namespace
+
+void experts_simple(cudaStream_t stream, const ExpertsArgs& args) {
+  if (args.rows == 0) return;
+  const dim3 inner(grid(ceil_div(args.width, kWarps)), grid(args.rows * args.top_k));
+  inner_kernel<<<inner, kWarps * kWarp, 0, stream>>>(args);
+  check_launch("experts: gate and up");
+  const dim3 down(grid(ceil_div(args.hidden, kWarps)), grid(args.rows));
+  down_kernel<<<down, kWarps * kWarp, 0, stream>>>(args);
+  check_launch("experts: down");
+}
+
+}  // namespace facet::cuda

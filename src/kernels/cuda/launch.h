@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "kernels/cuda/device.h"
+
+namespace facet::cuda {
+
+/// Whether a kernel may begin while those before it end (programmatic dependent launch). It must
+/// then touch nothing but weights before wait_for_previous().
+enum class Overlap { kNo, kYes };
+
+struct LaunchShape {
+  dim3 grid;
+  unsigned threads = 0;
+  int shared_bytes = 0;
+  unsigned cluster_z = 1;  ///< CTAs of one cluster, along z
+};
+
+/// Enqueues `kernel` and checks; `name` is for the message.
+template <typename... Parameters, typename... Arguments>
+void launch(cudaStream_t stream,
+            Overlap overlap,
+            const LaunchShape& shape,
+            const char* name,
+            void (*kernel)(Parameters...),
+            Arguments... arguments) {
+  constexpr int kWithoutAsking = 40 * 1024;  // 48 with what a kernel declares itself
+  if (shape.shared_bytes > kWithoutAsking) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               shape.shared_bytes),
+          name);
+  }
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned count = 0;
+  if (overlap == Overlap::kYes) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (shape.cluster_z > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count].val.clusterDim.x = 1;
+    attributes[count].val.clusterDim.y = 1;
+    attributes[count++].val.clusterDim.z = shape.cluster_z;
+  }
+  cudaLaunchConfig_t config = {};
+  config.gridDim = shape.grid;
+  config.blockDim = dim3(shape.threads);
+  config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
+  config.stream = stream;
+  config.attrs = attributes;
+  config.numAttrs = count;
+  check(cudaLaunchKernelEx(&config, kernel, arguments...), name);
+}
+
+}  // namespace facet::cuda

@@ -1,0 +1,7 @@
+#include "kernels/cuda/linear_tiled.cuh"
+
+namespace facet::cuda {
+
+template void linear_tiled<Fp8Steps>(cudaStream_t, Overlap, const LinearBands&, uint8_t*);
+
+}  // namespace facet::cuda

@@ -1,0 +1,118 @@
+// RMS norms and what is fused with them, a block a row: bound by bytes, in decode by their
+// launches.
+
+#include "kernels/cuda/norm.h"
+#include "kernels/cuda/reduce.cuh"
+
+namespace facet::cuda {
+namespace {
+
+/// (mean(row²) + eps)^(-1/2), in all threads.
+template <int kThreads>
+__device__ float inverse_rms(const float* row, int64_t width, float eps) {
+  float squares = 0.0F;
+  for (int64_t i = threadIdx.x; i < width; i += kThreads) squares += row[i] * row[i];
+  const float mean = block_sum<kThreads>(squares) / static_cast<float>(width);
+  return 1.0F / sqrtf(mean + eps);
+}
+
+template <int kThreads>
+__global__ void __launch_bounds__(kThreads)
+    rms_norm_kernel(float* out, const float* x, const float* weight, int64_t width, float eps) {
+  const float* from = x + blockIdx.x * width;
+  float* to = out + blockIdx.x * width;
+  const float inverse = inverse_rms<kThreads>(from, width, eps);
+  for (int64_t i = threadIdx.x; i < width; i += kThreads) {
+    const float normed = from[i] * inverse;
+    to[i] = weight == nullptr ? normed : normed * weight[i];
+  }
+}
+
+template <int kThreads>
+__global__ void __launch_bounds__(kThreads) add_rms_norm_kernel(
+    float* x, const float* h, const float* weight, int64_t width, float eps, float factor) {
+  const float* from = h + blockIdx.x * width;
+  float* to = x + blockIdx.x * width;
+  const float inverse = inverse_rms<kThreads>(from, width, eps);
+  for (int64_t i = threadIdx.x; i < width; i += kThreads)
+    to[i] = (to[i] + __fmul_rn(from[i] * inverse, weight[i])) * factor;
+}
+
+template <int kThreads>
+__global__ void __launch_bounds__(kThreads) join_branches_kernel(float* dense,
+                                                                 const float* sparse,
+                                                                 const float* dense_weight,
+                                                                 const float* sparse_weight,
+                                                                 int64_t width,
+                                                                 float eps) {
+  float* to = dense + blockIdx.x * width;
+  const float* from = sparse + blockIdx.x * width;
+  const float dense_inverse = inverse_rms<kThreads>(to, width, eps);
+  const float sparse_inverse = inverse_rms<kThreads>(from, width, eps);
+  for (int64_t i = threadIdx.x; i < width; i += kThreads) {
+    to[i] = __fadd_rn(__fmul_rn(to[i] * dense_inverse, dense_weight[i]),
+                      __fmul_rn(from[i] * sparse_inverse, sparse_weight[i]));
+  }
+}
+
+/// Calls `body` with threads for a row of `width`: the order of a row's sums follows from it alone.
+template <typename Body>
+void with_threads(int64_t width, const Body& body) {
+  if (width <= 128) {
+    body.template operator()<32>();
+  } else if (width <= 1024) {
+    body.template operator()<128>();
+  } else {
+    body.template operator()<512>();
+  }
+}
+
+}  // namespace
+
+void rms_norm(cudaStream_t stream,
+              float* out,
+              const float* x,
+              const float* weight,
+              int64_t rows,
+              int64_t width,
+              float eps) {
+  if (rows == 0) return;
+  with_threads(width, [&]<int kThreads>() {
+    rms_norm_kernel<kThreads><<<grid(rows), kThreads, 0, stream>>>(out, x, weight, width, eps);
+  });
+  check_launch("rms_norm");
+}
+
+void add_rms_norm(cudaStream_t stream,
+                  float* x,
+                  const float* h,
+                  const float* weight,
+                  int64_t rows,
+                  int64_t width,
+                  float eps,
+                  float factor) {
+  if (rows == 0) return;
+  with_threads(width, [&]<int kThreads>() {
+    add_rms_norm_kernel<kThreads>
+        <<<grid(rows), kThreads, 0, stream>>>(x, h, weight, width, eps, factor);
+  });
+  check_launch("add_rms_norm");
+}
+
+void join_branches(cudaStream_t stream,
+                   float* dense,
+                   const float* sparse,
+                   const float* dense_weight,
+                   const float* sparse_weight,
+                   int64_t rows,
+                   int64_t width,
+                   float eps) {
+  if (rows == 0) return;
+  with_threads(width, [&]<int kThreads>() {
+    join_branches_kernel<kThreads><<<grid(rows), kThreads, 0, stream>>>(dense, sparse, dense_weight,
+                                                                        sparse_weight, width, eps);
+  });
+  check_launch("join_branches");
+}
+
+}  // namespace facet::cuda

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/device.h"
+#include "quant/weight_matrix.h"
+
+namespace facet::cuda {
+
+/// The most experts that route() knows.
+inline constexpr int64_t kMostExperts = 1024;
+
+struct RouteArgs {
+  int32_t* experts = nullptr;               // [rows, top_k]
+  float* weights = nullptr;                 // [rows, top_k]
+  float* logits = nullptr;                  // [rows, proj.rows]: workspace
+  const float* x = nullptr;                 // [rows, proj.cols]
+  WeightMatrix proj;                        // [E, H]
+  const float* scale = nullptr;             // [H]
+  const float* per_expert_scale = nullptr;  // [E]
+  int64_t rows = 0;
+  int64_t top_k = 0;
+  float eps = 0;
+};
+
+/// Backend::route, x not rounded. The softmax is taken in float64 as the reference takes it, so
+/// that ties fall alike.
+void route(cudaStream_t stream, const RouteArgs& args);
+
+}  // namespace facet::cuda

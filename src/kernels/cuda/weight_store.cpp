@@ -1,0 +1,244 @@
+#include "kernels/cuda/weight_store.h"
+
+#include <algorithm>
+#include <fmt/core.h>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "kernels/cuda/repack.h"
+#include "quant/nvfp4_tiles.h"
+
+namespace facet::cuda {
+namespace {
+
+constexpr int64_t kSlotBytes = int64_t{64} << 20;
+
+int64_t data_bytes(const WeightMatrix& matrix) { return matrix.rows * row_bytes(matrix); }
+
+void add(Upload& upload, const WeightMatrix& matrix) {
+  if (matrix.empty()) return;
+  upload.add(matrix.data, data_bytes(matrix));
+  if (matrix.scales != nullptr) upload.add(matrix.scales, scale_bytes(matrix));
+}
+
+/// Points a matrix at its bytes in the block.
+void move(WeightMatrix& matrix, const Upload& upload, const std::byte* block) {
+  if (matrix.empty()) return;
+  matrix.data = block + upload.offset(matrix.data);
+  if (matrix.scales != nullptr) matrix.scales = block + upload.offset(matrix.scales);
+}
+
+/// Calls `body` with the matrices of an expert; the gate may be empty.
+template <typename Expert, typename Body>
+void for_each_matrix(Expert& expert, const Body& body) {
+  body(expert.gate);
+  body(expert.up);
+  body(expert.down);
+}
+
+/// What experts() is told of a layer, if it can take it: all experts of one shape and format.
+std::optional<ExpertsLayer> fast_layer(const ExpertWeights& weights) {
+  const WeightMatrix& first = weights.experts.front().up;
+  for (const ExpertMatrices& expert : weights.experts) {
+    bool same = !expert.gate.empty() && expert.down.rows == first.cols;
+    for_each_matrix(expert,
+                    [&](const WeightMatrix& m) { same = same && m.format == first.format; });
+    for (const WeightMatrix* m : {&expert.gate, &expert.up})
+      same = same && m->rows == first.rows && m->cols == first.cols;
+    if (!same) return std::nullopt;
+  }
+  ExpertsLayer layer;
+  layer.format = first.format;
+  layer.count = weights.count();
+  layer.hidden = static_cast<int32_t>(first.cols);
+  layer.width = static_cast<int32_t>(first.rows);
+  if (!experts_fit(layer)) return std::nullopt;
+  return layer;
+}
+
+int64_t bytes_of(const ModelOperands& operands) {
+  Upload all;
+  for (const WeightMatrix* matrix : operands.matrices) add(all, *matrix);
+  for (const ExpertWeights* layer : operands.experts) {
+    for (const ExpertMatrices& expert : layer->experts)
+      for_each_matrix(expert, [&](const WeightMatrix& m) { add(all, m); });
+  }
+  for (const auto& vector : operands.vectors)
+    all.add(vector.data(), std::ssize(std::as_bytes(vector)));
+  for (const auto& rows : operands.row_lists) all.add(rows.data(), std::ssize(std::as_bytes(rows)));
+  return all.bytes();
+}
+
+void check_room(int64_t bytes) {
+  size_t free = 0;
+  size_t total = 0;
+  check(cudaMemGetInfo(&free, &total), "free memory of the GPU");
+  if (bytes <= static_cast<int64_t>(free)) return;
+  throw Error(ErrorCode::kOutOfMemory,
+              fmt::format("{} are needed, the GPU has {} of {} free", human_bytes(bytes),
+                          human_bytes(static_cast<int64_t>(free)),
+                          human_bytes(static_cast<int64_t>(total))),
+              "weights");
+}
+
+/// What experts() reads of an NVFP4 layer, made of its uploaded matrices in `tiles`.
+std::vector<ExpertPointers> tile_experts(cudaStream_t stream,
+                                         ExpertWeights& layer,
+                                         std::byte* tiles) {
+  std::vector<ExpertPointers> pointers;
+  for (ExpertMatrices& expert : layer.experts) {
+    ExpertPointers to;
+    to.gate_scale = expert.gate.global_scale;
+    to.up_scale = expert.up.global_scale;
+    to.down_scale = expert.down.global_scale;
+    to.gate = tiles;
+    repack_nvfp4_pair(stream, tiles, expert.gate, expert.up);
+    tiles += nvfp4_pair_tiles_bytes(expert.up.rows, expert.up.cols);
+    to.down = tiles;
+    repack_nvfp4(stream, tiles, expert.down);
+    tiles += nvfp4_tiles_bytes(expert.down.rows, expert.down.cols);
+    pointers.push_back(to);
+    // The stored form goes; what is left names the matrices.
+    expert.gate.data = expert.up.data = to.gate;
+    expert.down.data = to.down;
+    for_each_matrix(expert, [](WeightMatrix& m) { m.scales = nullptr; });
+  }
+  return pointers;
+}
+
+int64_t expert_tiles_bytes(const ExpertWeights& layer) {
+  int64_t bytes = 0;
+  for (const ExpertMatrices& expert : layer.experts) {
+    bytes += nvfp4_pair_tiles_bytes(expert.up.rows, expert.up.cols) +
+             nvfp4_tiles_bytes(expert.down.rows, expert.down.cols);
+  }
+  return bytes;
+}
+
+/// A table of what the host holds, on the GPU.
+template <typename T>
+Buffer on_device(const std::vector<T>& table) {
+  const auto bytes = static_cast<int64_t>(table.size() * sizeof(T));
+  Buffer buffer = device_buffer(bytes);
+  buffer.allocator().copy(buffer.data(), table.data(), bytes);
+  return buffer;
+}
+
+}  // namespace
+
+std::byte* WeightStore::keep(Buffer buffer) {
+  return memory_.emplace_back(std::move(buffer)).data();
+}
+
+void WeightStore::load(const ModelOperands& operands, cudaStream_t stream) {
+  const int64_t total = bytes_of(operands);
+  if (total == 0) return;
+  check_room(total);
+  UploadRing ring(std::min(kSlotBytes, total));
+  int64_t done = 0;
+  const Loading loading = {operands, stream, ring, [&](int64_t bytes) {
+                             done += bytes;
+                             if (operands.on_progress) operands.on_progress(done, total);
+                           }};
+  load_matrices(loading);
+  load_vectors(loading);
+  for (ExpertWeights* layer : operands.experts) load_experts(loading, *layer);
+  tile_matrices(loading);
+}
+
+void WeightStore::load_matrices(const Loading& loading) {
+  Upload upload;
+  for (const WeightMatrix* matrix : loading.operands.matrices) add(upload, *matrix);
+  if (upload.bytes() == 0) return;
+  const std::byte* block = keep(upload.run(loading.ring, loading.on_bytes));
+  for (WeightMatrix* matrix : loading.operands.matrices) move(*matrix, upload, block);
+}
+
+void WeightStore::load_vectors(const Loading& loading) {
+  Upload upload;
+  for (const auto& vector : loading.operands.vectors)
+    upload.add(vector.data(), std::ssize(std::as_bytes(vector)));
+  for (const auto& rows : loading.operands.row_lists)
+    upload.add(rows.data(), std::ssize(std::as_bytes(rows)));
+  if (upload.bytes() == 0) return;
+  const std::byte* block = keep(upload.run(loading.ring, loading.on_bytes));
+  const auto loaded = [&](std::span<const std::byte> bytes) {
+    return Loaded{block + upload.offset(bytes.data()), std::ssize(bytes)};
+  };
+  for (const auto& vector : loading.operands.vectors)
+    vectors_[vector.data()] = loaded(std::as_bytes(vector));
+  for (const auto& rows : loading.operands.row_lists)
+    row_lists_[rows.data()] = loaded(std::as_bytes(rows));
+}
+
+void WeightStore::load_experts(const Loading& loading, ExpertWeights& layer) {
+  Upload upload;
+  for (const ExpertMatrices& expert : layer.experts)
+    for_each_matrix(expert, [&](const WeightMatrix& m) { add(upload, m); });
+  const std::optional<ExpertsLayer> fast = fast_layer(layer);
+  Buffer block = upload.run(loading.ring, loading.on_bytes);
+  for (ExpertMatrices& expert : layer.experts)
+    for_each_matrix(expert, [&](WeightMatrix& m) { move(m, upload, block.data()); });
+  LoadedExperts& loaded = experts_[layer.experts.data()];
+  loaded = {};
+  std::vector<ExpertPointers> pointers;
+  if (!fast) {
+    std::vector<DeviceExpert> table;
+    for (const ExpertMatrices& expert : layer.experts)
+      table.push_back({expert.gate, expert.up, expert.down});
+    loaded.plain = reinterpret_cast<const DeviceExpert*>(keep(on_device(table)));
+  } else if (fast->format == WeightFormat::kNvfp4) {
+    pointers = tile_experts(loading.stream, layer, keep(device_buffer(expert_tiles_bytes(layer))));
+    check(cudaStreamSynchronize(loading.stream), "repacking");
+    block = Buffer();
+  } else {
+    for (const ExpertMatrices& expert : layer.experts) {
+      pointers.push_back(
+          {.gate = expert.gate.data, .up = expert.up.data, .down = expert.down.data});
+    }
+  }
+  if (block.data() != nullptr) keep(std::move(block));
+  if (!fast) return;
+  loaded.layer = *fast;
+  loaded.layer.experts = reinterpret_cast<const ExpertPointers*>(keep(on_device(pointers)));
+}
+
+void WeightStore::tile_matrices(const Loading& loading) {
+  for (const WeightMatrix* matrix : loading.operands.matrices) {
+    if (matrix->format != WeightFormat::kNvfp4 || tiles_.contains(matrix->data)) continue;
+    std::byte* tiles = keep(device_buffer(nvfp4_tiles_bytes(matrix->rows, matrix->cols)));
+    repack_nvfp4(loading.stream, tiles, *matrix);
+    tiles_[matrix->data] = tiles;
+  }
+  check(cudaStreamSynchronize(loading.stream), "repacking");
+}
+
+const float* WeightStore::find(std::span<const float> host, const char* op) const {
+  if (host.empty()) return nullptr;
+  const auto found = vectors_.find(host.data());
+  CHECK(found != vectors_.end() && std::ssize(std::as_bytes(host)) <= found->second.bytes,
+        "{}: {} values that were not loaded", op, host.size());
+  return reinterpret_cast<const float*>(found->second.device);
+}
+
+const int32_t* WeightStore::find_rows(std::span<const int32_t> host, const char* op) const {
+  if (host.empty()) return nullptr;
+  const auto found = row_lists_.find(host.data());
+  CHECK(found != row_lists_.end() && std::ssize(std::as_bytes(host)) <= found->second.bytes,
+        "{}: {} integers that are neither the step's nor loaded", op, host.size());
+  return reinterpret_cast<const int32_t*>(found->second.device);
+}
+
+const LoadedExperts& WeightStore::find(const ExpertWeights& experts) const {
+  const auto found = experts_.find(experts.experts.data());
+  CHECK(found != experts_.end(), "experts that were not loaded");
+  return found->second;
+}
+
+const std::byte* WeightStore::find_tiles(const WeightMatrix& matrix) const {
+  const auto found = tiles_.find(matrix.data);
+  return found == tiles_.end() ? nullptr : found->second;
+}
+
+}  // namespace facet::cuda

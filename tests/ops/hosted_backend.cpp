@@ -1,0 +1,231 @@
+#include "tests/ops/hosted_backend.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+namespace facet::test {
+
+/// A view's content on the device, for one op.
+class HostedBackend::There {
+ public:
+  There(const TensorView& host, const Backend& inner) : There(host.data(), host.bytes(), inner) {
+    if (host.empty()) return;
+    view_ = {memory_.data(), host.dtype(), host.shape(), memory_.device()};
+  }
+  There(void* host, int64_t bytes, const Backend& inner)
+      : host_(host), memory_(host == nullptr ? 0 : bytes, inner.allocator()) {
+    if (host != nullptr) memory_.allocator().copy(memory_.data(), host, memory_.bytes());
+  }
+  TensorView view() const { return view_; }
+  std::byte* data() const { return memory_.data(); }
+  void take_back() const { memory_.allocator().copy(host_, memory_.data(), memory_.bytes()); }
+
+ private:
+  void* host_;
+  Buffer memory_;
+  TensorView view_;
+};
+
+void HostedBackend::begin(std::span<const int32_t> ids,
+                          const Batch& batch,
+                          std::span<const KvView> kv) {
+  inner_->begin_step({.ids = ids, .logit_rows = {}, .batch = batch, .kv = kv, .watched = true});
+}
+
+int64_t HostedBackend::reached(const KvView& kv) {
+  int32_t pages = 0;
+  for (const std::span<const PageId> table : kv.page_tables) {
+    for (const PageId page : table) pages = std::max(pages, to_index(page) + 1);
+  }
+  return pages * page_elements(kv.layout) * bits_of(kv.layout.dtype) / 8;
+}
+
+void HostedBackend::embed(TensorView out,
+                          const WeightMatrix& table,
+                          std::span<const int32_t> ids,
+                          float scale) {
+  WeightMatrix there = table;
+  inner_->load({.matrices = {&there}});
+  begin(ids, {}, {});
+  const There to(out, *inner_);
+  inner_->embed(to.view(), there, ids, scale);
+  to.take_back();
+}
+
+void HostedBackend::rms_norm(TensorView out,
+                             TensorView x,
+                             std::span<const float> weight,
+                             float eps) {
+  if (!weight.empty()) inner_->load({.vectors = {weight}});
+  const There from(x, *inner_);
+  if (out.data() == x.data()) {
+    inner_->rms_norm(from.view(), from.view(), weight, eps);
+    return from.take_back();
+  }
+  const There to(out, *inner_);
+  inner_->rms_norm(to.view(), from.view(), weight, eps);
+  to.take_back();
+}
+
+void HostedBackend::linear(TensorView out, TensorView x, const WeightMatrix& w) {
+  WeightMatrix there = w;
+  inner_->load({.matrices = {&there}});
+  const There to(out, *inner_);
+  const There from(x, *inner_);
+  inner_->linear(to.view(), from.view(), there);
+  to.take_back();
+}
+
+void HostedBackend::rope(TensorView x, std::span<const int32_t> positions, const RopeTable& table) {
+  inner_->load({.vectors = {table.frequencies}});
+  begin({}, {.positions = positions, .sequence_of_row = {}, .sequences = {}}, {});
+  const There to(x, *inner_);
+  inner_->rope(to.view(), positions, table);
+  to.take_back();
+}
+
+void HostedBackend::store_kv(const KvView& kv, TensorView k, TensorView v, const Batch& batch) {
+  const There cache_k(kv.k, reached(kv), *inner_);
+  const There cache_v(kv.v, reached(kv), *inner_);
+  KvView there = kv;
+  there.k = cache_k.data();
+  there.v = cache_v.data();
+  begin({}, batch, {&there, 1});
+  const There from_k(k, *inner_);
+  const There from_v(v, *inner_);
+  inner_->store_kv(there, from_k.view(), from_v.view(), batch);
+  cache_k.take_back();
+  cache_v.take_back();
+}
+
+void HostedBackend::attention(
+    TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) {
+  const There cache_k(kv.k, reached(kv), *inner_);
+  const There cache_v(kv.v, reached(kv), *inner_);
+  KvView there = kv;
+  there.k = cache_k.data();
+  there.v = cache_v.data();
+  begin({}, batch, {&there, 1});
+  const There to(out, *inner_);
+  const There from(q, *inner_);
+  inner_->attention(to.view(), from.view(), there, window, batch);
+  to.take_back();
+}
+
+void HostedBackend::activate(TensorView out,
+                             TensorView gate,
+                             TensorView up,
+                             const Activation& activation) {
+  const There g(gate, *inner_);
+  const There u(up, *inner_);
+  if (out.data() == up.data() || out.data() == gate.data()) {
+    const There& both = out.data() == up.data() ? u : g;
+    inner_->activate(both.view(), g.view(), u.view(), activation);
+    return both.take_back();
+  }
+  const There to(out, *inner_);
+  inner_->activate(to.view(), g.view(), u.view(), activation);
+  to.take_back();
+}
+
+void HostedBackend::route(const Routing& routing,
+                          TensorView x,
+                          const RouterWeightsView& router,
+                          float eps) {
+  RouterWeightsView there = router;
+  inner_->load({.matrices = {&there.proj}, .vectors = {router.scale, router.per_expert_scale}});
+  const There from(x, *inner_);
+  const There experts(routing.experts, *inner_);
+  const There weights(routing.weights, *inner_);
+  inner_->route({experts.view(), weights.view()}, from.view(), there, eps);
+  experts.take_back();
+  weights.take_back();
+}
+
+void HostedBackend::experts(TensorView out,
+                            TensorView x,
+                            const ExpertWeights& weights,
+                            const Routing& routing,
+                            const Activation& activation) {
+  ExpertWeights there = weights;
+  inner_->load({.experts = {&there}});
+  const There to(out, *inner_);
+  const There from(x, *inner_);
+  const There chosen(routing.experts, *inner_);
+  const There shares(routing.weights, *inner_);
+  inner_->experts(to.view(), from.view(), there, {chosen.view(), shares.view()}, activation);
+  to.take_back();
+}
+
+void HostedBackend::add(TensorView x, TensorView y) {
+  const There to(x, *inner_);
+  const There from(y, *inner_);
+  inner_->add(to.view(), from.view());
+  to.take_back();
+}
+
+void HostedBackend::scale(TensorView x, float factor) {
+  const There to(x, *inner_);
+  inner_->scale(to.view(), factor);
+  to.take_back();
+}
+
+void HostedBackend::soft_cap(TensorView x, float cap) {
+  const There to(x, *inner_);
+  inner_->soft_cap(to.view(), cap);
+  to.take_back();
+}
+
+void HostedBackend::gather_rows(TensorView out, TensorView x, std::span<const int32_t> rows) {
+  begin(rows, {}, {});
+  const There to(out, *inner_);
+  const There from(x, *inner_);
+  inner_->gather_rows(to.view(), from.view(), rows);
+  to.take_back();
+}
+
+void HostedBackend::prepare_attention(const AttentionRows& rows,
+                                      const KvView& kv,
+                                      const RopeTable& rope,
+                                      const Batch& batch,
+                                      float eps) {
+  inner_->load({.vectors = {rows.q_norm, rows.k_norm, rope.frequencies}});
+  const There cache_k(kv.k, reached(kv), *inner_);
+  const There cache_v(kv.v, reached(kv), *inner_);
+  KvView there = kv;
+  there.k = cache_k.data();
+  there.v = cache_v.data();
+  begin({}, batch, {&there, 1});
+  const There q(rows.q, *inner_);
+  const There k(rows.k, *inner_);
+  const There v(rows.v, *inner_);
+  inner_->prepare_attention({q.view(), k.view(), v.view(), rows.v_is_k, rows.q_norm, rows.k_norm},
+                            there, rope, batch, eps);
+  q.take_back();
+  cache_k.take_back();
+  cache_v.take_back();
+}
+
+void HostedBackend::add_rms_norm(
+    TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) {
+  inner_->load({.vectors = {weight}});
+  const There to(x, *inner_);
+  const There from(h, *inner_);
+  inner_->add_rms_norm(to.view(), from.view(), weight, eps, factor);
+  to.take_back();
+}
+
+void HostedBackend::join_branches(TensorView dense,
+                                  TensorView sparse,
+                                  std::span<const float> dense_weight,
+                                  std::span<const float> sparse_weight,
+                                  float eps) {
+  inner_->load({.vectors = {dense_weight, sparse_weight}});
+  const There to(dense, *inner_);
+  const There from(sparse, *inner_);
+  inner_->join_branches(to.view(), from.view(), dense_weight, sparse_weight, eps);
+  to.take_back();
+}
+
+}  // namespace facet::test
