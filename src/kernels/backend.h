@@ -13,6 +13,7 @@
 #include "kernels/expert_weights.h"
 #include "kernels/kv_view.h"
 #include "kernels/rope.h"
+#include "kernels/top_logits.h"
 #include "quant/weight_matrix.h"
 #include "tensor/buffer.h"
 #include "tensor/tensor.h"
@@ -54,7 +55,8 @@ struct StepInputs {
   std::span<const int32_t> logit_rows = {};  ///< [R], what gather_rows() gets
   const Batch& batch;
   std::span<const KvView> kv = {};
-  bool watched = false;  ///< somebody looks at results between ops
+  bool watched = false;     ///< somebody looks at results between ops
+  bool top_logits = false;  ///< select_top() ends the ops: its result is wanted, not the logits
 };
 
 /// What a model's ops read and no step changes. Everything stays where it is on the host, and as it
@@ -113,6 +115,12 @@ class Backend {
   /// Waits for the ops of the step. Returns `result` in memory of the host, valid until the next
   /// step begins.
   virtual TensorView end_step(TensorView result) { return result; }
+  /// Of the last step, what select_top() found of each row; the result of end_step() was then left
+  /// where it is, and end_step() returned an empty view. Empty where the host reads logits in
+  /// place.
+  virtual std::span<const TopLogits> top_logits() const { return {}; }
+  /// Rows of the last step's result in memory of the host, valid until the next call or step.
+  virtual TensorView fetch(TensorView rows) { return rows; }
 
   // ---- primitives ----
 
@@ -172,6 +180,8 @@ class Backend {
   virtual void soft_cap(TensorView x, float cap) = 0;
   /// out[i] = x[rows[i]].  x [T, N], out [R, N].
   virtual void gather_rows(TensorView out, TensorView x, std::span<const int32_t> rows) = 0;
+  /// Finds the largest of each row for top_logits().  logits [R, V].
+  virtual void select_top(TensorView /*logits*/) {}
 
   // ---- fused ops: the bodies below are made of primitives; a backend overrides one only for speed
   // ----

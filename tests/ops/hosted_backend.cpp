@@ -185,6 +185,14 @@ void HostedBackend::gather_rows(TensorView out, TensorView x, std::span<const in
   to.take_back();
 }
 
+void HostedBackend::select_top(TensorView logits) {
+  const std::vector<int32_t> rows(static_cast<size_t>(logits.rows()));
+  inner_->begin_step({.logit_rows = rows, .batch = {}, .watched = true, .top_logits = true});
+  const There from(logits, *inner_);
+  inner_->select_top(from.view());
+  inner_->end_step(from.view());
+}
+
 void HostedBackend::prepare_attention(const AttentionRows& rows,
                                       const KvView& kv,
                                       const RopeTable& rope,

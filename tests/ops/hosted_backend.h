@@ -43,6 +43,8 @@ class HostedBackend final : public Backend {
   void scale(TensorView x, float factor) override;
   void soft_cap(TensorView x, float cap) override;
   void gather_rows(TensorView out, TensorView x, std::span<const int32_t> rows) override;
+  void select_top(TensorView logits) override;
+  std::span<const TopLogits> top_logits() const override { return inner_->top_logits(); }
   void prepare_attention(const AttentionRows& rows,
                          const KvView& kv,
                          const RopeTable& rope,

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <bit>
 #include <fmt/core.h>
+#include <span>
 
 #include "base/check.h"
 #include "base/error.h"
 #include "base/text.h"
 #include "kernels/cuda/cuda_backend_impl.h"
 #include "kernels/cuda/peaks.h"
+#include "kernels/cuda/top_logits.h"
 
 namespace facet::cuda {
 namespace {
@@ -123,27 +125,56 @@ void CudaBackend::load(const ModelOperands& operands) {
 
 bool CudaBackend::begin_step(const StepInputs& inputs) {
   graphs_.abandon(stream_);  // of a step that an error ended
+  wanted_top_ = inputs.top_logits ? std::ssize(inputs.logit_rows) : 0;
+  top_.clear();
   if (arena_.begin(inputs, stream_)) forget_graphs();
   const Batch& batch = inputs.batch;
   const bool one_row_each = batch.rows() == std::ssize(batch.sequences);
   if (!options_.graphs || inputs.watched || !one_row_each || inputs.kv.empty()) return true;
   const StepMake make = {
-      batch.rows(), std::ssize(inputs.logit_rows),
+      batch.rows(),
+      std::ssize(inputs.logit_rows),
+      inputs.top_logits,
       static_cast<int64_t>(std::bit_ceil(static_cast<uint32_t>(arena_.longest()))),
-      digest_of(inputs.kv), inputs.ids.data()};
+      digest_of(inputs.kv),
+      inputs.ids.data()};
   return graphs_.begin(make, stream_) != StepGraphs::Mode::kRepeating;
+}
+
+/// Enqueues a copy to the host. `to` grows as needed.
+void CudaBackend::bring(PinnedBuffer& to, const void* from, int64_t bytes) {
+  if (to.bytes() < bytes) to = PinnedBuffer(bytes);
+  if (bytes == 0) return;
+  check(
+      cudaMemcpyAsync(to.data(), from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_),
+      "the step's result");
 }
 
 TensorView CudaBackend::end_step(TensorView result) {
   graphs_.end(stream_);
-  if (!result.empty() && result.bytes() > 0) {
-    if (result_.bytes() < result.bytes()) result_ = PinnedBuffer(result.bytes());
-    check(cudaMemcpyAsync(result_.data(), result.data(), static_cast<size_t>(result.bytes()),
-                          cudaMemcpyDeviceToHost, stream_),
-          "the step's result");
+  if (wanted_top_ > 0) {
+    bool moved = false;
+    const int64_t bytes = wanted_top_ * int64_t{sizeof(TopRow)};
+    bring(result_, top_rows_.take(bytes, moved), bytes);
+    CHECK(!moved, "select_top() was not called");
+  } else if (!result.empty()) {
+    bring(result_, result.data(), result.bytes());
   }
   check(cudaStreamSynchronize(stream_), "a step");
-  return {result_.data(), result.dtype(), result.shape()};
+  if (wanted_top_ == 0) return {result_.data(), result.dtype(), result.shape()};
+  const auto* rows = reinterpret_cast<const TopRow*>(result_.data());
+  for (const TopRow& row : std::span(rows, static_cast<size_t>(wanted_top_))) {
+    const bool whole = row.count <= kTopRoom;
+    top_.push_back(
+        {std::span(row.entries, whole ? static_cast<size_t>(row.count) : 0), row.finite != 0});
+  }
+  return {};
+}
+
+TensorView CudaBackend::fetch(TensorView rows) {
+  bring(fetched_, rows.data(), rows.bytes());
+  check(cudaStreamSynchronize(stream_), "logits");
+  return {fetched_.data(), rows.dtype(), rows.shape()};
 }
 
 }  // namespace facet::cuda

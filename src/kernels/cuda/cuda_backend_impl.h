@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/backend.h"
 #include "kernels/cuda/attention.h"
@@ -40,6 +41,8 @@ class CudaBackend final : public Backend {
   void load(const ModelOperands& operands) override;
   bool begin_step(const StepInputs& inputs) override;
   TensorView end_step(TensorView result) override;
+  std::span<const TopLogits> top_logits() const override { return top_; }
+  TensorView fetch(TensorView rows) override;
 
   void embed(TensorView out,
              const WeightMatrix& table,
@@ -68,6 +71,7 @@ class CudaBackend final : public Backend {
   void scale(TensorView x, float factor) override;
   void soft_cap(TensorView x, float cap) override;
   void gather_rows(TensorView out, TensorView x, std::span<const int32_t> rows) override;
+  void select_top(TensorView logits) override;
   void prepare_attention(const AttentionRows& rows,
                          const KvView& kv,
                          const RopeTable& rope,
@@ -82,6 +86,7 @@ class CudaBackend final : public Backend {
                      float eps) override;
 
  private:
+  void bring(PinnedBuffer& to, const void* from, int64_t bytes);
   void run_experts(const ExpertsLayer& layer, const ExpertsArgs& args);
   PagedKv paged(const KvView& kv, const Batch& batch) const;
   /// Workspace of at least `bytes`; graphs that hold its old place are forgotten.
@@ -98,7 +103,12 @@ class CudaBackend final : public Backend {
   Workspace linear_;
   Workspace experts_;
   Workspace attention_parts_;
+  Workspace top_maxima_;
+  Workspace top_rows_;
   PinnedBuffer result_;
+  PinnedBuffer fetched_;
+  int64_t wanted_top_ = 0;      // rows of the step under way; 0: its result itself is wanted
+  std::vector<TopLogits> top_;  // of the last step
 };
 
 }  // namespace facet::cuda

@@ -12,6 +12,7 @@
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/prepare_attention.h"
 #include "kernels/cuda/route.h"
+#include "kernels/cuda/top_logits.h"
 
 namespace facet::cuda {
 namespace {
@@ -244,6 +245,14 @@ void CudaBackend::gather_rows(TensorView out, TensorView x, std::span<const int3
   if (list == nullptr) list = weights_.find_rows(rows, "gather_rows");
   cuda::gather_rows(stream_, values(out, {std::ssize(rows), width}, "out"), values(x, "x"), list,
                     std::ssize(rows), width);
+}
+
+void CudaBackend::select_top(TensorView logits) {
+  const int64_t rows = logits.rows();
+  std::byte* maxima = workspace(top_maxima_, top_workspace_bytes(rows));
+  std::byte* out = workspace(top_rows_, rows * int64_t{sizeof(TopRow)});
+  cuda::select_top(stream_, reinterpret_cast<TopRow*>(out), values(logits, "logits"), rows,
+                   last_extent(logits.shape()), maxima);
 }
 
 void CudaBackend::prepare_attention(const AttentionRows& rows,

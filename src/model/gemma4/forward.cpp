@@ -25,7 +25,11 @@ float inverse_sqrt(int32_t n) { return static_cast<float>(std::pow(static_cast<d
 std::optional<TensorView> Gemma4Model::forward(const Step& step) {
   if (step.observer == nullptr || backend_.allocator().device == Device::kHost) return run(step);
   HostObserver observer(*step.observer, backend_.allocator());
-  return run({step.ids, step.batch, step.kv, step.logit_rows, &observer});
+  return run({step.ids, step.batch, step.kv, step.logit_rows, &observer, step.top_only});
+}
+
+std::span<float> Gemma4Model::fetch_logits(int64_t row) {
+  return backend_.fetch(logits_.slice_rows(row, 1)).as<float>();
 }
 
 std::optional<TensorView> Gemma4Model::run(const Step& step) {
@@ -40,9 +44,11 @@ std::optional<TensorView> Gemma4Model::run(const Step& step) {
   for (int32_t& id : ids_) {
     if (config_.is_placeholder(TokenId{id})) id = to_index(config_.pad_token_id);
   }
-  const StepInputs inputs = {ids_, step.logit_rows, step.batch, step.kv, step.observer != nullptr};
+  const StepInputs inputs = {ids_,    step.logit_rows,          step.batch,
+                             step.kv, step.observer != nullptr, step.top_only};
   const bool wanted = backend_.begin_step(inputs);
   const bool whole = !wanted || compute(step, a);
+  logits_ = a.logits;
   const TensorView logits = backend_.end_step(a.logits);
   if (!whole) return std::nullopt;
   return logits;
@@ -67,6 +73,7 @@ bool Gemma4Model::compute(const Step& step, const Activations& a) {
   be.linear(a.logits, a.last, weights_.lm_head);  // [R, V]
   if (config_.final_logit_softcapping)
     be.soft_cap(a.logits, static_cast<float>(*config_.final_logit_softcapping));
+  if (step.top_only) be.select_top(a.logits);  // [R, V]
   return true;
 }
 

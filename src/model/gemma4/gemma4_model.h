@@ -38,6 +38,8 @@ class Gemma4Model final : public Model {
   int32_t max_logit_rows() const override { return limits_.max_logit_rows; }
   std::vector<KvGroupSpec> kv_groups(int32_t page_size, DType dtype) const override;
   std::optional<TensorView> forward(const Step& step) override;
+  std::span<const TopLogits> top_logits() const override { return backend_.top_logits(); }
+  std::span<float> fetch_logits(int64_t row) override;
 
   /// The cache that layer `index` reads, its own or its donor's, among those of a step (Step::kv),
   /// with the checkpoint's scales.
@@ -99,6 +101,7 @@ class Gemma4Model final : public Model {
   std::vector<int32_t> cache_layer_;  // by layer: the place of its KV among Step::kv
   Arena arena_;
   Activations scratch_;                         // for max_rows
+  TensorView logits_;                           // [R, V], of the last step
   std::vector<int32_t> ids_;                    // the step's ids, placeholders replaced
   std::vector<std::vector<int32_t>> ple_rows_;  // by layer: the rows of its values among [T*L, P]
 };
