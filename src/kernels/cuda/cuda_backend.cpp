@@ -100,12 +100,13 @@ CudaBackend::CudaBackend(const CudaOptions& options) : options_(options) {
 
 CudaBackend::~CudaBackend() {
   graphs_.abandon(stream_);
+  profile_.abandon(stream_);
   cudaStreamSynchronize(stream_);  // a fault was told where it was met
   cudaStreamDestroy(stream_);
 }
 
 void CudaBackend::forget_graphs() {
-  CHECK(!graphs_.recording(), "memory moved while a step is recorded");
+  CHECK(!graphs_.recording() && !profile_.recording(), "memory moved while a step is recorded");
   graphs_.clear();
 }
 
@@ -123,7 +124,12 @@ void CudaBackend::load(const ModelOperands& operands) {
 
 bool CudaBackend::begin_step(const StepInputs& inputs) {
   graphs_.abandon(stream_);  // of a step that an error ended
+  profile_.abandon(stream_);
   if (arena_.begin(inputs, stream_)) forget_graphs();
+  if (profile_.started() && !inputs.watched) {
+    profile_.begin(stream_);
+    return true;
+  }
   const Batch& batch = inputs.batch;
   const bool one_row_each = batch.rows() == std::ssize(batch.sequences);
   if (!options_.graphs || inputs.watched || !one_row_each || inputs.kv.empty()) return true;
@@ -136,6 +142,7 @@ bool CudaBackend::begin_step(const StepInputs& inputs) {
 
 TensorView CudaBackend::end_step(TensorView result) {
   graphs_.end(stream_);
+  if (profile_.recording()) profile_.end(stream_);
   if (!result.empty() && result.bytes() > 0) {
     if (result_.bytes() < result.bytes()) result_ = PinnedBuffer(result.bytes());
     check(cudaMemcpyAsync(result_.data(), result.data(), static_cast<size_t>(result.bytes()),
@@ -144,6 +151,18 @@ TensorView CudaBackend::end_step(TensorView result) {
   }
   check(cudaStreamSynchronize(stream_), "a step");
   return {result_.data(), result.dtype(), result.shape()};
+}
+
+std::optional<KernelProfile> CudaBackend::profile(const std::function<void()>& steps) {
+  profile_.start();
+  try {
+    steps();
+  } catch (...) {
+    profile_.abandon(stream_);
+    profile_.finish();
+    throw;
+  }
+  return profile_.finish();
 }
 
 }  // namespace facet::cuda

@@ -10,6 +10,7 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/step_arena.h"
 #include "kernels/cuda/step_graphs.h"
+#include "kernels/cuda/step_profile.h"
 #include "kernels/cuda/weight_store.h"
 
 namespace facet::cuda {
@@ -40,6 +41,7 @@ class CudaBackend final : public Backend {
   void load(const ModelOperands& operands) override;
   bool begin_step(const StepInputs& inputs) override;
   TensorView end_step(TensorView result) override;
+  std::optional<KernelProfile> profile(const std::function<void()>& steps) override;
 
   void embed(TensorView out,
              const WeightMatrix& table,
@@ -94,6 +96,7 @@ class CudaBackend final : public Backend {
   WeightStore weights_;
   StepArena arena_;
   StepGraphs graphs_;
+  StepProfile profile_;
   Workspace route_logits_;
   Workspace linear_;
   Workspace experts_;
