@@ -120,17 +120,13 @@ class Bench {
   KernelProfile take_apart(const Body& once) {
     chosen_sum_ = 0;
     steps_ = 0;
-    std::optional<KernelProfile> profile = session_.backend().profile(once);
-    if (!profile) {
-      throw Error(ErrorCode::kUsage, fmt::format("--kernels: {} cannot take steps apart, cuda can",
-                                                 session_.backend().describe()));
-    }
+    KernelProfile profile = session_.backend().profile(once).value();
     const double experts = steps_ == 0 ? 0 : chosen_sum_ / steps_;
-    for (KernelTime& kernel : profile->kernels) {
+    for (KernelTime& kernel : profile.kernels) {
       kernel.bytes += static_cast<int64_t>(static_cast<double>(kernel.expert_bytes) * experts);
       kernel.expert_bytes = 0;
     }
-    return *std::move(profile);
+    return profile;
   }
 
   /// One more token for every sequence. The contexts grow by it, and the cost with them.
@@ -247,6 +243,10 @@ void bench_model(Options options) {
       options.model,
       {.max_logit_rows = sequences, .positions = positions_of(options), .sequences = sequences});
   check_context(options, session);
+  if (options.kernels && !session.backend().profile([] {})) {
+    throw Error(ErrorCode::kUsage, fmt::format("--kernels: {} cannot take steps apart, cuda can",
+                                               session.backend().describe()));
+  }
   session.warm_up();
   Bench bench(session, kv_dtype(options.model, session.quant()), options);
   std::vector<BenchRow> rows;
