@@ -95,16 +95,26 @@ LoadedModel::LoadedModel(const ModelOptions& options, int32_t max_logit_rows)
     : LoadedModel(options, max_logit_rows, OpenModel(find_model(options.model))) {}
 
 LoadedModel::LoadedModel(const ModelOptions& options, int32_t max_logit_rows, OpenModel open)
-    : checkpoint_(std::move(open.checkpoint)),
+    : phases_(open.begun),
+      checkpoint_(std::move(open.checkpoint)),
       quant_(std::move(open.quant)),
       threads_(options.threads),
-      backend_(make_backend(options)),
+      backend_(timed_backend(options)),
       cpu_weights_(open.weights, checkpoint_, options),
       model_(std::move(open.config),
              std::move(open.weights),
              open.activation,
              *backend_,
-             {options.prefill_chunk, max_logit_rows}) {}
+             {options.prefill_chunk, max_logit_rows}) {
+  phases_.end("weights", checkpoint_.file_bytes());
+}
+
+std::unique_ptr<Backend> LoadedModel::timed_backend(const ModelOptions& options) {
+  phases_.end("checkpoint");
+  std::unique_ptr<Backend> backend = make_backend(options);
+  phases_.end("backend");
+  return backend;
+}
 
 int64_t LoadedModel::stored_bytes() const {
   int64_t total = 0;
@@ -152,6 +162,7 @@ TensorSums LoadedModel::warm_up(const OnRead& on_read) {
     if (on_read) on_read(done, total);
   }
   progress.finish();
+  phases_.end("checksums", total);
   return sums;
 }
 

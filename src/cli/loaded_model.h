@@ -10,6 +10,7 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/quant_config.h"
 #include "cli/cpu_weights.h"
+#include "cli/load_phases.h"
 #include "cli/options.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_backend.h"
@@ -22,6 +23,7 @@ namespace facet::cli {
 struct OpenModel {
   explicit OpenModel(const std::string& folder);
 
+  LoadPhases::Clock::time_point begun = LoadPhases::Clock::now();
   Checkpoint checkpoint;
   gemma4::Gemma4Config config;
   QuantConfig quant;
@@ -67,12 +69,16 @@ class LoadedModel {
   /// the first answer does not wait for the disk. Returns their checksums; of tensors that were
   /// replaced, and of all where they would not stay in memory, it reads nothing.
   TensorSums warm_up(const OnRead& on_read = {});
+  /// What the load took so far; the caller may add what follows.
+  LoadPhases& phases() { return phases_; }
   /// Bytes of all tensors in the files.
   int64_t stored_bytes() const;
 
  private:
   LoadedModel(const ModelOptions& options, int32_t max_logit_rows, OpenModel open);
+  std::unique_ptr<Backend> timed_backend(const ModelOptions& options);
 
+  LoadPhases phases_;
   Checkpoint checkpoint_;
   QuantConfig quant_;
   int32_t threads_;

@@ -71,6 +71,21 @@ struct ModelOperands {
   std::function<void(int64_t done, int64_t total)> on_progress = {};
 };
 
+/// What all launches of one kernel over as many bytes took.
+struct KernelTime {
+  std::string kernel;
+  int64_t calls = 0;
+  int64_t bytes = 0;  ///< weights, keys, values and activations, each once where it is needed
+  int64_t expert_bytes = 0;  ///< beside those, for each expert that a call's rows chose
+  double microseconds = 0;   ///< the sum of medians
+};
+
+/// What some steps were made of.
+struct KernelProfile {
+  std::vector<KernelTime> kernels;  ///< in the order in which they came
+  double empty_launch_us = 0;       ///< what a kernel that does nothing takes by the same measure
+};
+
 /// What runs a kind of op, and why: for `info` and the log.
 struct KernelChoice {
   std::string kernel;
@@ -121,6 +136,12 @@ class Backend {
   virtual std::span<const TopLogits> top_logits() const { return {}; }
   /// Rows of the last step's result in memory of the host, valid until the next call or step.
   virtual TensorView fetch(TensorView rows) { return rows; }
+  /// Calls `steps`, which runs steps whose like has been run before, and takes those apart that
+  /// nobody watches; they are done some times over, with the same results. nullopt, and nothing is
+  /// called, where that cannot be done.
+  virtual std::optional<KernelProfile> profile(const std::function<void()>& /*steps*/) {
+    return std::nullopt;
+  }
 
   // ---- primitives ----
 

@@ -13,7 +13,15 @@ struct AttentionArgs {
   int32_t q_heads = 0;
   int32_t window = 0;  // 0: none
   int64_t rows = 0;
+  int64_t positions = 0;  // that the rows see, of each sequence once: for Traffic
 };
+
+/// Bytes of q and out of `rows` rows, and of K and V of `positions` positions.
+inline int64_t bytes_of(const AttentionArgs& args, int64_t rows, int64_t positions) {
+  const int64_t values = rows * args.q_heads * args.kv.head_dim;
+  const int64_t kept = positions * args.kv.kv_heads * args.kv.head_dim;
+  return 2 * values * int64_t{sizeof(float)} + 2 * kept * bits_of(args.kv.dtype) / 8;
+}
 
 /// Backend::attention in float32 for heads of up to kMostHeadDim values and any cache dtype: one
 /// block for each row and head, for the cases that attention_tiles does not take.
@@ -31,7 +39,8 @@ struct RowRun {
   int64_t first_row = 0;
   int64_t rows = 0;
   bool one_sequence = false;
-  int32_t longest = 0;  ///< a bound of the rows' positions, plus one
+  int32_t longest = 0;    ///< a bound of the rows' positions, plus one
+  int64_t positions = 0;  ///< as in AttentionArgs
 };
 
 /// Whether the tile kernels take this: a BF16 cache, heads of 256 or 512, groups of up to 16 query

@@ -171,8 +171,10 @@ void run_tiles(cudaStream_t stream,
   const Cut how = cut(args, run, WalkConfig::kPairs);
   const unsigned kv_heads = grid(args.kv.kv_heads);
   if (how.walk) {
-    const LaunchShape shape = {dim3(grid(ceil_div(run.rows, how.tokens)), kv_heads),
-                               WalkConfig::kThreads, sizeof(typename WalkConfig::Shared)};
+    const LaunchShape shape = {.grid = dim3(grid(ceil_div(run.rows, how.tokens)), kv_heads),
+                               .threads = WalkConfig::kThreads,
+                               .shared_bytes = sizeof(typename WalkConfig::Shared),
+                               .traffic = {bytes_of(args, run.rows, run.positions)}};
     launch(stream, Overlap::kNo, shape, "attention", walk_kernel<WalkConfig>, args, run,
            how.tokens);
     return;
@@ -187,8 +189,10 @@ void run_tiles(cudaStream_t stream,
     partials.states = reinterpret_cast<PairState*>(
         partials.values + how.pass_rows * args.q_heads * how.parts * args.kv.head_dim);
     const LaunchShape parts = {
-        dim3(grid(how.parts), kv_heads, grid(ceil_div(pass.rows, how.tokens))),
-        PartConfig::kThreads, sizeof(typename PartConfig::Shared)};
+        .grid = dim3(grid(how.parts), kv_heads, grid(ceil_div(pass.rows, how.tokens))),
+        .threads = PartConfig::kThreads,
+        .shared_bytes = sizeof(typename PartConfig::Shared),
+        .traffic = {bytes_of(args, pass.rows, run.positions * pass.rows / run.rows)}};
     launch(stream, Overlap::kNo, parts, "attention: parts", part_kernel<PartConfig>, args, pass,
            how.tokens, partials);
     const LaunchShape joins = {

@@ -102,12 +102,13 @@ CudaBackend::CudaBackend(const CudaOptions& options) : options_(options) {
 
 CudaBackend::~CudaBackend() {
   graphs_.abandon(stream_);
+  profile_.abandon(stream_);
   cudaStreamSynchronize(stream_);  // a fault was told where it was met
   cudaStreamDestroy(stream_);
 }
 
 void CudaBackend::forget_graphs() {
-  CHECK(!graphs_.recording(), "memory moved while a step is recorded");
+  CHECK(!graphs_.recording() && !profile_.recording(), "memory moved while a step is recorded");
   graphs_.clear();
 }
 
@@ -127,7 +128,12 @@ bool CudaBackend::begin_step(const StepInputs& inputs) {
   graphs_.abandon(stream_);  // of a step that an error ended
   wanted_top_ = inputs.top_logits ? std::ssize(inputs.logit_rows) : 0;
   top_.clear();
+  profile_.abandon(stream_);
   if (arena_.begin(inputs, stream_)) forget_graphs();
+  if (profile_.started() && !inputs.watched) {
+    profile_.begin(stream_);
+    return true;
+  }
   const Batch& batch = inputs.batch;
   const bool one_row_each = batch.rows() == std::ssize(batch.sequences);
   if (!options_.graphs || inputs.watched || !one_row_each || inputs.kv.empty()) return true;
@@ -152,6 +158,7 @@ void CudaBackend::bring(PinnedBuffer& to, const void* from, int64_t bytes) {
 
 TensorView CudaBackend::end_step(TensorView result) {
   graphs_.end(stream_);
+  if (profile_.recording()) profile_.end(stream_);
   if (wanted_top_ > 0) {
     bool moved = false;
     const int64_t bytes = wanted_top_ * int64_t{sizeof(TopRow)};
@@ -175,6 +182,18 @@ TensorView CudaBackend::fetch(TensorView rows) {
   bring(fetched_, rows.data(), rows.bytes());
   check(cudaStreamSynchronize(stream_), "logits");
   return {fetched_.data(), rows.dtype(), rows.shape()};
+}
+
+std::optional<KernelProfile> CudaBackend::profile(const std::function<void()>& steps) {
+  profile_.start();
+  try {
+    steps();
+  } catch (...) {
+    profile_.abandon(stream_);
+    profile_.finish();
+    throw;
+  }
+  return profile_.finish();
 }
 
 }  // namespace facet::cuda

@@ -11,6 +11,7 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/step_arena.h"
 #include "kernels/cuda/step_graphs.h"
+#include "kernels/cuda/step_profile.h"
 #include "kernels/cuda/weight_store.h"
 
 namespace facet::cuda {
@@ -43,6 +44,7 @@ class CudaBackend final : public Backend {
   TensorView end_step(TensorView result) override;
   std::span<const TopLogits> top_logits() const override { return top_; }
   TensorView fetch(TensorView rows) override;
+  std::optional<KernelProfile> profile(const std::function<void()>& steps) override;
 
   void embed(TensorView out,
              const WeightMatrix& table,
@@ -99,6 +101,7 @@ class CudaBackend final : public Backend {
   WeightStore weights_;
   StepArena arena_;
   StepGraphs graphs_;
+  StepProfile profile_;
   Workspace route_logits_;
   Workspace linear_;
   Workspace experts_;

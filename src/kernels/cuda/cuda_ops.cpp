@@ -1,5 +1,6 @@
 // Each op: operands checked and translated, one launcher called.
 
+#include <algorithm>
 #include <bit>
 #include <vector>
 
@@ -39,9 +40,15 @@ int64_t last_extent(const Shape& shape) {
   return shape[shape.rank() - 1];
 }
 
+/// Positions that rows of a sequence see, each once; window 0: all.
+int64_t positions_seen(const SequenceRows& s, int32_t window) {
+  const int64_t end = int64_t{s.first_position} + s.rows;
+  return window == 0 ? end : std::min<int64_t>(end, s.rows + window - 1);
+}
+
 /// The rows of a step: each sequence with several by itself, those with one together. `longest` is
 /// a bound of their positions: a power of two, for launches that are repeated as they grow.
-std::vector<RowRun> runs_of(const Batch& batch, int32_t longest) {
+std::vector<RowRun> runs_of(const Batch& batch, int32_t longest, int32_t window) {
   const auto bound = static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(longest)));
   std::vector<RowRun> runs;
   for (const SequenceRows& s : batch.sequences) {
@@ -49,10 +56,11 @@ std::vector<RowRun> runs_of(const Batch& batch, int32_t longest) {
                        runs.back().first_row + runs.back().rows == s.first_row;
     if (joins) {
       ++runs.back().rows;
-    } else if (s.rows == 1) {
-      runs.push_back({s.first_row, 1, false, bound});
+      runs.back().positions += positions_seen(s, window);
     } else {
-      runs.push_back({s.first_row, s.rows, true, s.first_position + s.rows});
+      const bool one = s.rows > 1;
+      runs.push_back({s.first_row, s.rows, one, one ? s.first_position + s.rows : bound,
+                      positions_seen(s, window)});
     }
   }
   return runs;
@@ -129,14 +137,15 @@ void CudaBackend::attention(
         kv.layout.kv_heads);
   CHECK(kv.layout.head_dim <= kMostHeadDim, "heads of {}", kv.layout.head_dim);
   const Shape shape = {batch.rows(), heads, kv.layout.head_dim};
-  const AttentionArgs args = {values(out, shape, "out"),
-                              values(q, shape, "q"),
-                              paged(kv, batch),
-                              heads,
-                              window,
-                              batch.rows()};
+  AttentionArgs args = {values(out, shape, "out"),
+                        values(q, shape, "q"),
+                        paged(kv, batch),
+                        heads,
+                        window,
+                        batch.rows()};
+  for (const SequenceRows& s : batch.sequences) args.positions += positions_seen(s, window);
   if (!tiles_fit(args)) return attention_simple(stream_, args);
-  for (const RowRun& run : runs_of(batch, arena_.longest())) {
+  for (const RowRun& run : runs_of(batch, arena_.longest(), window)) {
     std::byte* parts = workspace(attention_parts_, attention_workspace_bytes(args, run));
     attention_tiles(stream_, args, run, parts);
   }

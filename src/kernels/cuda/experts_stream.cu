@@ -286,8 +286,10 @@ void experts_stream(cudaStream_t stream, Overlap overlap, const ExpertsWork& wor
                             work.rows * pitch_of(work.hidden_steps);
   const int64_t resident = 132 * (kMostShared / (gate_up_bytes + 6 * 1024));
   const int64_t wanted = ceil_div(int64_t{pairs} * work.width_steps * 8, kBands);
-  const LaunchShape gate_up = {dim3(grid(wanted < resident ? wanted : resident)),
-                               kBands * kBandThreads, gate_up_bytes};
+  const LaunchShape gate_up = {.grid = dim3(grid(wanted < resident ? wanted : resident)),
+                               .threads = kBands * kBandThreads,
+                               .shared_bytes = gate_up_bytes,
+                               .traffic = gate_up_traffic(work, sizeof(float))};
   launch(stream, overlap, gate_up, "experts: gate and up", gate_up_kernel<F>, work);
 
   // With more tokens the inner values of a CTA should serve more rows.
@@ -298,8 +300,10 @@ void experts_stream(cudaStream_t stream, Overlap overlap, const ExpertsWork& wor
   };
   const int groups = work.rows > 4 && down_shared(2) <= kMostShared ? 2 : 1;
   const int down_bytes = down_shared(groups);
-  const LaunchShape down = {dim3(grid(ceil_div(ceil_div(work.layer.hidden, 16), groups))),
-                            static_cast<unsigned>(groups * kDownWarps * kWarp), down_bytes};
+  const LaunchShape down = {.grid = dim3(grid(ceil_div(ceil_div(work.layer.hidden, 16), groups))),
+                            .threads = static_cast<unsigned>(groups * kDownWarps * kWarp),
+                            .shared_bytes = down_bytes,
+                            .traffic = down_traffic(work, work.rows)};
   launch(stream, overlap, down, "experts: down", down_kernel<F>, work, groups);
 }
 

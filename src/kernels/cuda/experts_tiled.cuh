@@ -181,11 +181,17 @@ __global__ void __launch_bounds__(256) combine_kernel(const ExpertsWork work) {
 template <class T>
 void launch_products(cudaStream_t stream, Overlap overlap, const ExpertsWork& work) {
   const int64_t gate_up_bands = int64_t{work.width_steps} * 8;  // zeros beyond the width
-  const LaunchShape gate_up = {dim3(grid(ceil_div(gate_up_bands, T::kBands)), grid(work.max_items)),
-                               T::kThreads, T::kSharedBytes};
+  const LaunchShape gate_up = {
+      .grid = dim3(grid(ceil_div(gate_up_bands, T::kBands)), grid(work.max_items)),
+      .threads = T::kThreads,
+      .shared_bytes = T::kSharedBytes,
+      .traffic = gate_up_traffic(work, 2)};
   launch(stream, overlap, gate_up, "experts: gate and up", gate_up_kernel<T>, work);
-  const LaunchShape down = {dim3(grid(ceil_div(work.layer.hidden, T::kRows)), grid(work.max_items)),
-                            T::kThreads, T::kSharedBytes};
+  const LaunchShape down = {
+      .grid = dim3(grid(ceil_div(work.layer.hidden, T::kRows)), grid(work.max_items)),
+      .threads = T::kThreads,
+      .shared_bytes = T::kSharedBytes,
+      .traffic = down_traffic(work, int64_t{work.rows} * work.top_k)};
   launch(stream, overlap, down, "experts: down", down_kernel<T>, work);
 }
 
@@ -202,8 +208,11 @@ void experts_tiled(cudaStream_t stream, Overlap overlap, const ExpertsWork& work
   } else {
     launch_products<Tiling<F, 8, 1, 1, kManyTokens / 8, 4>>(stream, overlap, work);
   }
-  const LaunchShape combine = {dim3(grid(ceil_div(int64_t{work.rows} * work.layer.hidden, 256))),
-                               256};
+  const LaunchShape combine = {
+      .grid = dim3(grid(ceil_div(int64_t{work.rows} * work.layer.hidden, 256))),
+      .threads = 256,
+      .traffic = {int64_t{work.rows} * work.layer.hidden * (work.top_k + 1) *
+                  int64_t{sizeof(float)}}};
   launch(stream, overlap, combine, "experts: combine", combine_kernel, work);
 }
 

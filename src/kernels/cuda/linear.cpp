@@ -22,7 +22,8 @@ void run(cudaStream_t stream,
                             args.x,
                             static_cast<int32_t>(w.rows),
                             static_cast<int32_t>(w.cols),
-                            static_cast<int32_t>(args.rows)};
+                            static_cast<int32_t>(args.rows),
+                            stored_bytes(w)};
   if (args.rows <= kStreamRows && stream_fits<F>(work)) {
     linear_stream<F>(stream, args.overlap, work);
   } else {

@@ -17,7 +17,14 @@ struct LinearBands {
   int32_t rows = 0;
   int32_t cols = 0;
   int32_t tokens = 0;
+  int64_t weight_bytes = 0;  ///< for Traffic
 };
+
+/// What a product over all of it moves, x being of `value_bytes` bytes each.
+inline Traffic traffic_of(const LinearBands& args, int64_t value_bytes) {
+  return {args.weight_bytes +
+          args.tokens * (args.cols * value_bytes + args.rows * int64_t{sizeof(float)})};
+}
 
 /// Whether x of that many tokens finds room in linear_stream's shared memory.
 template <class F>

@@ -182,8 +182,10 @@ void linear_stream(cudaStream_t stream, Overlap overlap, const LinearBands& args
   const int resident = kMostShared / (bytes + 1024) < 1 ? 1 : kMostShared / (bytes + 1024);
   const int64_t most = 132 * (resident < 4 / groups + 1 ? resident : 4 / groups + 1);
   const int64_t wanted = ceil_div(args.w.bands, groups);
-  const LaunchShape shape = {dim3(grid(wanted < most ? wanted : most)),
-                             static_cast<unsigned>(groups * kGroupThreads), bytes};
+  const LaunchShape shape = {.grid = dim3(grid(wanted < most ? wanted : most)),
+                             .threads = static_cast<unsigned>(groups * kGroupThreads),
+                             .shared_bytes = bytes,
+                             .traffic = traffic_of(args, sizeof(float))};
   const auto kernel = args.tokens <= 8 ? stream_kernel<F, 1> : stream_kernel<F, 2>;
   launch(stream, overlap, shape, "linear_stream", kernel, args, groups);
 }

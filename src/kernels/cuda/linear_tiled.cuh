@@ -112,7 +112,10 @@ void launch_tiled(cudaStream_t stream,
                   const LinearBands& args,
                   const uint8_t* packed) {
   const dim3 tiles(grid(ceil_div(args.tokens, T::kTokens)), grid(ceil_div(args.rows, T::kRows)));
-  const LaunchShape shape = {tiles, T::kThreads, T::kSharedBytes};
+  const LaunchShape shape = {.grid = tiles,
+                             .threads = T::kThreads,
+                             .shared_bytes = T::kSharedBytes,
+                             .traffic = traffic_of(args, 2)};
   launch(stream, overlap, shape, "linear_tiled", tiled_kernel<T>, args, packed);
 }
 
@@ -125,7 +128,11 @@ void launch_narrow(cudaStream_t stream,
                    kChunks);
   if (chunks_of(args.w.steps) != kChunks || int64_t{tiles.x} * tiles.y >= 3 * kProcessors)
     return launch_tiled<T>(stream, overlap, args, packed);
-  const LaunchShape shape = {tiles, T::kThreads, T::kSharedBytes, kChunks};
+  const LaunchShape shape = {.grid = tiles,
+                             .threads = T::kThreads,
+                             .shared_bytes = T::kSharedBytes,
+                             .cluster_z = kChunks,
+                             .traffic = traffic_of(args, 2)};
   launch(stream, overlap, shape, "linear_tiled (split)", split_kernel<T>, args, packed);
 }
 
@@ -133,8 +140,10 @@ void launch_narrow(cudaStream_t stream,
 
 template <class F>
 void pack_x(cudaStream_t stream, Overlap overlap, const LinearBands& args, uint8_t* packed) {
-  const LaunchShape shape = {dim3(grid(ceil_div(int64_t{args.tokens} * args.w.steps * 8, 256))),
-                             256};
+  const LaunchShape shape = {
+      .grid = dim3(grid(ceil_div(int64_t{args.tokens} * args.w.steps * 8, 256))),
+      .threads = 256,
+      .traffic = {int64_t{args.tokens} * args.cols * (int64_t{sizeof(float)} + 2)}};
   launch(stream, overlap, shape, "pack_x", pack_kernel<F>, args, packed);
 }
 

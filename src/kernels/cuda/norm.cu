@@ -1,6 +1,7 @@
 // RMS norms and what is fused with them, a block a row: bound by bytes, in decode by their
 // launches.
 
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/reduce.cuh"
 
@@ -55,6 +56,13 @@ __global__ void __launch_bounds__(kThreads) join_branches_kernel(float* dense,
   }
 }
 
+/// A block a row; each row moves `vectors` times its values.
+LaunchShape shape_of(int64_t rows, int threads, int64_t width, int64_t vectors) {
+  return {.grid = dim3(grid(rows)),
+          .threads = static_cast<unsigned>(threads),
+          .traffic = {rows * width * vectors * int64_t{sizeof(float)}}};
+}
+
 /// Calls `body` with threads for a row of `width`: the order of a row's sums follows from it alone.
 template <typename Body>
 void with_threads(int64_t width, const Body& body) {
@@ -78,9 +86,9 @@ void rms_norm(cudaStream_t stream,
               float eps) {
   if (rows == 0) return;
   with_threads(width, [&]<int kThreads>() {
-    rms_norm_kernel<kThreads><<<grid(rows), kThreads, 0, stream>>>(out, x, weight, width, eps);
+    launch(stream, Overlap::kNo, shape_of(rows, kThreads, width, 2), "rms_norm",
+           rms_norm_kernel<kThreads>, out, x, weight, width, eps);
   });
-  check_launch("rms_norm");
 }
 
 void add_rms_norm(cudaStream_t stream,
@@ -93,10 +101,9 @@ void add_rms_norm(cudaStream_t stream,
                   float factor) {
   if (rows == 0) return;
   with_threads(width, [&]<int kThreads>() {
-    add_rms_norm_kernel<kThreads>
-        <<<grid(rows), kThreads, 0, stream>>>(x, h, weight, width, eps, factor);
+    launch(stream, Overlap::kNo, shape_of(rows, kThreads, width, 3), "add_rms_norm",
+           add_rms_norm_kernel<kThreads>, x, h, weight, width, eps, factor);
   });
-  check_launch("add_rms_norm");
 }
 
 void join_branches(cudaStream_t stream,
@@ -109,10 +116,9 @@ void join_branches(cudaStream_t stream,
                    float eps) {
   if (rows == 0) return;
   with_threads(width, [&]<int kThreads>() {
-    join_branches_kernel<kThreads><<<grid(rows), kThreads, 0, stream>>>(dense, sparse, dense_weight,
-                                                                        sparse_weight, width, eps);
+    launch(stream, Overlap::kNo, shape_of(rows, kThreads, width, 3), "join_branches",
+           join_branches_kernel<kThreads>, dense, sparse, dense_weight, sparse_weight, width, eps);
   });
-  check_launch("join_branches");
 }
 
 }  // namespace facet::cuda

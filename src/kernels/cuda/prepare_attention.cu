@@ -1,6 +1,7 @@
 // Norms and rotation of q and k, the norm of v, and the store into the cache: bound by its launch
 // in decode, by bytes in prompts.
 
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/paged_kv.cuh"
 #include "kernels/cuda/prepare_attention.h"
 #include "kernels/cuda/reduce.cuh"
@@ -89,15 +90,17 @@ bool prepare_fits(int32_t head_dim) { return head_dim == 256 || head_dim == 512;
 void prepare_attention(cudaStream_t stream, const PrepareArgs& args) {
   if (args.rows == 0) return;
   const int64_t heads = args.q_heads + (args.k == nullptr ? 0 : 2 * args.kv.kv_heads);
-  const unsigned blocks = grid(ceil_div(args.rows * heads, kWarps));
+  const LaunchShape shape = {
+      .grid = dim3(grid(ceil_div(args.rows * heads, kWarps))),
+      .threads = kWarps * kWarp,
+      .traffic = {args.rows * (heads + args.q_heads) * args.kv.head_dim * int64_t{sizeof(float)} +
+                  args.rows * (heads - args.q_heads) * args.kv.head_dim * bits_of(args.kv.dtype) /
+                      8}};
   with_kv_dtype(args.kv.dtype, [&]<DType kType>() {
-    if (args.kv.head_dim == 256) {
-      prepare_kernel<8, kType><<<blocks, kWarps * kWarp, 0, stream>>>(args);
-    } else {
-      prepare_kernel<16, kType><<<blocks, kWarps * kWarp, 0, stream>>>(args);
-    }
+    const auto kernel =
+        args.kv.head_dim == 256 ? prepare_kernel<8, kType> : prepare_kernel<16, kType>;
+    launch(stream, Overlap::kNo, shape, "prepare_attention", kernel, args);
   });
-  check_launch("prepare_attention");
 }
 
 }  // namespace facet::cuda

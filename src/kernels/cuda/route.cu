@@ -1,5 +1,6 @@
 // The router: norm and product, then softmax and the top_k. Decode is bound by its two launches.
 
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/route.h"
 #include "kernels/cuda/weight_value.cuh"
@@ -120,18 +121,21 @@ __global__ void __launch_bounds__(kWarp) choose_kernel(const RouteArgs args) {
 
 void route(cudaStream_t stream, const RouteArgs& args) {
   if (args.rows == 0) return;
-  const dim3 blocks(grid(args.rows), grid(ceil_div(args.proj.rows, kWarps)));
-  const auto shared = static_cast<size_t>(args.proj.cols) * sizeof(float);
+  constexpr int64_t kValue = sizeof(float);
+  const int64_t logits_bytes = args.rows * args.proj.rows * kValue;
+  const LaunchShape logits = {
+      .grid = dim3(grid(args.rows), grid(ceil_div(args.proj.rows, kWarps))),
+      .threads = kThreads,
+      .shared_bytes = static_cast<int>(args.proj.cols * kValue),
+      .traffic = {stored_bytes(args.proj) + args.rows * args.proj.cols * kValue + logits_bytes}};
   with_format(args.proj.format, [&]<WeightFormat kFormat>() {
-    logits_kernel<kFormat><<<blocks, kThreads, shared, stream>>>(args);
+    launch(stream, Overlap::kNo, logits, "route: logits", logits_kernel<kFormat>, args);
   });
-  check_launch("route: logits");
-  if (args.proj.rows <= 4 * kWarp) {
-    choose_kernel<4><<<grid(args.rows), kWarp, 0, stream>>>(args);
-  } else {
-    choose_kernel<kMostExperts / kWarp><<<grid(args.rows), kWarp, 0, stream>>>(args);
-  }
-  check_launch("route: choice");
+  const LaunchShape choice = {
+      .grid = dim3(grid(args.rows)), .threads = kWarp, .traffic = {logits_bytes}};
+  const auto choose =
+      args.proj.rows <= 4 * kWarp ? choose_kernel<4> : choose_kernel<kMostExperts / kWarp>;
+  launch(stream, Overlap::kNo, choice, "route: choice", choose, args);
 }
 
 }  // namespace facet::cuda

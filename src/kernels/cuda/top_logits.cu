@@ -1,3 +1,4 @@
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/top_logits.h"
 
@@ -85,11 +86,15 @@ void select_top(cudaStream_t stream,
   if (rows == 0) return;
   auto* maxima = reinterpret_cast<float*>(workspace);
   const int64_t group_size = ceil_div(width, kGroups);
-  const dim3 blocks(kGroups / kWarps, grid(rows));
-  maxima_kernel<<<blocks, kThreads, 0, stream>>>(maxima, logits, width, group_size);
-  check_launch("top logits: maxima");
-  choose_kernel<<<grid(rows), kGroups, 0, stream>>>(out, maxima, logits, width, group_size);
-  check_launch("top logits: choice");
+  const LaunchShape search = {.grid = dim3(kGroups / kWarps, grid(rows)),
+                              .threads = kThreads,
+                              .traffic = {rows * width * int64_t{sizeof(float)}}};
+  launch(stream, Overlap::kNo, search, "top logits: maxima", maxima_kernel, maxima, logits, width,
+         group_size);
+  const LaunchShape choice = {
+      .grid = dim3(grid(rows)), .threads = kGroups, .traffic = {rows * int64_t{sizeof(TopRow)}}};
+  launch(stream, Overlap::kNo, choice, "top logits: choice", choose_kernel, out, maxima, logits,
+         width, group_size);
 }
 
 }  // namespace facet::cuda
