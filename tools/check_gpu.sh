@@ -3,19 +3,19 @@
 # Checks and times everything on a machine with a GPU, in one go.
 #
 #   tools/check_gpu.sh [--only NAME,…] [--without NAME,…] [--limit SECONDS] [--out DIR] [--bin DIR] [--model DIR]
-#                      [--configs DIR] [--repeats N] [--sanitize all]
+#                      [--configs DIR] [--goldens DIR] [--repeats N]
 #
 # From a bundle (tools/bundle.sh) or a checkout with a build (--bin build/cuda/bin). In this order:
 #
 #   machine       GPU, driver, cores, memory
 #   ops           every op against the reference on odd shapes
 #   products      products and experts against float64, bit-equal for any number of rows
-#   goldens       tiny checkpoints against transformers' recorded outputs
+#   goldens       tiny checkpoints against transformers' recorded outputs; then those in the folder given by --goldens
 #   fable         the engine's bits whatever runs beside a request, on Fable
 #   repeat        a prompt and a decode step N times (1000), bit-equal, graphs on and off, on Fable
 #   serve         the server's test suite on Fable, computed on the GPU
-#   memcheck      compute-sanitizer over repeat with 3 repeats; with --sanitize all over ops too
-#   racecheck     the same
+#   memcheck      compute-sanitizer over repeat with 3 repeats, and over ops
+#   racecheck     compute-sanitizer over a prompt of five tokens and three more, on Fable
 #   verify-fable  facet verify on Fable
 #   synth         a model of the true shape (--configs, or --model names one that is there)
 #   start         process start to the first token of that model, three times
@@ -34,7 +34,7 @@ set -uo pipefail
 root=$(CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 parts=(machine ops products goldens fable repeat serve memcheck racecheck verify-fable synth start repeat-large
        bench-model bench-serve transformers verify-large)
-only='' without='' limit=3600 out=check_gpu.logs bin=$root/bin model='' configs='' repeats=1000 sanitize=repeat
+only='' without='' limit=3600 out=check_gpu.logs bin=$root/bin model='' configs='' goldens='' repeats=1000
 made_model=''
 
 say() { printf 'check_gpu: %s\n' "$*" >&2; }
@@ -50,7 +50,7 @@ check_names() {
 while (($#)); do
   case $1 in
     --help) sed -n '3,/^$/s/^# \?//p' "${BASH_SOURCE[0]}"; exit ;;
-    --only | --without | --limit | --out | --bin | --model | --configs | --repeats | --sanitize)
+    --only | --without | --limit | --out | --bin | --model | --configs | --goldens | --repeats)
       (($# > 1)) || { say "$1 wants a value after it"; exit 64; }
       printf -v "${1#--}" %s "$2"
       shift ;;
@@ -128,14 +128,12 @@ gtest() {
 }
 
 sanitizer() {
-  local tool=$1 program
+  local tool=$1
+  shift
+  local program
   program=$(command -v compute-sanitizer) || program=/usr/local/cuda/bin/compute-sanitizer
   [[ -x $program ]] || { left_out "no compute-sanitizer"; return; }
-  need cuda_repeat_test || return
-  FACET_TEST_REPEATS=3 "$program" --tool "$tool" --error-exitcode 9 "$bin/cuda_repeat_test" || return
-  [[ $sanitize == all ]] || return 0
-  need ops_test || return
-  "$program" --tool "$tool" --error-exitcode 9 "$bin/ops_test" --gtest_brief=1 '--gtest_filter=*cuda*'
+  "$program" --tool "$tool" --error-exitcode 9 "$@"
 }
 
 part_machine() {
@@ -150,12 +148,22 @@ part_machine() {
 }
 part_ops() { gtest ops_test '--gtest_filter=*cuda*'; }
 part_products() { need cuda_products && "$bin/cuda_products" check; }
-part_goldens() { gtest golden_test '--gtest_filter=*cuda*'; }
+part_goldens() {
+  gtest golden_test '--gtest_filter=*cuda*' || return
+  [[ -z $goldens ]] || FACET_GOLDENS=$goldens gtest golden_test '--gtest_filter=*cuda*'
+}
 part_fable() { gtest engine_fable_test '--gtest_filter=*cuda*:*Cuda*'; }
 part_repeat() { FACET_TEST_REPEATS=$repeats gtest cuda_repeat_test; }
 part_serve() { gtest serve_test; }
-part_memcheck() { sanitizer memcheck; }
-part_racecheck() { sanitizer racecheck; }
+part_memcheck() {
+  need cuda_repeat_test ops_test || return
+  FACET_TEST_REPEATS=3 sanitizer memcheck "$bin/cuda_repeat_test" --gtest_brief=1 &&
+    sanitizer memcheck "$bin/ops_test" --gtest_brief=1 '--gtest_filter=*cuda*'
+}
+# Slow: two minutes do not suffice for what memcheck sees in one second.
+part_racecheck() {
+  sanitizer racecheck "$bin/facet" generate fable --ids 2,300,301,302,303 --max-tokens 3 --backend cuda --kv-dtype bf16
+}
 part_verify_fable() { "$bin/facet" verify fable --backend cuda --kv-dtype bf16 --tokens 16; }
 
 # What a model of the true shape is made from: config, quant, tokenizer.

@@ -27,6 +27,7 @@ using Clock = std::chrono::steady_clock;
 constexpr int32_t kWarmUps = 2;
 constexpr int32_t kLeastRepeats = 5;
 constexpr int32_t kMostRepeats = 100;
+constexpr int32_t kCounted = 5;     // runs of which the bytes are counted, where that takes time
 constexpr int32_t kTakenApart = 1;  // runs for the times of kernels
 
 struct Options {
@@ -88,7 +89,9 @@ class Bench {
   /// Runs `once`, which adds to seconds_now_ and cost_now_, until time is up.
   template <typename Body>
   BenchRow measure(const Body& once) {
+    counting_ = false;
     for (int32_t i = 0; i < kWarmUps; ++i) once();
+    int64_t counted = 0;
     std::vector<double> times;
     gemma4::StepCost sum;
     double spent = 0;
@@ -96,9 +99,11 @@ class Bench {
            (std::ssize(times) < kLeastRepeats || spent < seconds_)) {
       seconds_now_ = 0;
       cost_now_ = {};
+      counting_ = watches() || counted < kCounted;
       once();
       times.push_back(seconds_now_);
       spent += seconds_now_;
+      if (counting_) ++counted;
       sum.weight_bytes += cost_now_.weight_bytes;
       sum.kv_bytes += cost_now_.kv_bytes;
       sum.flops += cost_now_.flops;
@@ -110,14 +115,15 @@ class Bench {
         (times[static_cast<size_t>((count - 1) / 2)] + times[static_cast<size_t>(count / 2)]) / 2;
     row.min_s = times.front();
     row.repeats = count;
-    row.cost = {sum.weight_bytes / count, sum.kv_bytes / count,
-                sum.flops / static_cast<double>(count)};
+    row.cost = {sum.weight_bytes / counted, sum.kv_bytes / counted,
+                sum.flops / static_cast<double>(counted)};
     return row;
   }
 
   /// The kernels of one more run of `once`, their bytes with those of the experts it chose.
   template <typename Body>
   KernelProfile take_apart(const Body& once) {
+    counting_ = true;
     chosen_sum_ = 0;
     steps_ = 0;
     KernelProfile profile = session_.backend().profile(once).value();
@@ -163,17 +169,15 @@ class Bench {
       }
     }
     experts_.clear();
-    // To watch a step on a device takes longer than the step: there its experts are counted when it
-    // is done once more.
-    const bool watches = session_.backend().allocator().device == Device::kHost;
     const auto start = Clock::now();
-    if (watches) {
+    if (watches()) {
       session_.stepper().run(steps, &experts_);
     } else {
       session_.stepper().run_top(steps);  // as the engine does
     }
     seconds_now_ += std::chrono::duration<double>(Clock::now() - start).count();
-    if (!watches) count_experts(steps);
+    if (!counting_) return;
+    if (!watches()) count_experts(steps);
     chosen_sum_ += experts_.chosen_per_layer();
     ++steps_;
     const gemma4::StepCost cost = gemma4::step_cost(session_.config(), session_.model().weights(),
@@ -182,6 +186,10 @@ class Bench {
     cost_now_.kv_bytes += cost.kv_bytes;
     cost_now_.flops += cost.flops;
   }
+
+  /// Whether a step may be watched while it is timed. On a device that takes longer than the step:
+  /// there its experts are counted when it is done once more.
+  bool watches() { return session_.backend().allocator().device == Device::kHost; }
 
   /// Does a step again, for experts_.
   void count_experts(const std::vector<SequenceStep>& steps) {
@@ -209,6 +217,7 @@ class Bench {
   const bool kernels_;
   gemma4::ExpertCounter experts_;
   std::mt19937 random_{1};
+  bool counting_ = false;  // of what a run moves and computes
   double seconds_now_ = 0;
   gemma4::StepCost cost_now_;
   double chosen_sum_ = 0;  // experts a layer, of steps_ steps

@@ -85,9 +85,11 @@ std::string kernels_table(const DevicePeaks& peaks, const BenchRow& row) {
   text += fmt::format(" {:>7} | {:>3.0f} % |\n", "", share(sum));
   const double whole = row.median_s * 1e6;
   text += kernel_line("whole step less the sum", "", 0, whole - sum.microseconds);
-  return text +
-         fmt::format(" {:>7} | {:>5} |\n\nA kernel that does nothing takes {:.2f} us here.\n", "",
-                     "", row.kernels->empty_launch_us);
+  return text + fmt::format(
+                    " {:>7} | {:>5} |\n\nA kernel that does nothing takes {:.2f} us here. Kernels "
+                    "are timed one after another;\n"
+                    "what the whole has less than their sum, it saves by not keeping them apart.\n",
+                    "", "", row.kernels->empty_launch_us);
 }
 
 std::string bench_json(std::string_view device,
