@@ -2,6 +2,8 @@
 
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/weight_value.cuh"
 
 namespace facet::cuda {
@@ -11,6 +13,8 @@ constexpr int kThreads = 256;
 
 template <typename Body>
 __global__ void __launch_bounds__(kThreads) for_each(int64_t count, Body body) {
+  wait_for_previous();
+  let_next_begin();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i < count) body(i);
 }
@@ -19,8 +23,8 @@ __global__ void __launch_bounds__(kThreads) for_each(int64_t count, Body body) {
 template <typename Body>
 void launch(cudaStream_t stream, const char* name, int64_t count, const Body& body) {
   if (count == 0) return;
-  for_each<<<grid(ceil_div(count, kThreads)), kThreads, 0, stream>>>(count, body);
-  check_launch(name);
+  launch(stream, Overlap::kYes, {dim3(grid(ceil_div(count, kThreads))), kThreads}, name,
+         for_each<Body>, count, body);
 }
 
 /// An extended lambda may not stand in a generic one.
@@ -55,7 +59,7 @@ void activate(cudaStream_t stream,
               int64_t count,
               ActivationFunction function) {
   launch(stream, "activate", count, [=] __device__(int64_t i) {
-    out[i] = gate == nullptr ? apply(function, up[i]) : apply(function, gate[i]) * up[i];
+    out[i] = gate == nullptr ? apply(function, up[i]) : __fmul_rn(apply(function, gate[i]), up[i]);
   });
 }
 

@@ -1,6 +1,8 @@
 // Norms and rotation of q and k, the norm of v, and the store into the cache: bound by its launch
 // in decode, by bytes in prompts.
 
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/paged_kv.cuh"
 #include "kernels/cuda/prepare_attention.h"
 #include "kernels/cuda/reduce.cuh"
@@ -51,6 +53,8 @@ struct Head {
 template <int kPerLane, DType kType>
 __global__ void __launch_bounds__(kWarps* kWarp) prepare_kernel(const PrepareArgs args) {
   constexpr int kD = kPerLane * kWarp;
+  wait_for_previous();
+  let_next_begin();
   const int lane = threadIdx.x % kWarp;
   const int kv_heads = args.k == nullptr ? 0 : args.kv.kv_heads;
   const int heads = args.q_heads + 2 * kv_heads;  // q, k, v
@@ -91,13 +95,10 @@ void prepare_attention(cudaStream_t stream, const PrepareArgs& args) {
   const int64_t heads = args.q_heads + (args.k == nullptr ? 0 : 2 * args.kv.kv_heads);
   const unsigned blocks = grid(ceil_div(args.rows * heads, kWarps));
   with_kv_dtype(args.kv.dtype, [&]<DType kType>() {
-    if (args.kv.head_dim == 256) {
-      prepare_kernel<8, kType><<<blocks, kWarps * kWarp, 0, stream>>>(args);
-    } else {
-      prepare_kernel<16, kType><<<blocks, kWarps * kWarp, 0, stream>>>(args);
-    }
+    const auto kernel =
+        args.kv.head_dim == 256 ? prepare_kernel<8, kType> : prepare_kernel<16, kType>;
+    launch(stream, Overlap::kYes, {dim3(blocks), kWarps * kWarp}, "prepare_attention", kernel, args);
   });
-  check_launch("prepare_attention");
 }
 
 }  // namespace facet::cuda
