@@ -234,15 +234,19 @@ TEST_P(StreamTest, ProjectsInEveryFormat) {
   }
 }
 
-TEST_P(StreamTest, ProjectsWideAndUnlikeMatrices) {
+TEST_P(StreamTest, ProjectsLargeAndUnlikeMatrices) {
   const MatrixKind& bf16 = kMatrixKinds[2];
   for (const int64_t rows : {1, 2, 5}) {
     for (const Pends pends : kAllPends) {
       SCOPED_TRACE(fmt::format("T {}, pending {}", rows, static_cast<int>(pends)));
       std::vector<StoredMatrix> wide;
-      wide.emplace_back(bf16, 2200, 2816, 24);
+      wide.emplace_back(bf16, 300, 2816, 24);
       wide.emplace_back(bf16, 33, 2816, 25);
       check_project(rows, pends, wide);
+      std::vector<StoredMatrix> high;
+      high.emplace_back(bf16, 6500, 72, 30);
+      high.emplace_back(bf16, 2200, 72, 31);
+      check_project(rows, pends, high);
       std::vector<StoredMatrix> unlike;
       unlike.emplace_back(bf16, 50, 96, 26);
       unlike.emplace_back(kMatrixKinds[7], 50, 96, 27);

@@ -24,6 +24,8 @@ constexpr int kBands = 2;  // of gate_up
 constexpr int kDownWarps = 8;
 constexpr int kMostShared = 226 * 1024;
 
+constexpr int kTableExperts = 128;  // whose pointers find room in shared memory
+
 constexpr int kBesideStages = 3;
 constexpr int kBesideFixed = kStreamRing<Bf16Steps, kBands, kBesideStages> + kStreamPartial<kBands, 1>;
 
@@ -107,6 +109,12 @@ __global__ void __launch_bounds__(kBands* kBandThreads)
   uint8_t* x = reinterpret_cast<uint8_t*>(partial + 2 * kBands * kChunks * kPartial);
   const uint64_t policy = evict_first();
 
+  __shared__ ExpertPointers table[kTableExperts];
+  const ExpertPointers* experts = work.layer.experts;
+  if (work.layer.count <= kTableExperts) {
+    for (int e = threadIdx.x; e < work.layer.count; e += blockDim.x) table[e] = experts[e];
+    experts = table;
+  }
   wait_for_previous();
   let_next_begin();
   find_groups(work, chosen, firsts, groups, &group_count);
@@ -122,7 +130,7 @@ __global__ void __launch_bounds__(kBands* kBandThreads)
   const auto issue = [&] {
     if (next_item < items && begin < end) {
       if (next_step == begin) {
-        next_bands = gate_up_bands<F>(work, work.layer.experts[groups[next_item / bands].expert]);
+        next_bands = gate_up_bands<F>(work, experts[groups[next_item / bands].expert]);
         units.seek(next_bands, next_item % bands, lane);
       }
       units.copy(ring_at + next_stage * F::kBandBytes, next_bands.lower, next_step, lane, policy);
@@ -180,7 +188,7 @@ __global__ void __launch_bounds__(kBands* kBandThreads)
         up = __fadd_rn(up, from[c * kPartial + 8]);
       }
       store_inner<F>(work, group.pairs[token], band * 8 + element % 8,
-                     activated<F>(work, work.layer.experts[group.expert], gate, up));
+                     activated<F>(work, experts[group.expert], gate, up));
     }
   }
 }

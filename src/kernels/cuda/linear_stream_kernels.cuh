@@ -52,7 +52,7 @@ __device__ __forceinline__ void stage_normed(const StreamWork& work,
 /// The logits of a block's experts, a warp an expert; the block that comes last chooses.
 /// `shared`: a row of proj for each warp, then z. Not inlined: its float64 would take registers from
 /// the streaming blocks.
-__device__ __noinline__ void route_block(const StreamWork& work,
+inline __device__ __noinline__ void route_block(const StreamWork& work,
                                             int block,
                                             uint8_t* shared,
                                             RowParts& parts) {
@@ -72,6 +72,7 @@ __device__ __noinline__ void route_block(const StreamWork& work,
   }
   copy_commit();
   let_next_begin();
+  const float root = router_root(work.cols);
   wait_for_previous();
   for (int token = 0; token < work.tokens; ++token) {
     RowValues<kNormedPer> values;
@@ -83,7 +84,7 @@ __device__ __noinline__ void route_block(const StreamWork& work,
 #pragma unroll
     for (int k = 0; k < kNormedPer; ++k) {
       const int i = threadIdx.x + k * kRowThreads;
-      if (i < work.cols) z[i] = router_input(values.v[k], inverse, scale.v[k], work.cols);
+      if (i < work.cols) z[i] = router_input(values.v[k], inverse, scale.v[k], root);
     }
     copy_wait<0>();
     __syncthreads();

@@ -20,10 +20,11 @@ __global__ void __launch_bounds__(kThreads)
   wait_for_previous();
   let_next_begin();
   const int64_t width = args.proj.cols;
+  const float root = router_root(width);
   const float* x = args.x + blockIdx.x * width;
   const float inverse = inverse_rms<kThreads>(x, width, args.eps);
   for (int64_t i = threadIdx.x; i < width; i += kThreads)
-    z[i] = router_input(x[i], inverse, args.scale[i], width);
+    z[i] = router_input(x[i], inverse, args.scale[i], root);
   __syncthreads();
   const int64_t expert = int64_t{blockIdx.y} * kWarps + threadIdx.x / kWarp;
   if (expert >= args.proj.rows) return;

@@ -8,9 +8,13 @@
 
 namespace facet::cuda {
 
-/// What the router multiplies: x * inverse * scale * H^(-1/2).
-__device__ inline float router_input(float x, float inverse, float scale, int64_t width) {
-  const auto root = static_cast<float>(1.0 / sqrt(static_cast<double>(width)));
+/// H^(-1/2).
+__device__ inline float router_root(int64_t width) {
+  return static_cast<float>(1.0 / sqrt(static_cast<double>(width)));
+}
+
+/// What the router multiplies: x * inverse * scale * root.
+__device__ inline float router_input(float x, float inverse, float scale, float root) {
   return __fmul_rn(__fmul_rn(__fmul_rn(x, inverse), scale), root);
 }
 
