@@ -43,6 +43,54 @@ struct AttentionRows {
   std::span<const float> k_norm;  ///< [D]
 };
 
+/// What a branch of a layer gave, on its way into the residual stream: after
+/// branch = norm(branch) * branch_norm + norm(sparse) * sparse_norm where there is a sparse one,
+/// x = (x + norm(branch) * weight) * factor.
+struct PendingBranch {
+  TensorView branch;                        ///< [T, H]; empty: nothing is pending
+  TensorView sparse = {};                   ///< [T, H]: what routed experts gave; empty: none
+  std::span<const float> branch_norm = {};  ///< [H], with `sparse` only
+  std::span<const float> sparse_norm = {};  ///< [H], with `sparse` only
+  std::span<const float> weight = {};       ///< [H]
+  float factor = 1.0F;
+};
+
+/// The residual stream of a step.
+struct ResidualStream {
+  TensorView x;      ///< [T, H]
+  TensorView spare;  ///< [T, H]: room; an op that settles the stream may leave it here and swap both
+  PendingBranch pending = {};
+};
+
+/// One product of a normed stream.
+struct Projection {
+  TensorView out;  ///< [T, w.rows]
+  const WeightMatrix& w;
+};
+
+/// A feed-forward layer: an MLP and, beside it, routed experts or none.
+struct FeedForward {
+  std::span<const float> norm;                     ///< [H]
+  const WeightMatrix& gate;                        ///< [I, H]; empty without a gate
+  const WeightMatrix& up;                          ///< [I, H]
+  const WeightMatrix& down;                        ///< [H, I]
+  Activation activation;
+  const ExpertWeights* experts = nullptr;          ///< null: no experts, and nothing below is read
+  RouterWeightsView router = {};
+  std::span<const float> experts_norm = {};        ///< [H]
+};
+
+/// What a feed-forward layer works on.
+struct FeedForwardRows {
+  TensorView h;               ///< [T, H]: room
+  TensorView gate;            ///< [T, I]: room; empty without a gate
+  TensorView inner;           ///< [T, I]: act(gate) * up
+  TensorView dense;           ///< [T, H]: what the MLP gives
+  TensorView experts_in;      ///< [T, H]: what the experts read
+  TensorView sparse;          ///< [T, H]: what the experts give
+  Routing routing;
+};
+
 /// What a device can do at best, as measured on it.
 struct DevicePeaks {
   double read_bytes_per_second = 0;  ///< plain reads of memory much larger than the caches
@@ -214,6 +262,32 @@ class Backend {
                                  const RopeTable& rope,
                                  const Batch& batch,
                                  float eps);
+
+  /// Adds what is pending to the stream, nothing is pending then. Branches are overwritten.
+  virtual void settle(ResidualStream& stream, float eps);
+
+  /// Settles the stream; out = norm(x) * weight.  out: [T, H].
+  virtual void norm_stream(ResidualStream& stream,
+                           TensorView out,
+                           std::span<const float> weight,
+                           float eps);
+
+  /// Settles the stream; out = (norm(x) * weight) · wᵀ for each of the products.  h: [T, H], room.
+  virtual void project(ResidualStream& stream,
+                       TensorView h,
+                       std::span<const float> weight,
+                       std::span<const Projection> products,
+                       float eps);
+
+  /// Settles the stream; inner = act(gate · h, up · h) of h = norm(x) * norm. With experts also
+  /// routing = route(x) and experts_in = norm(x) * experts_norm.
+  virtual void enter_feed_forward(ResidualStream& stream,
+                                  const FeedForwardRows& rows,
+                                  const FeedForward& layer,
+                                  float eps);
+
+  /// dense = down · inner; with experts sparse = experts(experts_in, routing).
+  virtual void leave_feed_forward(const FeedForwardRows& rows, const FeedForward& layer);
 
   /// x = (x + norm(h) * weight) * factor.  x, h: [T, H]; h is overwritten.
   virtual void add_rms_norm(

@@ -136,9 +136,12 @@ void time_groups(const Bench& b, int rows, int cols, int tokens) {
         const cuda::BandSource bands = {
             at,       at + int64_t{16} * cols, int64_t{2} * cols, 16, rows,
             rows - 8, (rows + 15) / 16,        (cols + 63) / 64};
-        cuda::linear_stream<cuda::Bf16Steps>(
-            b.stream, cuda::Overlap::kYes, {bands, {}, b.out.get(), b.x.get(), rows, cols, tokens},
-            groups);
+        cuda::StreamWork work;
+        work.add({bands, {}, {}, b.out.get(), rows});
+        work.x = b.x.get();
+        work.cols = cols;
+        work.tokens = tokens;
+        cuda::linear_stream<cuda::Bf16Steps>(b.stream, cuda::Overlap::kYes, work, groups);
       }
     });
     print("BF16 " + std::to_string(rows) + " x " + std::to_string(cols) + ", " +

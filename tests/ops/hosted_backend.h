@@ -50,6 +50,21 @@ class HostedBackend final : public Backend {
                          const RopeTable& rope,
                          const Batch& batch,
                          float eps) override;
+  void settle(ResidualStream& stream, float eps) override;
+  void norm_stream(ResidualStream& stream,
+                   TensorView out,
+                   std::span<const float> weight,
+                   float eps) override;
+  void project(ResidualStream& stream,
+               TensorView h,
+               std::span<const float> weight,
+               std::span<const Projection> products,
+               float eps) override;
+  void enter_feed_forward(ResidualStream& stream,
+                          const FeedForwardRows& rows,
+                          const FeedForward& layer,
+                          float eps) override;
+  void leave_feed_forward(const FeedForwardRows& rows, const FeedForward& layer) override;
   void add_rms_norm(
       TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) override;
   void join_branches(TensorView dense,
@@ -60,6 +75,7 @@ class HostedBackend final : public Backend {
 
  private:
   class There;
+  class StreamThere;
   /// A step of `batch`, begun on the device.
   void begin(std::span<const int32_t> ids, const Batch& batch, std::span<const KvView> kv);
   /// Bytes of K (or V) that the page tables of a step reach.

@@ -27,6 +27,8 @@ __global__ void __launch_bounds__(Config::kThreads)
     part_kernel(const AttentionArgs args, const RowRun run, int32_t tokens, Partials out) {
   extern __shared__ std::byte memory[];
   auto& shared = *reinterpret_cast<typename Config::Shared*>(memory);
+  wait_for_previous();
+  let_next_begin();
   const TileRows rows = tile_rows(args, run, blockIdx.z, tokens, static_cast<int32_t>(blockIdx.y));
   const int part = rows.first_part() + static_cast<int>(blockIdx.x);
   if (part > rows.last_part()) return;
@@ -63,6 +65,8 @@ __global__ void __launch_bounds__(Config::kThreads)
 /// Joins the parts of one pair, a thread a component.
 __global__ void __launch_bounds__(kJoinThreads)
     join_kernel(const AttentionArgs args, const RowRun run, int32_t tokens, Partials from) {
+  wait_for_previous();
+  let_next_begin();
   const int64_t local = blockIdx.x;
   const auto head = static_cast<int>(blockIdx.y);
   const int d = blockIdx.z * kJoinThreads + threadIdx.x;
@@ -193,11 +197,11 @@ void run_tiles(cudaStream_t stream,
         .threads = PartConfig::kThreads,
         .shared_bytes = sizeof(typename PartConfig::Shared),
         .traffic = {bytes_of(args, pass.rows, run.positions * pass.rows / run.rows)}};
-    launch(stream, Overlap::kNo, parts, "attention: parts", part_kernel<PartConfig>, args, pass,
+    launch(stream, Overlap::kYes, parts, "attention: parts", part_kernel<PartConfig>, args, pass,
            how.tokens, partials);
     const LaunchShape joins = {
         dim3(grid(pass.rows), grid(args.q_heads), PartConfig::kD / kJoinThreads), kJoinThreads};
-    launch(stream, Overlap::kNo, joins, "attention: join", join_kernel, args, pass, how.tokens,
+    launch(stream, Overlap::kYes, joins, "attention: join", join_kernel, args, pass, how.tokens,
            partials);
   }
 }

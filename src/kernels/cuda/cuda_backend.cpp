@@ -98,6 +98,7 @@ CudaBackend::CudaBackend(const CudaOptions& options) : options_(options) {
                              properties.major, properties.minor, properties.multiProcessorCount,
                              human_bytes(static_cast<int64_t>(properties.totalGlobalMem)));
   check(cudaStreamCreate(&stream_), "a stream");
+  arrivals_ = Buffer(Buffer::kAlignment, device_allocator());
 }
 
 CudaBackend::~CudaBackend() {

@@ -12,9 +12,6 @@ namespace facet::cuda {
 struct CudaOptions {
   /// Repeat recorded steps as CUDA graphs where possible; off: every op is launched by itself.
   bool graphs = true;
-  /// Let products begin while the op before them ends (programmatic dependent launch). Not measured
-  /// in a whole step yet.
-  bool overlap = false;
 };
 
 /// Every op on the GPU that CUDA counts first (CUDA_VISIBLE_DEVICES chooses). Activations are

@@ -9,6 +9,8 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/linear.h"
+#include "kernels/cuda/route.h"
 #include "kernels/cuda/step_arena.h"
 #include "kernels/cuda/step_graphs.h"
 #include "kernels/cuda/step_profile.h"
@@ -79,6 +81,21 @@ class CudaBackend final : public Backend {
                          const RopeTable& rope,
                          const Batch& batch,
                          float eps) override;
+  void settle(ResidualStream& stream, float eps) override;
+  void norm_stream(ResidualStream& stream,
+                   TensorView out,
+                   std::span<const float> weight,
+                   float eps) override;
+  void project(ResidualStream& stream,
+               TensorView h,
+               std::span<const float> weight,
+               std::span<const Projection> products,
+               float eps) override;
+  void enter_feed_forward(ResidualStream& stream,
+                          const FeedForwardRows& rows,
+                          const FeedForward& layer,
+                          float eps) override;
+  void leave_feed_forward(const FeedForwardRows& rows, const FeedForward& layer) override;
   void add_rms_norm(
       TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) override;
   void join_branches(TensorView dense,
@@ -89,7 +106,22 @@ class CudaBackend final : public Backend {
 
  private:
   void bring(PinnedBuffer& to, const void* from, int64_t bytes);
-  void run_experts(const ExpertsLayer& layer, const ExpertsArgs& args);
+  void run_experts(const LoadedExperts& loaded, ExpertsArgs args, const LinearArgs* beside);
+  LinearArgs linear_args(TensorView out, TensorView x, const WeightMatrix& w);
+  ExpertsArgs experts_args(TensorView out,
+                           TensorView x,
+                           const ExpertWeights& weights,
+                           const Routing& routing,
+                           const Activation& activation) const;
+  RouteArgs route_args(const Routing& routing,
+                       TensorView x,
+                       const RouterWeightsView& router,
+                       float eps);
+  ResidualArgs residual_args(const ResidualStream& stream, float eps) const;
+  NormedStream normed_stream(const ResidualStream& stream,
+                             TensorView h,
+                             std::span<const float> weight,
+                             float eps);
   PagedKv paged(const KvView& kv, const Batch& batch) const;
   /// Workspace of at least `bytes`; graphs that hold its old place are forgotten.
   std::byte* workspace(Workspace& of, int64_t bytes);
@@ -103,6 +135,7 @@ class CudaBackend final : public Backend {
   StepGraphs graphs_;
   StepProfile profile_;
   Workspace route_logits_;
+  Buffer arrivals_;  // what counts blocks within a kernel: 0 between kernels
   Workspace linear_;
   Workspace experts_;
   Workspace attention_parts_;

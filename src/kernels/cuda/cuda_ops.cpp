@@ -9,31 +9,13 @@
 #include "kernels/cuda/cuda_backend_impl.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/experts_simple.h"
-#include "kernels/cuda/linear.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/operands.h"
 #include "kernels/cuda/prepare_attention.h"
-#include "kernels/cuda/route.h"
 #include "kernels/cuda/top_logits.h"
 
 namespace facet::cuda {
 namespace {
-
-/// The elements of an operand on the device, float32 of this shape.
-float* values(TensorView view, const Shape& shape, const char* name) {
-  CHECK(view.device() == Device::kCuda && view.dtype() == DType::kF32 && view.shape() == shape,
-        "{}: {} {}, not F32 {} on the GPU", name, to_string(view.dtype()), to_string(view.shape()),
-        to_string(shape));
-  return static_cast<float*>(view.data());
-}
-
-float* values(TensorView view, const char* name) { return values(view, view.shape(), name); }
-
-int32_t* indices(TensorView view, const Shape& shape, const char* name) {
-  CHECK(view.device() == Device::kCuda && view.dtype() == DType::kI32 && view.shape() == shape,
-        "{}: {} {}, not I32 {} on the GPU", name, to_string(view.dtype()), to_string(view.shape()),
-        to_string(shape));
-  return static_cast<int32_t*>(view.data());
-}
 
 int64_t last_extent(const Shape& shape) {
   CHECK(shape.rank() > 0, "a scalar has no last axis");
@@ -86,15 +68,19 @@ void CudaBackend::rms_norm(TensorView out, TensorView x, std::span<const float> 
                  eps);
 }
 
-void CudaBackend::linear(TensorView out, TensorView x, const WeightMatrix& w) {
+LinearArgs CudaBackend::linear_args(TensorView out, TensorView x, const WeightMatrix& w) {
   LinearArgs args;
   args.rows = x.rows();
   args.out = values(out, {args.rows, w.rows}, "out");
   args.x = values(x, {args.rows, w.cols}, "x");
   args.w = {w, weights_.find_tiles(w)};
   args.workspace = workspace(linear_, linear_workspace_bytes(args.rows, w.cols));
-  args.overlap = options_.overlap ? Overlap::kYes : Overlap::kNo;
-  cuda::linear(stream_, args);
+  args.overlap = Overlap::kYes;
+  return args;
+}
+
+void CudaBackend::linear(TensorView out, TensorView x, const WeightMatrix& w) {
+  cuda::linear(stream_, linear_args(out, x, w));
 }
 
 void CudaBackend::rope(TensorView x, std::span<const int32_t> positions, const RopeTable& table) {
@@ -162,10 +148,10 @@ void CudaBackend::activate(TensorView out,
                  up.elements(), activation.function);
 }
 
-void CudaBackend::route(const Routing& routing,
-                        TensorView x,
-                        const RouterWeightsView& router,
-                        float eps) {
+RouteArgs CudaBackend::route_args(const Routing& routing,
+                                  TensorView x,
+                                  const RouterWeightsView& router,
+                                  float eps) {
   const int64_t rows = x.rows();
   const int64_t width = router.proj.cols;
   const int64_t count = router.proj.rows;
@@ -186,14 +172,21 @@ void CudaBackend::route(const Routing& routing,
   args.rows = rows;
   args.top_k = top_k;
   args.eps = eps;
-  cuda::route(stream_, args);
+  return args;
 }
 
-void CudaBackend::experts(TensorView out,
-                          TensorView x,
-                          const ExpertWeights& weights,
-                          const Routing& routing,
-                          const Activation& activation) {
+void CudaBackend::route(const Routing& routing,
+                        TensorView x,
+                        const RouterWeightsView& router,
+                        float eps) {
+  cuda::route(stream_, route_args(routing, x, router, eps));
+}
+
+ExpertsArgs CudaBackend::experts_args(TensorView out,
+                                      TensorView x,
+                                      const ExpertWeights& weights,
+                                      const Routing& routing,
+                                      const Activation& activation) const {
   CHECK(x.shape().rank() == 2 && !weights.empty(), "x is {}, {} experts", to_string(x.shape()),
         weights.count());
   const ExpertMatrices& first = weights.experts.front();
@@ -210,17 +203,29 @@ void CudaBackend::experts(TensorView out,
   args.chosen = indices(routing.experts, {args.rows, args.top_k}, "experts");
   args.weights = values(routing.weights, {args.rows, args.top_k}, "weights");
   args.activation = activation;
-  const LoadedExperts& loaded = weights_.find(weights);
-  if (loaded.layer.experts != nullptr) return run_experts(loaded.layer, args);
-  args.experts = loaded.plain;
-  args.inner = reinterpret_cast<float*>(
-      workspace(experts_, args.rows * args.top_k * args.width * int64_t{sizeof(float)}));
-  experts_simple(stream_, args);
+  return args;
 }
 
-void CudaBackend::run_experts(const ExpertsLayer& layer, const ExpertsArgs& args) {
+void CudaBackend::experts(TensorView out,
+                          TensorView x,
+                          const ExpertWeights& weights,
+                          const Routing& routing,
+                          const Activation& activation) {
+  run_experts(weights_.find(weights), experts_args(out, x, weights, routing, activation), nullptr);
+}
+
+void CudaBackend::run_experts(const LoadedExperts& loaded,
+                              ExpertsArgs args,
+                              const LinearArgs* beside) {
+  if (loaded.layer.experts == nullptr) {
+    if (beside != nullptr) cuda::linear(stream_, *beside);
+    args.experts = loaded.plain;
+    args.inner = reinterpret_cast<float*>(
+        workspace(experts_, args.rows * args.top_k * args.width * int64_t{sizeof(float)}));
+    return experts_simple(stream_, args);
+  }
   ExpertsCall call;
-  call.layer = layer;
+  call.layer = loaded.layer;
   call.layer.activation = args.activation;
   call.out = args.out;
   call.x = args.x;
@@ -229,7 +234,8 @@ void CudaBackend::run_experts(const ExpertsLayer& layer, const ExpertsArgs& args
   call.rows = static_cast<int32_t>(args.rows);
   call.top_k = static_cast<int32_t>(args.top_k);
   call.workspace = workspace(experts_, experts_workspace_bytes(call.layer, call.rows, call.top_k));
-  call.overlap = options_.overlap ? Overlap::kYes : Overlap::kNo;
+  call.overlap = Overlap::kYes;
+  call.beside = beside;
   cuda::experts(stream_, call);
 }
 

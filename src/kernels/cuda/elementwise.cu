@@ -3,6 +3,7 @@
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/weight_value.cuh"
 
 namespace facet::cuda {
@@ -12,6 +13,8 @@ constexpr int kThreads = 256;
 
 template <typename Body>
 __global__ void __launch_bounds__(kThreads) for_each(int64_t count, Body body) {
+  wait_for_previous();
+  let_next_begin();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i < count) body(i);
 }
@@ -23,7 +26,7 @@ void run(cudaStream_t stream, const char* name, int64_t count, int64_t each, con
   const LaunchShape shape = {.grid = dim3(grid(ceil_div(count, kThreads))),
                              .threads = kThreads,
                              .traffic = {count * each}};
-  launch(stream, Overlap::kNo, shape, name, for_each<Body>, count, body);
+  launch(stream, Overlap::kYes, shape, name, for_each<Body>, count, body);
 }
 
 /// An extended lambda may not stand in a generic one.
@@ -59,7 +62,7 @@ void activate(cudaStream_t stream,
               int64_t count,
               ActivationFunction function) {
   run(stream, "activate", count, gate == nullptr ? 8 : 12, [=] __device__(int64_t i) {
-    out[i] = gate == nullptr ? apply(function, up[i]) : apply(function, gate[i]) * up[i];
+    out[i] = gate == nullptr ? apply(function, up[i]) : __fmul_rn(apply(function, gate[i]), up[i]);
   });
 }
 

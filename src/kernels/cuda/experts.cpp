@@ -55,6 +55,13 @@ int64_t carve(ExpertsWork& work, std::byte* workspace) {
 
 template <class F>
 void run(cudaStream_t stream, const ExpertsCall& call) {
+  std::optional<StreamWork> beside;
+  if (call.beside != nullptr) {
+    ExpertsWork all = {.layer = call.layer, .rows = call.rows, .top_k = call.top_k};
+    carve(all, nullptr);
+    if (streams(all)) beside = stream_beside(*call.beside);
+    if (!beside) linear(stream, *call.beside);
+  }
   for (int32_t first = 0; first < call.rows; first += kPassRows) {
     ExpertsWork work = {.layer = call.layer,
                         .out = call.out + int64_t{first} * call.layer.hidden,
@@ -65,7 +72,7 @@ void run(cudaStream_t stream, const ExpertsCall& call) {
                         .top_k = call.top_k};
     carve(work, call.workspace);
     if (streams(work)) {
-      experts_stream<F>(stream, call.overlap, work);
+      experts_stream<F>(stream, call.overlap, work, beside);
     } else {
       experts_tiled<F>(stream, call.overlap, work);
     }

@@ -50,8 +50,12 @@ constexpr int32_t max_items(int32_t experts, int32_t pairs, int32_t item_tokens)
   return (experts < pairs ? experts : pairs) + pairs / item_tokens;
 }
 
+/// `beside`: as ExpertsCall::beside.
 template <class F>
-void experts_stream(cudaStream_t stream, Overlap overlap, const ExpertsWork& work);
+void experts_stream(cudaStream_t stream,
+                    Overlap overlap,
+                    const ExpertsWork& work,
+                    const std::optional<StreamWork>& beside);
 template <class F>
 void experts_tiled(cudaStream_t stream, Overlap overlap, const ExpertsWork& work);
 

@@ -2,8 +2,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <span>
 
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/linear_kernels.h"
+#include "kernels/cuda/residual.h"
+#include "kernels/cuda/route.h"
 #include "quant/weight_matrix.h"
 
 namespace facet::cuda {
@@ -40,5 +45,44 @@ void linear(cudaStream_t stream, const LinearArgs& args);
 
 /// Tokens that share one pass of the streaming kernels.
 inline constexpr int64_t kStreamRows = 16;
+
+/// What linear() would stream beside other work of the same launch: BF16 rows, at most 8 tokens.
+std::optional<StreamWork> stream_beside(const LinearArgs& args);
+
+/// The residual stream with a norm of it, on the way into products.
+struct NormedStream {
+  ResidualArgs stream;          ///< x_out apart from x
+  const float* norm = nullptr;  ///< [cols]
+  float* h = nullptr;           ///< [rows, cols]: room for the normed stream
+  int64_t rows = 0;
+  std::byte* workspace = nullptr;  ///< linear_workspace_bytes(rows, cols)
+  Overlap overlap = Overlap::kNo;
+};
+
+struct LinearOutput {
+  LinearWeights w;
+  float* out = nullptr;  ///< [rows, w.rows]
+};
+
+/// Settles the stream; out = norm · wᵀ for each output, bit for bit as settle() and linear() give
+/// it. Few tokens: one launch, each of whose CTAs settles and norms for itself; up to kStreamRows:
+/// two. True if the stream then is in x_out, false if it is where it was, in x.
+bool project(cudaStream_t stream, const NormedStream& x, std::span<const LinearOutput> outputs);
+
+/// The way into a feed-forward layer: inner = act(gate · h) * (up · h), h the norm of the stream,
+/// and what the routed experts need.
+struct EnterArgs {
+  NormedStream x;
+  LinearWeights gate;
+  LinearWeights up;
+  float* gate_room = nullptr;  ///< [rows, gate.rows]
+  float* inner = nullptr;      ///< [rows, gate.rows]
+  ActivationFunction function = ActivationFunction::kSilu;
+  const RouteArgs* route = nullptr;  ///< null: no experts; its x is the stream
+  NormOut sparse;                    ///< what the experts will read
+  int32_t* arrivals = nullptr;       ///< 0 before and after
+};
+/// True and false as in project().
+bool enter_feed_forward(cudaStream_t stream, const EnterArgs& args);
 
 }  // namespace facet::cuda

@@ -2,6 +2,7 @@
 // in decode, by bytes in prompts.
 
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/paged_kv.cuh"
 #include "kernels/cuda/prepare_attention.h"
 #include "kernels/cuda/reduce.cuh"
@@ -52,6 +53,8 @@ struct Head {
 template <int kPerLane, DType kType>
 __global__ void __launch_bounds__(kWarps* kWarp) prepare_kernel(const PrepareArgs args) {
   constexpr int kD = kPerLane * kWarp;
+  wait_for_previous();
+  let_next_begin();
   const int lane = threadIdx.x % kWarp;
   const int kv_heads = args.k == nullptr ? 0 : args.kv.kv_heads;
   const int heads = args.q_heads + 2 * kv_heads;  // q, k, v
@@ -99,7 +102,7 @@ void prepare_attention(cudaStream_t stream, const PrepareArgs& args) {
   with_kv_dtype(args.kv.dtype, [&]<DType kType>() {
     const auto kernel =
         args.kv.head_dim == 256 ? prepare_kernel<8, kType> : prepare_kernel<16, kType>;
-    launch(stream, Overlap::kNo, shape, "prepare_attention", kernel, args);
+    launch(stream, Overlap::kYes, shape, "prepare_attention", kernel, args);
   });
 }
 

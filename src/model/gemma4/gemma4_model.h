@@ -54,6 +54,7 @@ class Gemma4Model final : public Model {
   /// Scratch of a step: views of one arena, for max_rows rows or for the T rows of a step.
   struct Activations {
     TensorView x;               // [T, H] the residual stream
+    TensorView spare;           // [T, H] room for it
     TensorView h;               // [T, H] what goes into a branch, then what comes out
     TensorView q;               // room for [T, Q, D] of any layer
     TensorView k;               // room for [T, K, D]
@@ -62,6 +63,7 @@ class Gemma4Model final : public Model {
     TensorView gate;            // room for [T, I]
     TensorView up;              // room for [T, I]
     TensorView dense;           // [T, H]
+    TensorView experts_in;      // [T, H]
     TensorView sparse;          // [T, H]
     TensorView router_experts;  // [T, top_k] I32
     TensorView router_weights;  // [T, top_k]
@@ -87,9 +89,14 @@ class Gemma4Model final : public Model {
   /// The ops of a step. False if the observer gave it up.
   bool compute(const Step& step, const Activations& a);
   void per_layer_inputs(const Step& step, const Activations& a);
-  void decoder_layer(int32_t index, const Step& step, const Activations& a);
-  void attention(int32_t index, const Step& step, const Activations& a);
-  void feed_forward(int32_t index, const Step& step, const Activations& a);
+  void decoder_layer(int32_t index,
+                     const Step& step,
+                     const Activations& a,
+                     ResidualStream& stream);
+  /// Leaves its result in a.h.
+  void attention(int32_t index, const Step& step, const Activations& a, ResidualStream& stream);
+  /// Leaves its result pending.
+  void feed_forward(int32_t index, const Step& step, const Activations& a, ResidualStream& stream);
 
   const Gemma4Config config_;
   Weights weights_;  // changed by load() only
