@@ -184,6 +184,15 @@ class Backend {
                                  const Batch& batch,
                                  float eps);
 
+  /// prepare_attention(), then out = attention() of what it gave.  out: as q; q, k and v are lost.
+  virtual void attend(TensorView out,
+                      const AttentionRows& rows,
+                      const KvView& kv,
+                      const RopeTable& rope,
+                      int32_t window,
+                      const Batch& batch,
+                      float eps);
+
   /// x = (x + norm(h) * weight) * factor.  x, h: [T, H]; h is overwritten.
   virtual void add_rms_norm(
       TensorView x, TensorView h, std::span<const float> weight, float eps, float factor);

@@ -207,6 +207,31 @@ void HostedBackend::prepare_attention(const AttentionRows& rows,
   cache_v.take_back();
 }
 
+void HostedBackend::attend(TensorView out,
+                           const AttentionRows& rows,
+                           const KvView& kv,
+                           const RopeTable& rope,
+                           int32_t window,
+                           const Batch& batch,
+                           float eps) {
+  inner_->load({.vectors = {rows.q_norm, rows.k_norm, rope.frequencies}});
+  const There cache_k(kv.k, reached(kv), *inner_);
+  const There cache_v(kv.v, reached(kv), *inner_);
+  KvView there = kv;
+  there.k = cache_k.data();
+  there.v = cache_v.data();
+  begin({}, batch, {&there, 1});
+  const There to(out, *inner_);
+  const There q(rows.q, *inner_);
+  const There k(rows.k, *inner_);
+  const There v(rows.v, *inner_);
+  inner_->attend(to.view(), {q.view(), k.view(), v.view(), rows.v_is_k, rows.q_norm, rows.k_norm},
+                 there, rope, window, batch, eps);
+  to.take_back();
+  cache_k.take_back();
+  cache_v.take_back();
+}
+
 void HostedBackend::add_rms_norm(
     TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) {
   inner_->load({.vectors = {weight}});

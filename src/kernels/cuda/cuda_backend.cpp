@@ -96,6 +96,7 @@ CudaBackend::CudaBackend(const CudaOptions& options) : options_(options) {
                              properties.major, properties.minor, properties.multiProcessorCount,
                              human_bytes(static_cast<int64_t>(properties.totalGlobalMem)));
   check(cudaStreamCreate(&stream_), "a stream");
+  attention_arrivals_ = Buffer(kMostArrivals * int64_t{sizeof(int32_t)}, device_allocator());
 }
 
 CudaBackend::~CudaBackend() {

@@ -8,6 +8,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/prepare_attention.h"
 #include "kernels/cuda/step_arena.h"
 #include "kernels/cuda/step_graphs.h"
 #include "kernels/cuda/weight_store.h"
@@ -73,6 +74,13 @@ class CudaBackend final : public Backend {
                          const RopeTable& rope,
                          const Batch& batch,
                          float eps) override;
+  void attend(TensorView out,
+              const AttentionRows& rows,
+              const KvView& kv,
+              const RopeTable& rope,
+              int32_t window,
+              const Batch& batch,
+              float eps) override;
   void add_rms_norm(
       TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) override;
   void join_branches(TensorView dense,
@@ -84,6 +92,14 @@ class CudaBackend final : public Backend {
  private:
   void run_experts(const ExpertsLayer& layer, const ExpertsArgs& args);
   PagedKv paged(const KvView& kv, const Batch& batch) const;
+  AttentionArgs attention_args(
+      TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) const;
+  AttentionMemory attention_memory(const AttentionArgs& args, const RowRun& run);
+  PrepareArgs prepare_args(const AttentionRows& rows,
+                           const KvView& kv,
+                           const RopeTable& rope,
+                           const Batch& batch,
+                           float eps) const;
   /// Workspace of at least `bytes`; graphs that hold its old place are forgotten.
   std::byte* workspace(Workspace& of, int64_t bytes);
   void forget_graphs();
@@ -98,6 +114,7 @@ class CudaBackend final : public Backend {
   Workspace linear_;
   Workspace experts_;
   Workspace attention_parts_;
+  Buffer attention_arrivals_;
   PinnedBuffer result_;
 };
 

@@ -112,10 +112,9 @@ void Gemma4Model::attention(int32_t index, const Step& step, const Activations& 
     be.linear(projected.k.reshaped({rows, c.kv_size()}), a.h, w.k_proj);  // [T, K*D]
     if (!c.k_eq_v) be.linear(projected.v.reshaped({rows, c.kv_size()}), a.h, w.v_proj);
   }
-  // q, k, v: norms per head, q and k rotated; k and v to the cache (2.5)
-  be.prepare_attention(projected, kv, rope, step.batch, eps_);
+  // q, k, v: norms per head, q and k rotated; k and v to the cache (2.5); scores not scaled
   const TensorView o = scratch_view(a.attended, {rows, c.num_heads, c.head_dim});
-  be.attention(o, q, kv, c.window, step.batch);              // [T, Q, D], scores not scaled
+  be.attend(o, projected, kv, rope, c.window, step.batch, eps_);  // [T, Q, D]
   be.linear(a.h, o.reshaped({rows, c.q_size()}), w.o_proj);  // [T, H]
 }
 
