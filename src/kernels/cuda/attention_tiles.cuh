@@ -97,13 +97,21 @@ __device__ inline uint32_t split_off(float2& pair) {
 }
 
 /// Bytes 0 and 1 of `word`, E4M3, as two BF16: moved to a BF16's exponent and mantissa they are the
-/// value times 2^-120, subnormals included; the product with 2^120 is exact. NaN stays NaN.
+/// value times 2^-120, subnormals included; the product with 2^120 is exact. NaN becomes a number
+/// unless kNan.
+template <bool kNan>
 __device__ inline uint32_t e4m3_pair_to_bf16(uint32_t word) {
   const uint32_t apart = __byte_perm(word, 0, 0x4140);
   const uint32_t value =
       multiply_bf16(((apart << 4) & 0x07f007f0u) | ((apart << 8) & 0x80008000u), 0x7b807b80u);
+  if constexpr (!kNan) return value;
   const uint32_t nan = ((apart & 0x007f007fu) + 0x00010001u) & 0x00800080u;  // 0x7f alone carries
   return value | nan * 0xffu;                                                // 0x7f80 in a half
+}
+
+/// Whether a byte of `word` is NaN in E4M3.
+__device__ inline bool any_e4m3_nan(uint32_t word) {
+  return (((word & 0x7f7f7f7fu) + 0x01010101u) & 0x80808080u) != 0;
 }
 
 /// The rows of one tile and what they see.
@@ -206,19 +214,22 @@ class Tile {
   template <Side kSide>
   __device__ void load(int part) const {
     const Share share;
-    // One lane of those that copy a row finds where it lies.
+    // One lane of those that copy a row finds where it lies: the number of the row in the cache.
     const int lane_pass = lane_ % kRowLanes;
     const int position = part * kPart + share.row(lane_pass);
-    int64_t place = -1;
-    if (lane_pass < Share::kPasses && position >= rows_.first_seen && position <= rows_.last_seen)
-      place = position == fresh_ ? -2 : kv_place(args_.kv, table_, rows_.kv_head, position);
-    const std::byte* from = kSide == Side::kKeys ? args_.kv.k : args_.kv.v;
+    int mine = kUnseen;
+    if (lane_pass < Share::kPasses && position >= rows_.first_seen && position <= rows_.last_seen) {
+      mine = position == fresh_ ? kFresh : kv_row(args_.kv, table_, rows_.kv_head, position);
+    }
+    const std::byte* from = (kSide == Side::kKeys ? args_.kv.k : args_.kv.v) + share.unit * 16;
+    const uint32_t to = shared_address(landing<kSide>(share.row(0), share.unit));
+    constexpr uint32_t kPitch = Config::kFp8 ? Config::kD : Config::kStrideKv * 2;
 #pragma unroll
     for (int pass = 0; pass < Share::kPasses; ++pass) {
-      const int64_t at = __shfl_sync(kAllLanes, place, lane_ / kRowLanes * kRowLanes + pass);
-      if (at == -2) continue;
-      const int64_t byte = at < 0 ? 0 : at * Config::kBytes + share.unit * 16;
-      copy_async(shared_address(landing<kSide>(share.row(pass), share.unit)), from + byte, at >= 0);
+      const int row = __shfl_sync(kAllLanes, mine, lane_ / kRowLanes * kRowLanes + pass);
+      copy_async_if(to + pass * Share::kRows * kPitch,
+                    from + int64_t{max(row, 0)} * (Config::kD * Config::kBytes), row >= 0,
+                    row != kFresh);
     }
   }
   /// Puts the fresh position, if the part holds it, where load() left room. Each unit is written by
@@ -245,7 +256,12 @@ class Tile {
         const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
         uint32_t out[8];
 #pragma unroll
-        for (int i = 0; i < 8; ++i) out[i] = e4m3_pair_to_bf16(words[i / 2] >> i % 2 * 16);
+        for (int i = 0; i < 8; ++i) out[i] = e4m3_pair_to_bf16<false>(words[i / 2] >> i % 2 * 16);
+        if (any_e4m3_nan(raw.x) || any_e4m3_nan(raw.y) || any_e4m3_nan(raw.z) ||
+            any_e4m3_nan(raw.w)) {
+#pragma unroll
+          for (int i = 0; i < 8; ++i) out[i] = e4m3_pair_to_bf16<true>(words[i / 2] >> i % 2 * 16);
+        }
         auto* to = reinterpret_cast<uint4*>(shared_.k + row * Config::kStrideKv + share.unit * 16);
         to[0] = {out[0], out[1], out[2], out[3]};
         to[1] = {out[4], out[5], out[6], out[7]};
@@ -257,14 +273,32 @@ class Tile {
   __device__ void score(int part) {
     for (auto& tile : scores_) tile[0] = tile[1] = tile[2] = tile[3] = 0.0F;
     // Tensor cores cut sums off rather than round them: few are added there, the rest in float32.
-    // Several chunks are under way at once where a warp has few positions.
+    // Several chunks are under way at once where a warp has few positions, and products of one sum
+    // stand apart: each waits for the one before.
     constexpr int kAtOnce = Config::kKeyTiles <= 2 ? 4 : 1;
     for (int first = 0; first < Config::kD; first += kAtOnce * kChunk) {
       float sums[kAtOnce][Config::kKeyTiles][4] = {};
 #pragma unroll
       for (int d = 0; d < kChunk; d += 16) {
+        uint32_t terms[kAtOnce][3][4];
+        uint32_t keys[kAtOnce][Config::kKeyTiles / 2][4];
 #pragma unroll
-        for (int c = 0; c < kAtOnce; ++c) add_scores(sums[c], first + c * kChunk + d);
+        for (int c = 0; c < kAtOnce; ++c) {
+          load_terms(terms[c], first + c * kChunk + d);
+          load_keys(keys[c], first + c * kChunk + d);
+        }
+#pragma unroll
+        for (int t = 0; t < 3; ++t) {
+#pragma unroll
+          for (int c = 0; c < kAtOnce; ++c) {
+            const uint32_t(&a)[4] = terms[c][t];
+#pragma unroll
+            for (int n = 0; n < Config::kKeyTiles; ++n) {
+              mma(sums[c][n], a[0], a[1], a[2], a[3], keys[c][n / 2][n % 2 * 2],
+                  keys[c][n / 2][n % 2 * 2 + 1]);
+            }
+          }
+        }
       }
 #pragma unroll
       for (int c = 0; c < kAtOnce; ++c) {
@@ -312,21 +346,30 @@ class Tile {
     }
     const uint16_t* v = (Config::kFp8 ? shared_.k : shared_.v) + lane_ % 16 * Config::kStrideKv +
                         lane_ / 16 * 8 + warp_n_ * Config::kColTiles * 8;
+    constexpr int kAtOnce = Config::kM == 1 ? 8 : 4;
 #pragma unroll
-    for (int n = 0; n < kColTiles; n += 2) {
-      float sums[2][4] = {};
+    for (int first = 0; first < kColTiles; first += kAtOnce) {
+      float sums[kAtOnce][4] = {};
 #pragma unroll
       for (int s = 0; s < kSteps; ++s) {
-        uint32_t b[4];
-        load_matrices_transposed(b, v + s * 16 * Config::kStrideKv + n * 8);
-        mma(sums[0], high[s][0], high[s][1], high[s][2], high[s][3], b[0], b[1]);
-        mma(sums[1], high[s][0], high[s][1], high[s][2], high[s][3], b[2], b[3]);
-        mma(sums[0], low[s][0], low[s][1], low[s][2], low[s][3], b[0], b[1]);
-        mma(sums[1], low[s][0], low[s][1], low[s][2], low[s][3], b[2], b[3]);
+        uint32_t b[kAtOnce / 2][4];
+#pragma unroll
+        for (int n = 0; n < kAtOnce; n += 2)
+          load_matrices_transposed(b[n / 2], v + s * 16 * Config::kStrideKv + (first + n) * 8);
+#pragma unroll
+        for (int n = 0; n < kAtOnce; ++n) {
+          mma(sums[n], high[s][0], high[s][1], high[s][2], high[s][3], b[n / 2][n % 2 * 2],
+              b[n / 2][n % 2 * 2 + 1]);
+        }
+#pragma unroll
+        for (int n = 0; n < kAtOnce; ++n) {
+          mma(sums[n], low[s][0], low[s][1], low[s][2], low[s][3], b[n / 2][n % 2 * 2],
+              b[n / 2][n % 2 * 2 + 1]);
+        }
       }
 #pragma unroll
-      for (int i = 0; i < 8; ++i)
-        join(acc[n + i / 4][i % 4], sums[i / 4][i % 4], factors[i / 2 % 2]);
+      for (int i = 0; i < kAtOnce * 4; ++i)
+        join(acc[first + i / 4][i % 4], sums[i / 4][i % 4], factors[i / 2 % 2]);
     }
   }
 
@@ -360,6 +403,8 @@ class Tile {
   }
 
  private:
+  static constexpr int kUnseen = -1;
+  static constexpr int kFresh = -2;
   static constexpr int kChunk = 64;                                // components
   static constexpr int kUnits = Config::kD * Config::kBytes / 16;  // copies of a row
   static constexpr int kRowLanes = kUnits < kWarp ? kUnits : kWarp;
@@ -387,9 +432,8 @@ class Tile {
     patch<kSide>(part);
   }
 
-  /// Products of the 16 components from d on, added to `sums`.
-  __device__ void add_scores(float (&sums)[Config::kKeyTiles][4], int d) const {
-    uint32_t terms[3][4];
+  /// Components d … d + 15 of this warp's pairs, as three terms.
+  __device__ void load_terms(uint32_t (&terms)[3][4], int d) const {
     if constexpr (Config::kSplit) {
       const uint16_t* q =
           shared_.terms + (warp_m_ * 16 + lane_ % 16) * Config::kStrideQ + lane_ / 16 * 8 + d;
@@ -408,20 +452,16 @@ class Tile {
         for (int r = 0; r < 4; ++r) term[r] = split_off(rest[r]);
       }
     }
+  }
+  /// The same of its share of the part's keys.
+  __device__ void load_keys(uint32_t (&keys)[Config::kKeyTiles / 2][4], int d) const {
     const uint16_t* k =
         shared_.k +
         (warp_n_ * Config::kKeyTiles * 8 + lane_ / 16 * 8 + lane_ % 8) * Config::kStrideKv +
         lane_ / 8 % 2 * 8 + d;
 #pragma unroll
-    for (int n = 0; n < Config::kKeyTiles; n += 2) {
-      uint32_t b[4];
-      load_matrices(b, k + n * 8 * Config::kStrideKv);
-#pragma unroll
-      for (const auto& a : terms) {
-        mma(sums[n], a[0], a[1], a[2], a[3], b[0], b[1]);
-        mma(sums[n + 1], a[0], a[1], a[2], a[3], b[2], b[3]);
-      }
-    }
+    for (int n = 0; n < Config::kKeyTiles; n += 2)
+      load_matrices(keys[n / 2], k + n * 8 * Config::kStrideKv);
   }
 
   __device__ void mask(int part) {

@@ -112,6 +112,12 @@ __device__ void find_tokens(const ExpertsWork& work,
   __syncthreads();
 }
 
+/// CTAs that should find room on an SM: small tiles have little to do between their barriers.
+template <class T, bool kWide>
+constexpr int kResident = kWide                      ? 1
+                          : T::kTokens <= kFewTokens ? 4
+                                                     : 2;
+
 /// Runs the tile's product over all steps and calls body(row, token, four sums) for its fragments.
 template <class T, bool kWide, class Body>
 __device__ __forceinline__ void for_each_product(uint8_t* shared,
@@ -130,7 +136,7 @@ __device__ __forceinline__ void for_each_product(uint8_t* shared,
 
 /// Grid: [ceil(bands / T::kBands), max_items].
 template <class T, bool kWide>
-__global__ void __launch_bounds__(T::kThreads, kWide ? 1 : 2)
+__global__ void __launch_bounds__(T::kThreads, kResident<T, kWide>)
     gate_up_kernel(const ExpertsWork work) {
   using F = typename T::Format;
   extern __shared__ __align__(1024) uint8_t shared[];
@@ -158,7 +164,8 @@ __global__ void __launch_bounds__(T::kThreads, kWide ? 1 : 2)
 }
 
 template <class T, bool kWide>
-__global__ void __launch_bounds__(T::kThreads, kWide ? 1 : 2) down_kernel(const ExpertsWork work) {
+__global__ void __launch_bounds__(T::kThreads, kResident<T, kWide>)
+    down_kernel(const ExpertsWork work) {
   using F = typename T::Format;
   extern __shared__ __align__(1024) uint8_t shared[];
   __shared__ int pairs[T::kTokens];
@@ -218,7 +225,7 @@ void experts_tiled(cudaStream_t stream, Overlap overlap, const ExpertsWork& work
                                2 * work.layer.count * static_cast<int>(sizeof(int))};
   launch(stream, overlap, prepare, "experts: sort", prepare_kernel<F>, work);
   if (work.wide) {
-    launch_products<WideTiling<F, 2, kManyTokens, 5>, true>(stream, overlap, work);
+    launch_products<WideTiling<F, 3, kManyTokens, 5>, true>(stream, overlap, work);
   } else if (work.item_tokens == kFewTokens) {
     launch_products<Tiling<F, 8, 1, 1, kFewTokens / 8, 5>, false>(stream, overlap, work);
   } else {

@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(T::kThreads)
 
 /// A tile of a warpgroup or two. kSplit: a chunk of K, in the CTAs of a cluster.
 template <class T, bool kSplit>
-__global__ void __launch_bounds__(T::kThreads, kSplit ? 2 : 1)
+__global__ void __launch_bounds__(T::kThreads, T::kGroups == 1 ? 2 : 1)
     wide_kernel(const LinearBands args, const uint8_t* packed) {
   extern __shared__ __align__(1024) uint8_t shared[];
   __shared__ uint64_t tokens[T::kTokens];
@@ -196,20 +196,29 @@ void launch_wide(cudaStream_t stream,
          wide_kernel<T, kSplit>, args, packed);
 }
 
-/// Tiles of kTokens tokens. Whole tiles take an SM each; of CTAs with one chunk two share an SM.
+/// Tiles of kTokens tokens: of 128 rows where they fill the SMs, each taking one; else of 64, two
+/// of which share an SM; where these are few, of 64 rows in four chunks. Measured on an H200,
+/// November 2026 (cuda_products time).
 template <class F, int kTokens>
 void run_wide(cudaStream_t stream,
               Overlap overlap,
               const LinearBands& args,
               const uint8_t* packed) {
-  const int64_t tiles = ceil_div(args.rows, 128) * ceil_div(args.tokens, kTokens);
-  const int64_t waves = ceil_div(tiles, kProcessors);
-  const int64_t half_waves = ceil_div(tiles * kChunks, 2 * kProcessors);
-  if (chunks_of(args.w.steps) != kChunks || waves * 100 <= half_waves * 53)
-    return launch_wide<WideTiling<F, 2, kTokens, 5>, false>(stream, overlap, args, packed);
-  if (tiles * kChunks < 100)
-    return launch_wide<WideTiling<F, 1, kTokens, 4>, true>(stream, overlap, args, packed);
-  launch_wide<WideTiling<F, 2, kTokens, 3>, true>(stream, overlap, args, packed);
+  using Low = WideTiling<F, 1, kTokens, 4>;
+  using High = WideTiling<F, 2, kTokens, 5>;
+  const int64_t across = ceil_div(args.tokens, kTokens);
+  const int64_t high = ceil_div(args.rows, High::kRows) * across;
+  const int64_t low = ceil_div(args.rows, Low::kRows) * across;
+  if (low < 100 && chunks_of(args.w.steps) == kChunks)
+    return launch_wide<Low, true>(stream, overlap, args, packed);
+  // In hundredths of the time of one wave of high tiles.
+  const int64_t rest = low % (2 * kProcessors);
+  const int64_t low_time = low / (2 * kProcessors) * 110 + (rest > kProcessors ? 110
+                                                            : rest > 0         ? 60
+                                                                               : 0);
+  if (low_time < ceil_div(high, kProcessors) * 100)
+    return launch_wide<Low, false>(stream, overlap, args, packed);
+  launch_wide<High, false>(stream, overlap, args, packed);
 }
 
 template <class F>
