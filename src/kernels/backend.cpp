@@ -29,6 +29,17 @@ void Backend::prepare_attention(const AttentionRows& rows,
   store_kv(kv, rows.k, rows.v, batch);
 }
 
+void Backend::attend(TensorView out,
+                     const AttentionRows& rows,
+                     const KvView& kv,
+                     const RopeTable& rope,
+                     int32_t window,
+                     const Batch& batch,
+                     float eps) {
+  prepare_attention(rows, kv, rope, batch, eps);
+  attention(out, rows.q, kv, window, batch);
+}
+
 void Backend::settle(ResidualStream& stream, float eps) {
   const PendingBranch& p = stream.pending;
   if (p.branch.empty()) return;

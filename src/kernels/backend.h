@@ -57,8 +57,9 @@ struct PendingBranch {
 
 /// The residual stream of a step.
 struct ResidualStream {
-  TensorView x;      ///< [T, H]
-  TensorView spare;  ///< [T, H]: room; an op that settles the stream may leave it here and swap both
+  TensorView x;  ///< [T, H]
+  TensorView
+      spare;  ///< [T, H]: room; an op that settles the stream may leave it here and swap both
   PendingBranch pending = {};
 };
 
@@ -70,24 +71,24 @@ struct Projection {
 
 /// A feed-forward layer: an MLP and, beside it, routed experts or none.
 struct FeedForward {
-  std::span<const float> norm;                     ///< [H]
-  const WeightMatrix& gate;                        ///< [I, H]; empty without a gate
-  const WeightMatrix& up;                          ///< [I, H]
-  const WeightMatrix& down;                        ///< [H, I]
+  std::span<const float> norm;  ///< [H]
+  const WeightMatrix& gate;     ///< [I, H]; empty without a gate
+  const WeightMatrix& up;       ///< [I, H]
+  const WeightMatrix& down;     ///< [H, I]
   Activation activation;
-  const ExpertWeights* experts = nullptr;          ///< null: no experts, and nothing below is read
+  const ExpertWeights* experts = nullptr;  ///< null: no experts, and nothing below is read
   RouterWeightsView router = {};
-  std::span<const float> experts_norm = {};        ///< [H]
+  std::span<const float> experts_norm = {};  ///< [H]
 };
 
 /// What a feed-forward layer works on.
 struct FeedForwardRows {
-  TensorView h;               ///< [T, H]: room
-  TensorView gate;            ///< [T, I]: room; empty without a gate
-  TensorView inner;           ///< [T, I]: act(gate) * up
-  TensorView dense;           ///< [T, H]: what the MLP gives
-  TensorView experts_in;      ///< [T, H]: what the experts read
-  TensorView sparse;          ///< [T, H]: what the experts give
+  TensorView h;           ///< [T, H]: room
+  TensorView gate;        ///< [T, I]: room; empty without a gate
+  TensorView inner;       ///< [T, I]: act(gate) * up
+  TensorView dense;       ///< [T, H]: what the MLP gives
+  TensorView experts_in;  ///< [T, H]: what the experts read
+  TensorView sparse;      ///< [T, H]: what the experts give
   Routing routing;
 };
 
@@ -288,6 +289,15 @@ class Backend {
 
   /// dense = down · inner; with experts sparse = experts(experts_in, routing).
   virtual void leave_feed_forward(const FeedForwardRows& rows, const FeedForward& layer);
+
+  /// prepare_attention(), then out = attention() of what it gave.  out: as q; q, k and v are lost.
+  virtual void attend(TensorView out,
+                      const AttentionRows& rows,
+                      const KvView& kv,
+                      const RopeTable& rope,
+                      int32_t window,
+                      const Batch& batch,
+                      float eps);
 
   /// x = (x + norm(h) * weight) * factor.  x, h: [T, H]; h is overwritten.
   virtual void add_rms_norm(

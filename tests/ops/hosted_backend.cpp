@@ -215,6 +215,31 @@ void HostedBackend::prepare_attention(const AttentionRows& rows,
   cache_v.take_back();
 }
 
+void HostedBackend::attend(TensorView out,
+                           const AttentionRows& rows,
+                           const KvView& kv,
+                           const RopeTable& rope,
+                           int32_t window,
+                           const Batch& batch,
+                           float eps) {
+  inner_->load({.vectors = {rows.q_norm, rows.k_norm, rope.frequencies}});
+  const There cache_k(kv.k, reached(kv), *inner_);
+  const There cache_v(kv.v, reached(kv), *inner_);
+  KvView there = kv;
+  there.k = cache_k.data();
+  there.v = cache_v.data();
+  begin({}, batch, {&there, 1});
+  const There to(out, *inner_);
+  const There q(rows.q, *inner_);
+  const There k(rows.k, *inner_);
+  const There v(rows.v, *inner_);
+  inner_->attend(to.view(), {q.view(), k.view(), v.view(), rows.v_is_k, rows.q_norm, rows.k_norm},
+                 there, rope, window, batch, eps);
+  to.take_back();
+  cache_k.take_back();
+  cache_v.take_back();
+}
+
 /// A residual stream on the device, for one op.
 class HostedBackend::StreamThere {
  public:
@@ -302,8 +327,7 @@ void HostedBackend::enter_feed_forward(ResidualStream& stream,
   WeightMatrix gate = layer.gate;
   WeightMatrix up = layer.up;
   RouterWeightsView router = layer.router;
-  ModelOperands operands = {.matrices = {&up},
-                            .vectors = StreamThere::vectors(stream.pending)};
+  ModelOperands operands = {.matrices = {&up}, .vectors = StreamThere::vectors(stream.pending)};
   operands.vectors.push_back(layer.norm);
   if (!gate.empty()) operands.matrices.push_back(&gate);
   if (layer.experts != nullptr) {
@@ -319,13 +343,17 @@ void HostedBackend::enter_feed_forward(ResidualStream& stream,
   const There experts_in(rows.experts_in, *inner_);
   const There experts(rows.routing.experts, *inner_);
   const There weights(rows.routing.weights, *inner_);
-  inner_->enter_feed_forward(
-      there.stream(),
-      {h.view(), gate_room.view(), inner.view(), {}, experts_in.view(), {},
-       {experts.view(), weights.view()}},
-      {layer.norm, gate, up, layer.down, layer.activation, layer.experts, router,
-       layer.experts_norm},
-      eps);
+  inner_->enter_feed_forward(there.stream(),
+                             {h.view(),
+                              gate_room.view(),
+                              inner.view(),
+                              {},
+                              experts_in.view(),
+                              {},
+                              {experts.view(), weights.view()}},
+                             {layer.norm, gate, up, layer.down, layer.activation, layer.experts,
+                              router, layer.experts_norm},
+                             eps);
   there.take_back(*inner_);
   for (const There* taken : {&inner, &experts_in, &experts, &weights})
     if (!taken->view().empty()) taken->take_back();
@@ -347,7 +375,12 @@ void HostedBackend::leave_feed_forward(const FeedForwardRows& rows, const FeedFo
   const There chosen(rows.routing.experts, *inner_);
   const There weights(rows.routing.weights, *inner_);
   inner_->leave_feed_forward(
-      {{}, {}, inner.view(), dense.view(), experts_in.view(), sparse.view(),
+      {{},
+       {},
+       inner.view(),
+       dense.view(),
+       experts_in.view(),
+       sparse.view(),
        {chosen.view(), weights.view()}},
       {layer.norm, layer.gate, layer.up, down, layer.activation,
        layer.experts == nullptr ? nullptr : &experts, layer.router, layer.experts_norm});

@@ -65,6 +65,13 @@ class HostedBackend final : public Backend {
                           const FeedForward& layer,
                           float eps) override;
   void leave_feed_forward(const FeedForwardRows& rows, const FeedForward& layer) override;
+  void attend(TensorView out,
+              const AttentionRows& rows,
+              const KvView& kv,
+              const RopeTable& rope,
+              int32_t window,
+              const Batch& batch,
+              float eps) override;
   void add_rms_norm(
       TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) override;
   void join_branches(TensorView dense,

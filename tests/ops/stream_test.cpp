@@ -94,14 +94,13 @@ class StreamTest : public OpTest {
   void check_project(int64_t rows, Pends pends, const std::vector<StoredMatrix>& matrices) {
     const Projected found =
         projected(rows, pends, matrices,
-                  [&](auto& stream, TensorView h, std::span<const float> norm, const auto& products) {
-                    be().project(stream, h, norm, products, kEps);
-                  });
-    const Projected wanted =
-        projected(rows, pends, matrices,
-                  [&](auto& stream, TensorView h, std::span<const float> norm, const auto& products) {
-                    be().Backend::project(stream, h, norm, products, kEps);
-                  });
+                  [&](auto& stream, TensorView h, std::span<const float> norm,
+                      const auto& products) { be().project(stream, h, norm, products, kEps); });
+    const Projected wanted = projected(
+        rows, pends, matrices,
+        [&](auto& stream, TensorView h, std::span<const float> norm, const auto& products) {
+          be().Backend::project(stream, h, norm, products, kEps);
+        });
     expect_same_bits(found.x, wanted.x, "x");
     for (size_t i = 0; i < found.outs.size(); ++i)
       expect_same_bits(found.outs[i], wanted.outs[i], fmt::format("product {}", i));
@@ -167,7 +166,7 @@ class StreamTest : public OpTest {
     const Shape inner = {rows, layer.gate.matrix().rows};
     Tensor h({rows, width});
     Tensor gate(inner);
-    FedForward result = {Tensor({rows, width}), Tensor(inner),        Tensor({rows, width}),
+    FedForward result = {Tensor({rows, width}), Tensor(inner),         Tensor({rows, width}),
                          Choice(rows, top_k),   Tensor({rows, width}), Tensor({rows, width})};
     FeedForwardRows r = {.h = h.view(),
                          .gate = gate.view(),

@@ -99,6 +99,7 @@ CudaBackend::CudaBackend(const CudaOptions& options) : options_(options) {
                              human_bytes(static_cast<int64_t>(properties.totalGlobalMem)));
   check(cudaStreamCreate(&stream_), "a stream");
   arrivals_ = Buffer(Buffer::kAlignment, device_allocator());
+  attention_arrivals_ = Buffer(kMostArrivals * int64_t{sizeof(int32_t)}, device_allocator());
 }
 
 CudaBackend::~CudaBackend() {

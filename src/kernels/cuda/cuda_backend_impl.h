@@ -10,6 +10,7 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/prepare_attention.h"
 #include "kernels/cuda/route.h"
 #include "kernels/cuda/step_arena.h"
 #include "kernels/cuda/step_graphs.h"
@@ -96,6 +97,13 @@ class CudaBackend final : public Backend {
                           const FeedForward& layer,
                           float eps) override;
   void leave_feed_forward(const FeedForwardRows& rows, const FeedForward& layer) override;
+  void attend(TensorView out,
+              const AttentionRows& rows,
+              const KvView& kv,
+              const RopeTable& rope,
+              int32_t window,
+              const Batch& batch,
+              float eps) override;
   void add_rms_norm(
       TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) override;
   void join_branches(TensorView dense,
@@ -123,6 +131,14 @@ class CudaBackend final : public Backend {
                              std::span<const float> weight,
                              float eps);
   PagedKv paged(const KvView& kv, const Batch& batch) const;
+  AttentionArgs attention_args(
+      TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) const;
+  AttentionMemory attention_memory(const AttentionArgs& args, const RowRun& run);
+  PrepareArgs prepare_args(const AttentionRows& rows,
+                           const KvView& kv,
+                           const RopeTable& rope,
+                           const Batch& batch,
+                           float eps) const;
   /// Workspace of at least `bytes`; graphs that hold its old place are forgotten.
   std::byte* workspace(Workspace& of, int64_t bytes);
   void forget_graphs();
@@ -141,6 +157,7 @@ class CudaBackend final : public Backend {
   Workspace attention_parts_;
   Workspace top_maxima_;
   Workspace top_rows_;
+  Buffer attention_arrivals_;
   PinnedBuffer result_;
   PinnedBuffer fetched_;
   int64_t wanted_top_ = 0;      // rows of the step under way; 0: its result itself is wanted

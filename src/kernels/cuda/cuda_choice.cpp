@@ -29,9 +29,12 @@ KernelChoice CudaBackend::experts_kernel(WeightFormat format, const Activation& 
 }
 
 KernelChoice CudaBackend::attention_kernel(DType kv) const {
-  if (kv == DType::kBF16)
-    return {"cuda, tensor-core tiles", "the cache is BF16; for heads of 256 and 512, else plain"};
-  return {"cuda, plain", "the tensor-core tiles take a BF16 cache only"};
+  if (kv == DType::kBF16 || kv == DType::kF8E4M3) {
+    return {"cuda, tensor-core tiles",
+            kv == DType::kBF16 ? "the cache is BF16; for heads of 256 and 512, else plain"
+                               : "BF16 holds every E4M3; for heads of 256 and 512, else plain"};
+  }
+  return {"cuda, plain", "the tensor-core tiles take a cache of BF16 or FP8"};
 }
 
 std::optional<DevicePeaks> CudaBackend::measure_peaks() {

@@ -75,16 +75,13 @@ void CudaBackend::project(ResidualStream& stream,
                           std::span<const float> weight,
                           std::span<const Projection> products,
                           float eps) {
-  if (stream.x.shape()[1] > kWidestRow)
-    return Backend::project(stream, h, weight, products, eps);
+  if (stream.x.shape()[1] > kWidestRow) return Backend::project(stream, h, weight, products, eps);
   const NormedStream x = normed_stream(stream, h, weight, eps);
   std::vector<LinearOutput> outputs;
   for (const Projection& product : products) {
     const WeightMatrix& w = product.w;
-    CHECK(w.cols == x.stream.width, "[{}, {}] for {}", w.rows, w.cols,
-          to_string(stream.x.shape()));
-    outputs.push_back(
-        {{w, weights_.find_tiles(w)}, values(product.out, {x.rows, w.rows}, "out")});
+    CHECK(w.cols == x.stream.width, "[{}, {}] for {}", w.rows, w.cols, to_string(stream.x.shape()));
+    outputs.push_back({{w, weights_.find_tiles(w)}, values(product.out, {x.rows, w.rows}, "out")});
   }
   if (cuda::project(stream_, x, outputs)) std::swap(stream.x, stream.spare);
   stream.pending = {};
@@ -124,10 +121,10 @@ void CudaBackend::enter_feed_forward(ResidualStream& stream,
 void CudaBackend::leave_feed_forward(const FeedForwardRows& rows, const FeedForward& layer) {
   const LinearArgs dense = linear_args(rows.dense, rows.inner, layer.down);
   if (layer.experts == nullptr) return cuda::linear(stream_, dense);
-  run_experts(weights_.find(*layer.experts),
-              experts_args(rows.sparse, rows.experts_in, *layer.experts, rows.routing,
-                           layer.activation),
-              &dense);
+  run_experts(
+      weights_.find(*layer.experts),
+      experts_args(rows.sparse, rows.experts_in, *layer.experts, rows.routing, layer.activation),
+      &dense);
 }
 
 }  // namespace facet::cuda

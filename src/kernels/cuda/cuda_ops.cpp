@@ -115,8 +115,8 @@ void CudaBackend::store_kv(const KvView& kv, TensorView k, TensorView v, const B
                  batch.rows());
 }
 
-void CudaBackend::attention(
-    TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) {
+AttentionArgs CudaBackend::attention_args(
+    TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) const {
   CHECK(q.shape().rank() == 3 && window >= 0, "q {}, window {}", to_string(q.shape()), window);
   const auto heads = static_cast<int32_t>(q.shape()[1]);
   CHECK(heads % kv.layout.kv_heads == 0, "{} query heads on {} KV heads", heads,
@@ -130,10 +130,45 @@ void CudaBackend::attention(
                         window,
                         batch.rows()};
   for (const SequenceRows& s : batch.sequences) args.positions += positions_seen(s, window);
+  args.overlap = Overlap::kYes;
+  return args;
+}
+
+AttentionMemory CudaBackend::attention_memory(const AttentionArgs& args, const RowRun& run) {
+  return {workspace(attention_parts_, attention_workspace_bytes(args, run)),
+          reinterpret_cast<int32_t*>(attention_arrivals_.data())};
+}
+
+void CudaBackend::attention(
+    TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) {
+  const AttentionArgs args = attention_args(out, q, kv, window, batch);
   if (!tiles_fit(args)) return attention_simple(stream_, args);
+  for (const RowRun& run : runs_of(batch, arena_.longest(), window))
+    attention_tiles(stream_, args, run, attention_memory(args, run));
+}
+
+void CudaBackend::attend(TensorView out,
+                         const AttentionRows& rows,
+                         const KvView& kv,
+                         const RopeTable& rope,
+                         int32_t window,
+                         const Batch& batch,
+                         float eps) {
+  const AttentionArgs args = attention_args(out, rows.q, kv, window, batch);
+  if (!tiles_fit(args)) return Backend::attend(out, rows, kv, rope, window, batch, eps);
+  PrepareArgs prepare = prepare_args(rows, kv, rope, batch, eps);
+  const Unprepared unprepared = {prepare.q_norm,      prepare.k,      prepare.v,  prepare.k_norm,
+                                 prepare.frequencies, prepare.angles, prepare.eps};
   for (const RowRun& run : runs_of(batch, arena_.longest(), window)) {
-    std::byte* parts = workspace(attention_parts_, attention_workspace_bytes(args, run));
-    attention_tiles(stream_, args, run, parts);
+    const AttentionMemory memory = attention_memory(args, run);
+    if (!run.one_sequence) {
+      attention_tiles(stream_, args, run, memory, unprepared);
+      continue;
+    }
+    prepare.first_row = run.first_row;
+    prepare.rows = run.rows;
+    cuda::prepare_attention(stream_, prepare);
+    attention_tiles(stream_, args, run, memory);
   }
 }
 
@@ -270,13 +305,12 @@ void CudaBackend::select_top(TensorView logits) {
                    last_extent(logits.shape()), maxima);
 }
 
-void CudaBackend::prepare_attention(const AttentionRows& rows,
-                                    const KvView& kv,
-                                    const RopeTable& rope,
-                                    const Batch& batch,
-                                    float eps) {
+PrepareArgs CudaBackend::prepare_args(const AttentionRows& rows,
+                                      const KvView& kv,
+                                      const RopeTable& rope,
+                                      const Batch& batch,
+                                      float eps) const {
   const int32_t head_dim = kv.layout.head_dim;
-  if (!prepare_fits(head_dim)) return Backend::prepare_attention(rows, kv, rope, batch, eps);
   const Shape q_shape = {batch.rows(), rows.q.shape()[1], head_dim};
   const Shape kv_shape = {batch.rows(), kv.layout.kv_heads, head_dim};
   const bool stores = !rows.k.empty();
@@ -292,7 +326,18 @@ void CudaBackend::prepare_attention(const AttentionRows& rows,
   args.q_heads = static_cast<int32_t>(q_shape[1]);
   args.rows = batch.rows();
   args.eps = eps;
-  cuda::prepare_attention(stream_, args);
+  args.overlap = Overlap::kYes;
+  return args;
+}
+
+void CudaBackend::prepare_attention(const AttentionRows& rows,
+                                    const KvView& kv,
+                                    const RopeTable& rope,
+                                    const Batch& batch,
+                                    float eps) {
+  if (!prepare_fits(kv.layout.head_dim))
+    return Backend::prepare_attention(rows, kv, rope, batch, eps);
+  cuda::prepare_attention(stream_, prepare_args(rows, kv, rope, batch, eps));
 }
 
 void CudaBackend::add_rms_norm(

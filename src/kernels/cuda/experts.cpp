@@ -45,6 +45,7 @@ int64_t carve(ExpertsWork& work, std::byte* workspace) {
   if (streams(work)) return carver.used();
   // Two tokens an expert and more waste less in small items; many are better in large ones.
   work.item_tokens = pairs <= int64_t{20} * work.layer.count ? kFewTokens : kManyTokens;
+  work.wide = work.item_tokens == kManyTokens && device_has_wgmma();
   work.max_items = max_items(work.layer.count, static_cast<int32_t>(pairs), work.item_tokens);
   work.packed = carver.take<uint8_t>(int64_t{work.rows} * work.hidden_steps * kStepBytesX);
   work.parts = carver.take<float>(pairs * work.layer.hidden);

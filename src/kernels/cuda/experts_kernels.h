@@ -26,6 +26,7 @@ struct ExpertsWork {
   int32_t* items = nullptr;  ///< [1 + 3 * max_items]: how many, then expert, first of sorted, count
   int32_t max_items = 0;
   int32_t item_tokens = 0;  ///< at most this many pairs in an item
+  bool wide = false;        ///< x and inner in wide order (wide.cuh)
 };
 
 /// Bytes of one of an expert's matrices, as read here.

@@ -40,7 +40,7 @@ template <class F, int kGroups, int kStages>
 constexpr int kStreamRing = kGroups* kChunks* kStages* F::kBandBytes;
 template <int kGroups, int kBlocks>
 constexpr int kStreamPartial =
-    2 * kGroups * kChunks * kBlocks * kTokenPartial * static_cast<int>(sizeof(float));
+    2 * kGroups* kChunks* kBlocks* kTokenPartial* static_cast<int>(sizeof(float));
 
 /// Waits for the four warps of a group. Written out: a barrier with a number unknown to the
 /// compiler takes all sixteen.
@@ -67,8 +67,10 @@ __device__ __forceinline__ const StreamPart& part_of(const StreamWork& work, int
 
 /// The finished sums of a band, by the threads of its group.
 template <int kBlocks>
-__device__ __forceinline__ void store_band(
-    const StreamWork& work, int band, const float* partial, int chunks) {
+__device__ __forceinline__ void store_band(const StreamWork& work,
+                                           int band,
+                                           const float* partial,
+                                           int chunks) {
   const StreamPart& part = part_of(work, band);
   const int from_row = threadIdx.x % 16;
   const auto total = [&](const float* from) {
@@ -98,8 +100,12 @@ __device__ __forceinline__ void store_band(
 /// Bands block, block + blocks, … times kGroups of all. `stage(x)` waits for the previous kernel
 /// and puts the rounded x there, in all threads of the CTA, those beyond the groups included.
 template <class F, int kBlocks, int kGroups, int kStages, class Stage>
-__device__ __forceinline__ void stream_bands(
-    const StreamWork& work, int bands, int block, int blocks, uint8_t* shared, const Stage& stage_in) {
+__device__ __forceinline__ void stream_bands(const StreamWork& work,
+                                             int bands,
+                                             int block,
+                                             int blocks,
+                                             uint8_t* shared,
+                                             const Stage& stage_in) {
   const int warp = threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
   const int chunk = warp % kChunks;
@@ -116,8 +122,7 @@ __device__ __forceinline__ void stream_bands(
   const uint32_t ring_at = shared_address(ring);
   auto* partial = reinterpret_cast<float*>(shared + kStreamRing<F, kGroups, kStages>);
   constexpr int kPartials = kBlocks * kTokenPartial;
-  uint8_t* x =
-      shared + kStreamRing<F, kGroups, kStages> + kStreamPartial<kGroups, kBlocks>;
+  uint8_t* x = shared + kStreamRing<F, kGroups, kStages> + kStreamPartial<kGroups, kBlocks>;
   const uint64_t policy = evict_first();
 
   int next_band = first;

@@ -57,7 +57,8 @@ __device__ inline double warp_sum_double(double value) {
   return value;
 }
 
-/// Order of candidates: 0 is none (or taken), 1 NaN, then the probabilities, which are not negative.
+/// Order of candidates: 0 is none (or taken), 1 NaN, then the probabilities, which are not
+/// negative.
 __device__ inline unsigned candidate_key(float probability) {
   return probability != probability ? 1u : __float_as_uint(probability) + 2u;
 }
@@ -115,7 +116,8 @@ __device__ void choose_experts(int32_t* experts,
     for (int i = 0; i < kPerLane; ++i) {
       if (lane + i * kWarp == index) keys[i] = 0;
     }
-    const float probability = winner < 2 ? __uint_as_float(0x7fc00000u) : __uint_as_float(winner - 2);
+    const float probability =
+        winner < 2 ? __uint_as_float(0x7fc00000u) : __uint_as_float(winner - 2);
     chosen_total += static_cast<double>(probability);
     if (lane == 0) {
       experts[j] = index;

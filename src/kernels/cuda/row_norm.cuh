@@ -3,7 +3,8 @@
 // The norm of a row, and the residual stream brought up to date, with sums whose order does not
 // depend on the launch: as if 512 threads in 16 warps took element t, t + 512, … each by
 // multiply-add, a warp's lanes were added by a butterfly and warps from the first to the last.
-// Products and sums are asked for by name, so that every file that includes this gets the same bits.
+// Products and sums are asked for by name, so that every file that includes this gets the same
+// bits.
 
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/residual.h"
@@ -132,9 +133,8 @@ __device__ __forceinline__ void settle_row(const ResidualArgs& args,
       const float sparse_inverse = inverse_of(sum_parts(parts[0][1]), width, args.eps);
 #pragma unroll
       for (int k = 0; k < kPer; ++k) {
-        y.v[k] =
-            __fadd_rn(__fmul_rn(__fmul_rn(y.v[k], y_inverse), weights.v[k]),
-                      __fmul_rn(__fmul_rn(sparse.v[k], sparse_inverse), sparse_weights.v[k]));
+        y.v[k] = __fadd_rn(__fmul_rn(__fmul_rn(y.v[k], y_inverse), weights.v[k]),
+                           __fmul_rn(__fmul_rn(sparse.v[k], sparse_inverse), sparse_weights.v[k]));
       }
     }
     weights.load_weights(args.norm, width);

@@ -207,11 +207,8 @@ struct LaneUnits {
     for (int i = 0; i < kCount; ++i) units[i] = F::unit(w, band, min(i * 32 + lane, F::kUnits - 1));
   }
   /// Starts the copy of a step to `band_at`.
-  __device__ __forceinline__ void copy(uint32_t band_at,
-                                       const uint8_t* somewhere,
-                                       int step,
-                                       int lane,
-                                       uint64_t policy) const {
+  __device__ __forceinline__ void copy(
+      uint32_t band_at, const uint8_t* somewhere, int step, int lane, uint64_t policy) const {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       if ((i + 1) * 32 <= F::kUnits || i * 32 + lane < F::kUnits)

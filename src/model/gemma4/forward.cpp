@@ -91,7 +91,7 @@ void Gemma4Model::decoder_layer(int32_t index,
   const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
   Backend& be = backend_;
 
-  attention(index, step, a, stream);                               // h = Attn(norm(x))
+  attention(index, step, a, stream);                                       // h = Attn(norm(x))
   stream.pending = {.branch = a.h, .weight = w.post_attention_layernorm};  // x += norm(h)
   if (step.observer != nullptr) {
     be.settle(stream, eps_);
@@ -102,8 +102,8 @@ void Gemma4Model::decoder_layer(int32_t index,
   if (!has_ple()) return;
 
   be.settle(stream, eps_);
-  be.linear(a.ple_gate, stream.x, w.per_layer_input_gate);                      // [T, P]
-  be.gather_rows(a.ple_layer, a.ple, rows_of_layer(index, stream.x.rows()));    // [T, P]
+  be.linear(a.ple_gate, stream.x, w.per_layer_input_gate);                    // [T, P]
+  be.gather_rows(a.ple_layer, a.ple, rows_of_layer(index, stream.x.rows()));  // [T, P]
   be.activate(a.ple_gate, a.ple_gate, a.ple_layer,
               {activation_.function, Gating::kGated});  // act(gate) * ple
   be.linear(a.h, a.ple_gate, w.per_layer_projection);   // [T, H]
@@ -134,11 +134,10 @@ void Gemma4Model::attention(int32_t index,
     if (!c.k_eq_v) products.push_back({projected.v.reshaped({rows, c.kv_size()}), w.v_proj});
   }
   be.project(stream, a.h, layer.input_layernorm, products, eps_);
-  // q, k, v: norms per head, q and k rotated; k and v to the cache (2.5)
-  be.prepare_attention(projected, kv, rope, step.batch, eps_);
+  // q, k, v: norms per head, q and k rotated; k and v to the cache (2.5); scores not scaled
   const TensorView o = scratch_view(a.attended, {rows, c.num_heads, c.head_dim});
-  be.attention(o, q, kv, c.window, step.batch);              // [T, Q, D], scores not scaled
-  be.linear(a.h, o.reshaped({rows, c.q_size()}), w.o_proj);  // [T, H]
+  be.attend(o, projected, kv, rope, c.window, step.batch, eps_);  // [T, Q, D]
+  be.linear(a.h, o.reshaped({rows, c.q_size()}), w.o_proj);       // [T, H]
 }
 
 void Gemma4Model::feed_forward(int32_t index,

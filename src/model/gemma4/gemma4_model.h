@@ -89,10 +89,7 @@ class Gemma4Model final : public Model {
   /// The ops of a step. False if the observer gave it up.
   bool compute(const Step& step, const Activations& a);
   void per_layer_inputs(const Step& step, const Activations& a);
-  void decoder_layer(int32_t index,
-                     const Step& step,
-                     const Activations& a,
-                     ResidualStream& stream);
+  void decoder_layer(int32_t index, const Step& step, const Activations& a, ResidualStream& stream);
   /// Leaves its result in a.h.
   void attention(int32_t index, const Step& step, const Activations& a, ResidualStream& stream);
   /// Leaves its result pending.
