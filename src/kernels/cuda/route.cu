@@ -37,6 +37,66 @@ __global__ void __launch_bounds__(kThreads) logits_kernel(const RouteArgs args, 
   if (threadIdx.x % kWarp == 0) args.logits[blockIdx.x * args.proj.rows + expert] = sum;
 }
 
+constexpr int kTileThreads = kRowThreads;
+constexpr int kTileRows = 8;  // of a block: each weight that is read serves as many
+constexpr int kAtOnce = 4;    // experts of a warp: so does each z
+/// From here on tiles keep the GPU busy.
+constexpr int64_t kManyRows = 256;
+
+/// The same for many rows of BF16 in eights, a warp four experts and kTileRows rows: each sum is
+/// made as router_logit_bf16() makes it.
+__global__ void __launch_bounds__(kTileThreads) logits_tile_kernel(const RouteArgs args) {
+  extern __shared__ __align__(16) float z[];  // [kTileRows][H]
+  wait_for_previous();
+  let_next_begin();
+  const auto width = static_cast<int>(args.proj.cols);
+  const auto experts = static_cast<int>(args.proj.rows);
+  const int64_t first = int64_t{blockIdx.x} * kTileRows;
+  const int rows = args.rows - first < kTileRows ? static_cast<int>(args.rows - first) : kTileRows;
+  const float root = router_root(width);
+  for (int r = 0; r < kTileRows; ++r) {
+    // Rows that are not there: the last one once more, for nobody.
+    const float* x = args.x + (first + min(r, rows - 1)) * width;
+    const float inverse = inverse_rms<kTileThreads>(x, width, args.eps);
+    for (int i = threadIdx.x; i < width; i += kTileThreads)
+      z[r * width + i] = router_input(x[i], inverse, args.scale[i], root);
+  }
+  __syncthreads();
+  const int lane = threadIdx.x % kWarp;
+  constexpr int kStride = kTileThreads / kWarp * kAtOnce;
+  for (int e = threadIdx.x / kWarp * kAtOnce; e < experts; e += kStride) {
+    const uint4* weights[kAtOnce];
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+      const int64_t row = min(e + j, experts - 1);
+      weights[j] = reinterpret_cast<const uint4*>(args.proj.data + row * width * 2);
+    }
+    float sums[kAtOnce][kTileRows] = {};
+    for (int eight = lane; eight * 8 < width; eight += kWarp) {
+      uint4 packed[kAtOnce];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) packed[j] = weights[j][eight];
+#pragma unroll
+      for (int r = 0; r < kTileRows; ++r) {
+        const auto* at = reinterpret_cast<const float4*>(z + r * width + eight * 8);
+        const float4 low = at[0];
+        const float4 high = at[1];
+#pragma unroll
+        for (int j = 0; j < kAtOnce; ++j) sums[j][r] = add_eight(sums[j][r], low, high, packed[j]);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+#pragma unroll
+      for (int r = 0; r < kTileRows; ++r) {
+        const float sum = warp_sum(sums[j][r]);
+        if (lane == 0 && r < rows && e + j < experts)
+          args.logits[(first + r) * experts + e + j] = sum;
+      }
+    }
+  }
+}
+
 /// One warp a row.
 template <int kPerLane>
 __global__ void __launch_bounds__(kWarp) choose_kernel(const RouteArgs args) {
@@ -49,6 +109,15 @@ __global__ void __launch_bounds__(kWarp) choose_kernel(const RouteArgs args) {
                            static_cast<int>(args.top_k));
 }
 
+void choose(cudaStream_t stream, const RouteArgs& args) {
+  const auto kernel =
+      args.proj.rows <= 4 * kWarp ? choose_kernel<4> : choose_kernel<kMostExperts / kWarp>;
+  const LaunchShape shape = {.grid = dim3(grid(args.rows)),
+                             .threads = kWarp,
+                             .traffic = {args.rows * args.proj.rows * int64_t{sizeof(float)}}};
+  launch(stream, Overlap::kYes, shape, "route: choice", kernel, args);
+}
+
 }  // namespace
 
 bool routes_in_eights(const WeightMatrix& proj) {
@@ -59,21 +128,27 @@ bool routes_in_eights(const WeightMatrix& proj) {
 void route(cudaStream_t stream, const RouteArgs& args) {
   if (args.rows == 0) return;
   constexpr int64_t kValue = sizeof(float);
-  const int64_t logits_bytes = args.rows * args.proj.rows * kValue;
-  const LaunchShape shape = {
-      .grid = dim3(grid(args.rows), grid(ceil_div(args.proj.rows, kWarps))),
-      .threads = kThreads,
-      .shared_bytes = static_cast<int>(args.proj.cols * kValue),
-      .traffic = {stored_bytes(args.proj) + args.rows * args.proj.cols * kValue + logits_bytes}};
+  const int64_t row_bytes = args.proj.cols * kValue;
+  const Traffic traffic = {stored_bytes(args.proj) +
+                           args.rows * (row_bytes + args.proj.rows * kValue)};
   const bool in_eights = routes_in_eights(args.proj);
+  constexpr int64_t kMostShared = 200 * 1024;
+  if (in_eights && args.rows >= kManyRows && kTileRows * row_bytes <= kMostShared) {
+    const LaunchShape tiles = {.grid = dim3(grid(ceil_div(args.rows, kTileRows))),
+                               .threads = kTileThreads,
+                               .shared_bytes = static_cast<int>(kTileRows * row_bytes),
+                               .traffic = traffic};
+    launch(stream, Overlap::kYes, tiles, "route: logits", logits_tile_kernel, args);
+    return choose(stream, args);
+  }
+  const LaunchShape shape = {.grid = dim3(grid(args.rows), grid(ceil_div(args.proj.rows, kWarps))),
+                             .threads = kThreads,
+                             .shared_bytes = static_cast<int>(row_bytes),
+                             .traffic = traffic};
   with_format(args.proj.format, [&]<WeightFormat kFormat>() {
     launch(stream, Overlap::kYes, shape, "route: logits", logits_kernel<kFormat>, args, in_eights);
   });
-  const LaunchShape choice = {
-      .grid = dim3(grid(args.rows)), .threads = kWarp, .traffic = {logits_bytes}};
-  const auto choose =
-      args.proj.rows <= 4 * kWarp ? choose_kernel<4> : choose_kernel<kMostExperts / kWarp>;
-  launch(stream, Overlap::kYes, choice, "route: choice", choose, args);
+  choose(stream, args);
 }
 
 }  // namespace facet::cuda

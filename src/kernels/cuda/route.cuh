@@ -18,26 +18,30 @@ __device__ inline float router_input(float x, float inverse, float scale, float 
   return __fmul_rn(__fmul_rn(__fmul_rn(x, inverse), scale), root);
 }
 
+/// sum + the products of eight columns, one after another: z in `low` and `high`, BF16 in `row`.
+__device__ inline float add_eight(float sum,
+                                  const float4& low,
+                                  const float4& high,
+                                  const uint4& row) {
+  sum = __fmaf_rn(low.x, __uint_as_float(row.x << 16), sum);
+  sum = __fmaf_rn(low.y, __uint_as_float(row.x & 0xffff0000u), sum);
+  sum = __fmaf_rn(low.z, __uint_as_float(row.y << 16), sum);
+  sum = __fmaf_rn(low.w, __uint_as_float(row.y & 0xffff0000u), sum);
+  sum = __fmaf_rn(high.x, __uint_as_float(row.z << 16), sum);
+  sum = __fmaf_rn(high.y, __uint_as_float(row.z & 0xffff0000u), sum);
+  sum = __fmaf_rn(high.z, __uint_as_float(row.w << 16), sum);
+  return __fmaf_rn(high.w, __uint_as_float(row.w & 0xffff0000u), sum);
+}
+
 /// z · row of BF16 in all lanes of a warp: lane l takes columns 8l … 8l + 7 of each 256. width is a
 /// multiple of 8, `row` at 16 bytes.
 __device__ inline float router_logit_bf16(const float* z, const uint4* row, int width) {
   float sum = 0.0F;
 #pragma unroll 4
   for (int eight = threadIdx.x % kWarp; eight * 8 < width; eight += kWarp) {
-    const uint4 packed = row[eight];
     const float4 low = *reinterpret_cast<const float4*>(z + eight * 8);
     const float4 high = *reinterpret_cast<const float4*>(z + eight * 8 + 4);
-    const auto add = [&](float at, uint32_t half) {
-      sum = __fmaf_rn(at, __uint_as_float(half), sum);
-    };
-    add(low.x, packed.x << 16);
-    add(low.y, packed.x & 0xffff0000u);
-    add(low.z, packed.y << 16);
-    add(low.w, packed.y & 0xffff0000u);
-    add(high.x, packed.z << 16);
-    add(high.y, packed.z & 0xffff0000u);
-    add(high.z, packed.w << 16);
-    add(high.w, packed.w & 0xffff0000u);
+    sum = add_eight(sum, low, high, row[eight]);
   }
   return warp_sum(sum);
 }
