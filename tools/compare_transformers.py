@@ -9,9 +9,11 @@ runs a prompt that is longer than the sliding window, and transformers' Gemma 4 
 on the same weights: in float32 (NVFP4 and FP8 dequantised here), which is what is held to, and in BF16, which shows what
 that precision costs transformers itself. --model takes a checkpoint that is there instead of making one.
 
-Expert choices of random weights may be close, so a row in which some layer chose other experts is counted, and its logits
-are not held to anything. What passes, as in goldens/README.md: over all other rows logits within 1.0 at most and 0.15 in
-the mean of the float32 ones; and at least as many rows with all experts the same as transformers has in BF16, less one in 50.
+Random weights are ill-conditioned: an error grows two- to threefold a layer, and expert choices are often close. Rows in
+which some layer chose other experts are counted and left out of the differences. What passes: logits of the other rows
+within 1.0 at most and 0.15 in the mean, all experts the same (goldens/README.md); or else, in all of these and in the hidden
+states after every layer, no further from float32 than transformers in BF16 is. A float32 backend (--backend cpu --kv-dtype f32)
+must have logits within 1e-3.
 
 Exit code: 0 passed, 1 not, 77 not compared (no torch, no Gemma 4 in transformers, no GPU), with one line that says why.
 """
@@ -22,7 +24,7 @@ import shutil
 import subprocess
 import sys
 
-MOST, MEAN, ROUTING_SLACK = 1.0, 0.15, 0.02
+MOST, MEAN, EXACT = 1.0, 0.15, 1e-3
 
 
 def leave_out(why):
@@ -154,8 +156,8 @@ def same_rows(routed, wanted):
 
 
 def compare(name, result, reference):
-    """Prints how far a result is from the reference; largest and mean difference over rows with the same experts, and
-    their share."""
+    """Prints and returns how far a result is from the reference: largest and mean difference of logits over rows with the
+    same experts, the share of other rows, the hidden states' relative differences by layer."""
     logits, hidden, routed = result
     same = same_rows(routed, reference[2]) if reference[2] else torch.ones(len(logits), dtype=torch.bool)
     difference = (logits - reference[0]).abs()[same]
@@ -163,7 +165,7 @@ def compare(name, result, reference):
     layers = ((hidden - reference[1])[:, same].norm(dim=(1, 2)) / reference[1][:, same].norm(dim=(1, 2))).tolist()
     print(f"{name}: logits within {difference.max():.4f}, mean {difference.mean():.5f}; same experts in {share:.1%} of rows; "
           f"hidden states, relative L2 by layer: {' '.join(f'{x:.1e}' for x in layers)}")
-    return difference.max().item(), difference.mean().item(), share
+    return difference.max().item(), difference.mean().item(), 1 - share, layers
 
 
 def main():
@@ -204,10 +206,16 @@ def main():
     rounded = run(model.bfloat16(), ids)
     print(f"{args.layers} layers of {args.config.name}, {len(ids)} tokens, against transformers {transformers.__version__} "
           f"in float32 (largest logit {reference[0].abs().max():.2f})")
-    _, _, their_share = compare("transformers in BF16", rounded, reference)
-    most, mean, share = compare(f"facet, {args.backend}", ours, reference)
+    theirs = compare("transformers in BF16", rounded, reference)
+    found = compare(f"facet, {args.backend}", ours, reference)
     shutil.rmtree(args.work, ignore_errors=True)
-    passed = most <= MOST and mean <= MEAN and share >= their_share - ROUTING_SLACK
+    most, mean, other_experts, layers = found
+    if args.backend == "cpu" and args.kv_dtype == "f32":
+        passed = most <= EXACT
+    elif most <= MOST and mean <= MEAN and other_experts == 0:
+        passed = True
+    else:
+        passed = all(x <= y for x, y in zip(found[:3], theirs[:3])) and all(x <= y for x, y in zip(layers, theirs[3]))
     print("passed" if passed else "FAILED")
     return 0 if passed else 1
 
