@@ -165,16 +165,17 @@ __global__ void __launch_bounds__(T::kThreads, T::kGroups == 1 ? 2 : 1)
        tile -= tiles)
     ++which;
   const StreamPart& part = work.parts[which];
+  const BandSource w = part.w;  // in registers: the copies look at it all the time
   const int first_token = blockIdx.x * T::kTokens;
   const int first_band = tile * T::kBands;
   const int rank = kSplit ? static_cast<int>(cluster_rank()) : 0;
-  const int steps = part.w.steps;
+  const int steps = w.steps;
   uint8_t* stages = wide_stages(shared);
   find_tokens<T>(tokens, work.tokens, steps, packed, first_token);
   wait_for_previous();
   let_next_begin();
   WideSums<T> sums;
-  const TileWork product = {part.w, first_band, tokens, work.tokens - first_token};
+  const TileWork product = {w, first_band, tokens, work.tokens - first_token};
   multiply_wide<T, kSplit>(sums, stages, product, kSplit ? chunk_begin(steps, rank) : 0,
                            kSplit ? chunk_begin(steps, rank + 1) : steps);
   if constexpr (!kSplit) {
