@@ -10,10 +10,13 @@ namespace facet::cuda {
 /// q of the tile's one row from its projection into shared memory, as the three terms; and, by the
 /// block that owns the row's own position, K and V of that position into the cache and, as they
 /// are stored, into shared memory. Warps take heads in turn.
+/// `q_norm` and `rotation`, found before, are weights and angles of the row's position.
 template <typename Config>
 __device__ void prepare_heads(const AttentionArgs& args,
                               const Unprepared& from,
                               const TileRows& rows,
+                              const Head<Config::kD / kWarp>& q_norm,
+                              const Rotation<Config::kD / kWarp>& rotation,
                               bool owner,
                               typename Config::Shared& shared) {
   static_assert(Config::kSplit);
@@ -28,8 +31,8 @@ __device__ void prepare_heads(const AttentionArgs& args,
     if (head < rows.group) {
       mine.load(args.q + (row * args.q_heads + rows.kv_head * rows.group + head) * Config::kD,
                 lane);
-      mine.norm(from.q_norm, from.eps, lane);
-      mine.rotate(from.frequencies, from.angles, position, lane);
+      mine.norm(q_norm.values, from.eps);
+      mine.rotate(rotation, from.angles, lane);
 #pragma unroll
       for (int i = 0; i < kPerLane; ++i) {
         float2 rest = {mine.values[i], 0.0F};
@@ -43,8 +46,14 @@ __device__ void prepare_heads(const AttentionArgs& args,
     }
     const bool is_k = head == rows.group;
     mine.load((is_k ? from.k : from.v) + kv_at, lane);
-    mine.norm(is_k ? from.k_norm : nullptr, from.eps, lane);
-    if (is_k) mine.rotate(from.frequencies, from.angles, position, lane);
+    if (is_k) {
+      Head<kPerLane> k_norm;
+      k_norm.load(from.k_norm, lane);
+      mine.norm(k_norm.values, from.eps);
+      mine.rotate(rotation, from.angles, lane);
+    } else {
+      mine.norm(nullptr, from.eps);
+    }
     const int64_t place = kv_place(args.kv, table_of_row(args.kv, row), rows.kv_head, position);
     std::byte* cache = is_k ? args.kv.k : args.kv.v;
     auto* here = reinterpret_cast<std::byte*>(is_k ? shared.fresh_k : shared.fresh_v);
@@ -99,10 +108,18 @@ __global__ void __launch_bounds__(Config::kThreads) piece_kernel(const Attention
   copy_commit();
   tile.template load<Side::kValues>(first);
   copy_commit();
+  Head<Config::kD / kWarp> q_norm;
+  Rotation<Config::kD / kWarp> rotation;
+  if (unprepared.q_norm != nullptr) {
+    const int lane = threadIdx.x % kWarp;
+    q_norm.load(unprepared.q_norm, lane);
+    rotation.find(unprepared.frequencies, unprepared.angles, rows.last_seen, lane);
+  }
   if (stores) wait_for_previous();
   let_next_begin();
   if (unprepared.q_norm != nullptr) {
-    prepare_heads<Config>(args, unprepared, rows, stores && last == rows.last_part(), shared);
+    prepare_heads<Config>(args, unprepared, rows, q_norm, rotation,
+                          stores && last == rows.last_part(), shared);
     __syncthreads();
     tile.template patch<Side::kKeys>(first);
     tile.template patch<Side::kValues>(first);

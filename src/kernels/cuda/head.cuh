@@ -6,6 +6,23 @@
 
 namespace facet::cuda {
 
+/// The angles of one position, for a head of kPerLane * 32 components: in lane l those of
+/// components l, l + 32, … of the first half.
+template <int kPerLane>
+struct Rotation {
+  float sines[kPerLane / 2];
+  float cosines[kPerLane / 2];
+
+  __device__ void find(const float* frequencies, int angles, int32_t position, int lane) {
+#pragma unroll
+    for (int i = 0; i < kPerLane / 2; ++i) {
+      const int index = lane + i * kWarp;
+      if (index >= angles) continue;
+      sincosf(__fmul_rn(static_cast<float>(position), frequencies[index]), &sines[i], &cosines[i]);
+    }
+  }
+};
+
 /// kPerLane * 32 components; lane l has components l, l + 32, …, so that both of a rotated pair are
 /// in one lane.
 template <int kPerLane>
@@ -16,8 +33,8 @@ struct Head {
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) values[i] = from[lane + i * kWarp];
   }
-  /// `weight` may be null: none.
-  __device__ void norm(const float* weight, float eps, int lane) {
+  /// Over the root of the mean square, then times this lane's weights; null: no weights.
+  __device__ void norm(const float* weights, float eps) {
     float squares = 0.0F;
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) squares = fmaf(values[i], values[i], squares);
@@ -26,21 +43,17 @@ struct Head {
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
       values[i] = __fmul_rn(values[i], inverse);
-      if (weight != nullptr) values[i] = __fmul_rn(values[i], weight[lane + i * kWarp]);
+      if (weights != nullptr) values[i] = __fmul_rn(values[i], weights[i]);
     }
   }
-  __device__ void rotate(const float* frequencies, int angles, int32_t position, int lane) {
+  __device__ void rotate(const Rotation<kPerLane>& by, int angles, int lane) {
 #pragma unroll
     for (int i = 0; i < kPerLane / 2; ++i) {
-      const int index = lane + i * kWarp;
-      if (index >= angles) continue;
-      float sine;
-      float cosine;
-      sincosf(__fmul_rn(static_cast<float>(position), frequencies[index]), &sine, &cosine);
+      if (lane + i * kWarp >= angles) continue;
       const float a = values[i];
       const float b = values[i + kPerLane / 2];
-      values[i] = fmaf(a, cosine, -__fmul_rn(b, sine));
-      values[i + kPerLane / 2] = fmaf(b, cosine, __fmul_rn(a, sine));
+      values[i] = fmaf(a, by.cosines[i], -__fmul_rn(b, by.sines[i]));
+      values[i + kPerLane / 2] = fmaf(b, by.cosines[i], __fmul_rn(a, by.sines[i]));
     }
   }
 };

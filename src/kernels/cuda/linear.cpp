@@ -91,6 +91,13 @@ bool streams(Kind kind, const StreamWork& work) {
          with_steps(kind, [&]<class F>() { return stream_fits<F>(work); });
 }
 
+void run_wide(
+    cudaStream_t stream, Overlap overlap, Kind kind, const StreamWork& work, std::byte* packed) {
+  with_steps(kind, [&]<class F>() {
+    linear_wide<F>(stream, overlap, work, reinterpret_cast<uint8_t*>(packed));
+  });
+}
+
 /// Whether every CTA of a streamed product may settle and norm for itself.
 bool norms_in_passing(const NormedStream& x) {
   return x.rows <= kNormedTokens && x.stream.width <= kNormedCols;
@@ -141,6 +148,11 @@ bool routes_in_passing(const RouteArgs* route) {
 
 }  // namespace
 
+bool wide_fits(int32_t tokens) {
+  constexpr int32_t kFew = 32;
+  return tokens > kFew && device_has_wgmma();
+}
+
 int64_t linear_workspace_bytes(int64_t rows, int64_t cols) {
   return round_up(rows * steps_of(cols) * kStepBytesX, 256);
 }
@@ -156,6 +168,7 @@ void linear(cudaStream_t stream, const LinearArgs& args) {
   StreamWork work = work_of(args.x, w.cols, args.rows);
   work.add(part_of(args.w, args.out));
   if (streams(kind, work)) return run_stream(stream, args.overlap, kind, work);
+  if (wide_fits(work.tokens)) return run_wide(stream, args.overlap, kind, work, args.workspace);
   const LinearBands bands = {bands_of(args.w),
                              scale_of(args.w),
                              args.out,
@@ -187,14 +200,17 @@ bool project(cudaStream_t stream, const NormedStream& x, std::span<const LinearO
     together = together && kind_of(output.w) == kind && output.w.matrix.cols == cols;
     if (together) work.add(part_of(output.w, output.out));
   }
-  together = together && streams(kind, work);
-  if (together && norms_in_passing(x)) {
+  together = together && kind != Kind::kSimple;
+  const bool streamed = together && streams(kind, work);
+  if (streamed && norms_in_passing(x)) {
     run_normed(stream, kind, x, work);
     return true;
   }
   settle(stream, in_place(x.stream), {x.h, x.norm}, {}, x.rows);
-  if (together) {
+  if (streamed) {
     run_stream(stream, x.overlap, kind, work);
+  } else if (together && wide_fits(work.tokens)) {
+    run_wide(stream, x.overlap, kind, work, x.workspace);
   } else {
     for (const LinearOutput& output : outputs) linear(stream, linear_of(x, output.w, output.out));
   }
@@ -211,15 +227,17 @@ bool enter_feed_forward(cudaStream_t stream, const EnterArgs& args) {
     work.gated = true;
     work.function = args.function;
   }
-  const bool together = in_pairs && streams(kind, work);
-  if (together && norms_in_passing(x) && routes_in_passing(args.route)) {
+  const bool streamed = in_pairs && streams(kind, work);
+  if (streamed && norms_in_passing(x) && routes_in_passing(args.route)) {
     if (args.route != nullptr) work.router = router_of(args);
     run_normed(stream, kind, x, work);
     return true;
   }
   settle(stream, in_place(x.stream), {x.h, x.norm}, args.sparse, x.rows);
-  if (together) {
+  if (streamed) {
     run_stream(stream, x.overlap, kind, work);
+  } else if (in_pairs && wide_fits(work.tokens)) {
+    run_wide(stream, x.overlap, kind, work, x.workspace);
   } else {
     linear(stream, linear_of(x, args.gate, args.gate_room));
     linear(stream, linear_of(x, args.up, args.inner));

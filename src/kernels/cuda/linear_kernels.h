@@ -106,4 +106,11 @@ void linear_stream(cudaStream_t stream, Overlap overlap, const StreamWork& work,
 template <class F>
 void linear_tiled(cudaStream_t stream, Overlap overlap, const LinearBands& args, uint8_t* packed);
 
+/// Whether linear_wide() takes so many tokens, on this device. x must be given then, without norm
+/// or router.
+bool wide_fits(int32_t tokens);
+/// `work` in one launch, x being rounded in one before.
+template <class F>
+void linear_wide(cudaStream_t stream, Overlap overlap, const StreamWork& work, uint8_t* packed);
+
 }  // namespace facet::cuda

@@ -25,12 +25,16 @@ __global__ void __launch_bounds__(kWarps* kWarp) prepare_kernel(const PrepareArg
   if (row >= args.first_row + args.rows) return;
   const auto head = static_cast<int>(index % heads);
   const int32_t position = args.kv.positions[row];
+  Rotation<kPerLane> rotation;
+  rotation.find(args.frequencies, args.angles, position, lane);
   Head<kPerLane> mine;
+  Head<kPerLane> weights;
   if (head < args.q_heads) {
     float* q = args.q + (row * args.q_heads + head) * kD;
     mine.load(q, lane);
-    mine.norm(args.q_norm, args.eps, lane);
-    mine.rotate(args.frequencies, args.angles, position, lane);
+    weights.load(args.q_norm, lane);
+    mine.norm(weights.values, args.eps);
+    mine.rotate(rotation, args.angles, lane);
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) q[lane + i * kWarp] = mine.values[i];
     return;
@@ -38,8 +42,13 @@ __global__ void __launch_bounds__(kWarps* kWarp) prepare_kernel(const PrepareArg
   const bool is_k = head < args.q_heads + kv_heads;
   const int kv_head = head - args.q_heads - (is_k ? 0 : kv_heads);
   mine.load((is_k ? args.k : args.v) + (row * kv_heads + kv_head) * kD, lane);
-  mine.norm(is_k ? args.k_norm : nullptr, args.eps, lane);
-  if (is_k) mine.rotate(args.frequencies, args.angles, position, lane);
+  if (is_k) {
+    weights.load(args.k_norm, lane);
+    mine.norm(weights.values, args.eps);
+    mine.rotate(rotation, args.angles, lane);
+  } else {
+    mine.norm(nullptr, args.eps);
+  }
   const int64_t place = kv_place(args.kv, table_of_row(args.kv, row), kv_head, position);
   std::byte* to = is_k ? args.kv.k : args.kv.v;
   const float scale = is_k ? args.kv.k_scale : args.kv.v_scale;
