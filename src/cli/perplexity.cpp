@@ -68,7 +68,8 @@ void perplexity(Options options) {
   options.model.prefill_chunk = std::min(options.model.prefill_chunk, options.window);
   const Tokenizer tokenizer = Tokenizer::load(find_model(options.model.model) + "/tokenizer.json");
   Session session(options.model,
-                  {.max_logit_rows = options.model.prefill_chunk, .positions = options.window});
+                  {.max_logit_rows = options.model.prefill_chunk, .positions = options.window,
+                   .memory_flags = "--window"});
   tokenizer.check_fits(session.config().vocab_size);
   if (options.window > session.max_positions()) {
     throw Error(ErrorCode::kUsage, fmt::format("--window {}: the model's context is {}",

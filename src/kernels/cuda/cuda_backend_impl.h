@@ -33,10 +33,12 @@ class CudaBackend final : public Backend {
   std::string_view describe() const override { return description_; }
   const Buffer::Allocator& allocator() const override { return device_allocator(); }
   std::optional<DevicePeaks> measure_peaks() override;
-  KernelChoice linear_kernel(WeightFormat format) const override;
-  KernelChoice experts_kernel(WeightFormat format, const Activation& activation) const override;
-  KernelChoice attention_kernel(DType kv) const override;
+  KernelChoice linear_kernel(const WeightMatrix& matrix) const override;
+  KernelChoice experts_kernel(const ExpertWeights& experts,
+                              const Activation& activation) const override;
+  KernelChoice attention_kernel(const AttentionShape& shape) const override;
 
+  int64_t load_bytes(const ModelOperands& operands) const override;
   void load(const ModelOperands& operands) override;
   bool begin_step(const StepInputs& inputs) override;
   TensorView end_step(TensorView result) override;
@@ -89,11 +91,13 @@ class CudaBackend final : public Backend {
   void forget_graphs();
 
   const CudaOptions options_;
+  const GpuKernels kernels_;
   std::string description_;
   cudaStream_t stream_ = nullptr;
   WeightStore weights_;
   StepArena arena_;
   StepGraphs graphs_;
+  int64_t steps_ = 0;
   Workspace route_logits_;
   Workspace linear_;
   Workspace experts_;

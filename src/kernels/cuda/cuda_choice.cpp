@@ -7,32 +7,20 @@
 
 namespace facet::cuda {
 
-KernelChoice CudaBackend::linear_kernel(WeightFormat format) const {
-  switch (format) {
-    case WeightFormat::kBF16:
-    case WeightFormat::kFp8:
-      return {"cuda, tensor cores", "weights as stored; streamed for up to 8 rows, else in tiles"};
-    case WeightFormat::kNvfp4:
-      return {"cuda, tensor cores", "repacked at load, decoded to BF16, which holds every value"};
-    default:
-      return {"cuda, plain product", "no faster kernel reads this format"};
-  }
+KernelChoice CudaBackend::linear_kernel(const WeightMatrix& matrix) const {
+  return kernels_.linear_kernel(matrix);
 }
 
-KernelChoice CudaBackend::experts_kernel(WeightFormat format, const Activation& activation) const {
-  ExpertsLayer layer;
-  layer.format = format;
-  layer.activation = activation;
-  if (experts_fit(layer))
-    return {"cuda, tensor cores", "each chosen expert's weights are read once for all its rows"};
-  return {"cuda, plain experts", "no faster kernel takes this format and activation"};
+KernelChoice CudaBackend::experts_kernel(const ExpertWeights& experts,
+                                         const Activation& activation) const {
+  return kernels_.experts_kernel(experts, activation);
 }
 
-KernelChoice CudaBackend::attention_kernel(DType kv) const {
-  if (kv == DType::kBF16)
-    return {"cuda, tensor-core tiles", "the cache is BF16; for heads of 256 and 512, else plain"};
-  return {"cuda, plain", "the tensor-core tiles take a BF16 cache only"};
+KernelChoice CudaBackend::attention_kernel(const AttentionShape& shape) const {
+  return kernels_.attention_kernel(shape);
 }
+
+bool has_fp4_kernel(ComputeCapability /*device*/) { return false; }
 
 std::optional<DevicePeaks> CudaBackend::measure_peaks() {
   const int64_t bytes = std::min(device_memory().free / 2, int64_t{2} << 30);

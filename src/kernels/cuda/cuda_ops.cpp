@@ -85,6 +85,7 @@ void CudaBackend::linear(TensorView out, TensorView x, const WeightMatrix& w) {
   args.w = {w, weights_.find_tiles(w)};
   args.workspace = workspace(linear_, linear_workspace_bytes(args.rows, w.cols));
   args.overlap = options_.overlap ? Overlap::kYes : Overlap::kNo;
+  args.form = plan_linear(kernels_.setup(), query_of(w)).form;
   cuda::linear(stream_, args);
 }
 
@@ -134,7 +135,8 @@ void CudaBackend::attention(
                               heads,
                               window,
                               batch.rows()};
-  if (!tiles_fit(args)) return attention_simple(stream_, args);
+  const AttentionShape asked = {kv.layout.dtype, kv.layout.head_dim, heads, kv.layout.kv_heads};
+  if (!plan_attention_tiles(kernels_.setup(), asked)) return attention_simple(stream_, args);
   for (const RowRun& run : runs_of(batch, arena_.longest())) {
     std::byte* parts = workspace(attention_parts_, attention_workspace_bytes(args, run));
     attention_tiles(stream_, args, run, parts);
@@ -201,6 +203,8 @@ void CudaBackend::experts(TensorView out,
   args.weights = values(routing.weights, {args.rows, args.top_k}, "weights");
   args.activation = activation;
   const LoadedExperts& loaded = weights_.find(weights);
+  CHECK(loaded.activation == activation, "experts loaded for {}, asked for {}",
+        to_string(loaded.activation), to_string(activation));
   if (loaded.layer.experts != nullptr) return run_experts(loaded.layer, args);
   args.experts = loaded.plain;
   args.inner = reinterpret_cast<float*>(
@@ -211,7 +215,6 @@ void CudaBackend::experts(TensorView out,
 void CudaBackend::run_experts(const ExpertsLayer& layer, const ExpertsArgs& args) {
   ExpertsCall call;
   call.layer = layer;
-  call.layer.activation = args.activation;
   call.out = args.out;
   call.x = args.x;
   call.chosen = args.chosen;

@@ -15,6 +15,27 @@ void check(cudaError_t result, const char* what) {
   throw Error(code, fmt::format("{}: {}", what, cudaGetErrorString(result)), "CUDA");
 }
 
+namespace {
+
+int attribute(cudaDeviceAttr which) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, 0), "an attribute of the GPU");
+  return value;
+}
+
+}  // namespace
+
+int architecture() {
+  static const int value = 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
+                           attribute(cudaDevAttrComputeCapabilityMinor);
+  return value;
+}
+
+int most_shared_bytes() {
+  static const int value = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  return value;
+}
+
 unsigned grid(int64_t blocks) {
   CHECK(blocks > 0 && blocks <= std::numeric_limits<int32_t>::max(), "{} blocks", blocks);
   return static_cast<unsigned>(blocks);

@@ -33,7 +33,7 @@ void launch(cudaStream_t stream,
   }
   cudaLaunchAttribute attributes[2] = {};
   unsigned count = 0;
-  if (overlap == Overlap::kYes) {
+  if (overlap == Overlap::kYes && has_clusters()) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }

@@ -1,5 +1,7 @@
 #include "kernels/cuda/linear.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "kernels/cuda/linear_kernels.h"
 #include "kernels/cuda/linear_simple.h"
@@ -9,6 +11,22 @@ namespace facet::cuda {
 namespace {
 
 bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+
+/// All tokens by linear_stream, as many at a time as it takes.
+template <class F>
+void run_streamed(cudaStream_t stream, Overlap overlap, const LinearBands& all) {
+  LinearBands some = all;
+  some.tokens = std::min(all.tokens, static_cast<int32_t>(kStreamRows));
+  while (some.tokens > 1 && !stream_fits<F>(some)) --some.tokens;
+  CHECK(stream_fits<F>(some), "a row of {} values in shared memory", all.cols);
+  for (int32_t done = 0; done < all.tokens; done += some.tokens) {
+    LinearBands pass = some;
+    pass.tokens = std::min(some.tokens, all.tokens - done);
+    pass.x += int64_t{done} * all.cols;
+    pass.out += int64_t{done} * all.rows;
+    linear_stream<F>(stream, overlap, pass);
+  }
+}
 
 template <class F>
 void run(cudaStream_t stream,
@@ -23,7 +41,8 @@ void run(cudaStream_t stream,
                             static_cast<int32_t>(w.rows),
                             static_cast<int32_t>(w.cols),
                             static_cast<int32_t>(args.rows)};
-  if (args.rows <= kStreamRows && stream_fits<F>(work)) {
+  if (args.form == ProductForm::kStream) return run_streamed<F>(stream, args.overlap, work);
+  if (args.form == ProductForm::kByTokens && args.rows <= kStreamRows && stream_fits<F>(work)) {
     linear_stream<F>(stream, args.overlap, work);
   } else {
     linear_tiled<F>(stream, args.overlap, work, reinterpret_cast<uint8_t*>(args.workspace));
@@ -52,6 +71,8 @@ int64_t linear_workspace_bytes(int64_t rows, int64_t cols) {
 void linear(cudaStream_t stream, const LinearArgs& args) {
   const WeightMatrix& w = args.w.matrix;
   if (args.rows == 0) return;
+  if (args.form == ProductForm::kPlain)
+    return linear_simple(stream, args.out, args.x, w, args.rows);
   const bool rows_aligned = aligned(w.data) && row_bytes(w) % 16 == 0 && aligned(args.x);
   if (args.w.tiles != nullptr) {
     CHECK(w.format == WeightFormat::kNvfp4, "tiles of a matrix in {}", to_string(w.format));

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/launch.h"
+#include "kernels/kernel_choice.h"
 #include "quant/weight_matrix.h"
 
 namespace facet::cuda {
@@ -26,6 +27,7 @@ struct LinearArgs {
   int64_t rows = 0;
   std::byte* workspace = nullptr;  ///< linear_workspace_bytes(rows, w.cols), 256-aligned
   Overlap overlap = Overlap::kNo;
+  ProductForm form = ProductForm::kByTokens;
 };
 
 /// out = x · wᵀ: x rounded to BF16, the weights exact, sums in float32 and a fixed order. What a
@@ -36,6 +38,7 @@ struct LinearArgs {
 /// linear_simple() has all others. Up to kStreamRows tokens: bound by the bytes of w, streamed once
 /// through rings of shared memory. More: tiles of rows x tokens; by bytes up to some 100 tokens, by
 /// the tensor cores beyond.
+/// `form` may ask for one of these for any number of tokens.
 void linear(cudaStream_t stream, const LinearArgs& args);
 
 /// Tokens that share one pass of the streaming kernels.

@@ -9,6 +9,8 @@
 //   partial  [2][groups][kChunks][8 or 16 tokens][16 rows] float: sums of chunks, two bands in turn
 //   x        [tokens][steps * 128 + 64 or so] BF16 in F's order; rows start 64 bytes apart in banks
 
+#include <algorithm>
+
 #include "kernels/cuda/linear_kernels.h"
 #include "kernels/cuda/out_scale.cuh"
 #include "kernels/cuda/steps.cuh"
@@ -164,22 +166,23 @@ int choose_groups(int bands, int tokens) {
   return tokens > 4 || bands >= 3 * kProcessors ? 4 : 2;
 }
 
-constexpr int kMostShared = 226 * 1024;
+/// Shared memory of a CTA; where there is more, the rest is left to what the kernel declares.
+int most_shared() { return std::min(226 * 1024, most_shared_bytes()); }
 
 }  // namespace
 
 template <class F>
 bool stream_fits(const LinearBands& args) {
-  return shared_bytes<F>(1, args.tokens, args.w.steps) <= kMostShared;
+  return shared_bytes<F>(1, args.tokens, args.w.steps) <= most_shared();
 }
 
 template <class F>
 void linear_stream(cudaStream_t stream, Overlap overlap, const LinearBands& args, int groups) {
   if (groups == 0) groups = choose_groups(args.w.bands, args.tokens);
-  while (groups > 1 && shared_bytes<F>(groups, args.tokens, args.w.steps) > kMostShared)
+  while (groups > 1 && shared_bytes<F>(groups, args.tokens, args.w.steps) > most_shared())
     groups /= 2;
   const int bytes = shared_bytes<F>(groups, args.tokens, args.w.steps);
-  const int resident = kMostShared / (bytes + 1024) < 1 ? 1 : kMostShared / (bytes + 1024);
+  const int resident = std::max(1, most_shared() / (bytes + 1024));
   const int64_t most = 132 * (resident < 4 / groups + 1 ? resident : 4 / groups + 1);
   const int64_t wanted = ceil_div(args.w.bands, groups);
   const LaunchShape shape = {dim3(grid(wanted < most ? wanted : most)),

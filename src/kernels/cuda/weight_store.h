@@ -16,7 +16,8 @@ namespace facet::cuda {
 
 /// The experts of one layer on the GPU, in the form that one of two kernels reads.
 struct LoadedExperts {
-  ExpertsLayer layer;                   ///< for experts(); its activation is not set
+  Activation activation;                ///< that they were loaded for
+  ExpertsLayer layer;                   ///< for experts()
   const DeviceExpert* plain = nullptr;  ///< for experts_simple(), if layer.experts is null
 };
 
@@ -24,11 +25,14 @@ struct LoadedExperts {
 /// vectors and row lists, found by where they stand on the host; experts.
 class WeightStore {
  public:
+  /// Bytes of the GPU's memory that load() takes at most at a time.
+  static int64_t bytes_of(const ModelOperands& operands, const GpuSetup& setup);
+
   /// Uploads all bytes of `operands` once, in large pieces, and points the matrices at them. Bytes
   /// that several matrices view are there once. NVFP4 is repacked into tiles on the GPU: of experts
   /// nothing else stays, of other matrices the stored form stays too. Throws Error{kOutOfMemory}
   /// with what is needed and what is free.
-  void load(const ModelOperands& operands, cudaStream_t stream);
+  void load(const ModelOperands& operands, const GpuSetup& setup, cudaStream_t stream);
 
   /// CHECKs that the span, or one that begins where it does, was loaded; `op` names the asker.
   /// nullptr for an empty one.
@@ -46,6 +50,7 @@ class WeightStore {
   };
   struct Loading {
     const ModelOperands& operands;
+    const GpuSetup& setup;
     cudaStream_t stream = nullptr;
     UploadRing& ring;
     Upload::OnBytes on_bytes;
