@@ -366,6 +366,8 @@ ExpertsQuery query_of(const ExpertWeights& experts, const Activation& activation
   query.input_scale = true;
   const bool gated = activation.gating == Gating::kGated;
   for (const ExpertMatrices& expert : experts.experts) {
+    // x is quantised once for both.
+    query.input_scale = query.input_scale && expert.gate.input_scale == expert.up.input_scale;
     for (const WeightMatrix* m : {&expert.gate, &expert.up, &expert.down}) {
       if (m == &expert.gate && !gated) continue;
       const bool down = m == &expert.down;

@@ -9,6 +9,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/backend.h"
+#include "kernels/product_form.h"
 #include "quant/format.h"
 
 namespace facet {
@@ -41,15 +42,6 @@ enum class ProductPath : uint8_t {
 
 /// "W4A16", …: what logs, `info` and benchmarks print.
 std::string_view to_string(ProductPath path);
-
-/// Which kernels compute it. All but kPlain and kFp4 give the same bits.
-enum class ProductForm : uint8_t {
-  kByTokens,  ///< streamed for few tokens, in tiles for more
-  kStream,    ///< always streamed, a few tokens at a time
-  kTiled,     ///< always in tiles
-  kPlain,     ///< right for every format, shape and activation; slow
-  kFp4,       ///< W4A4
-};
 
 /// What the user asked for, one for each option.
 enum class PathWish : uint8_t { kAuto, kW4A16, kW4A4 };
@@ -101,7 +93,7 @@ struct ExpertsQuery {
   Activation activation;
   int64_t hidden = 0;
   int64_t width = 0;
-  bool input_scale = false;  ///< every matrix has one
+  bool input_scale = false;  ///< every matrix has one, an expert's gate and up the same
   bool uniform = true;       ///< all of one format and shape
 };
 ExpertsQuery query_of(const ExpertWeights& experts, const Activation& activation);

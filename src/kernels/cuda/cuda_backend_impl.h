@@ -8,6 +8,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/linear.h"
 #include "kernels/cuda/step_arena.h"
 #include "kernels/cuda/step_graphs.h"
 #include "kernels/cuda/weight_store.h"
@@ -85,6 +86,8 @@ class CudaBackend final : public Backend {
 
  private:
   void run_experts(const ExpertsLayer& layer, const ExpertsArgs& args);
+  void run_fp4_experts(const Fp4Layer& layer, const ExpertsArgs& args);
+  void linear_fp4(const LinearArgs& args);
   PagedKv paged(const KvView& kv, const Batch& batch) const;
   /// Workspace of at least `bytes`; graphs that hold its old place are forgotten.
   std::byte* workspace(Workspace& of, int64_t bytes);

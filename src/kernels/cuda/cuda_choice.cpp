@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/cuda_backend_impl.h"
+#include "kernels/cuda/fp4.h"
 #include "kernels/cuda/peaks.h"
 
 namespace facet::cuda {
@@ -20,7 +21,9 @@ KernelChoice CudaBackend::attention_kernel(const AttentionShape& shape) const {
   return kernels_.attention_kernel(shape);
 }
 
-bool has_fp4_kernel(ComputeCapability /*device*/) { return false; }
+bool has_fp4_kernel(ComputeCapability device) {
+  return has_fp4_cores(10 * device.major + device.minor);
+}
 
 std::optional<DevicePeaks> CudaBackend::measure_peaks() {
   const int64_t bytes = std::min(device_memory().free / 2, int64_t{2} << 30);

@@ -86,7 +86,24 @@ void CudaBackend::linear(TensorView out, TensorView x, const WeightMatrix& w) {
   args.workspace = workspace(linear_, linear_workspace_bytes(args.rows, w.cols));
   args.overlap = options_.overlap ? Overlap::kYes : Overlap::kNo;
   args.form = plan_linear(kernels_.setup(), query_of(w)).form;
+  if (args.form == ProductForm::kFp4) return linear_fp4(args);
   cuda::linear(stream_, args);
+}
+
+void CudaBackend::linear_fp4(const LinearArgs& args) {
+  const WeightMatrix& w = args.w.matrix;
+  Fp4Linear call;
+  call.out = args.out;
+  call.x = args.x;
+  call.w = weights_.find_fp4(w);
+  CHECK(call.w.scales != nullptr, "an NVFP4 matrix [{}, {}] that was not loaded", w.rows, w.cols);
+  call.input_scale = w.input_scale;
+  call.global_scale = w.global_scale;
+  call.rows = static_cast<int32_t>(w.rows);
+  call.cols = static_cast<int32_t>(w.cols);
+  call.tokens = static_cast<int32_t>(args.rows);
+  call.workspace = workspace(linear_, fp4_linear_workspace_bytes(args.rows, w.cols));
+  fp4_linear(stream_, call);
 }
 
 void CudaBackend::rope(TensorView x, std::span<const int32_t> positions, const RopeTable& table) {
@@ -206,6 +223,7 @@ void CudaBackend::experts(TensorView out,
   CHECK(loaded.activation == activation, "experts loaded for {}, asked for {}",
         to_string(loaded.activation), to_string(activation));
   if (loaded.layer.experts != nullptr) return run_experts(loaded.layer, args);
+  if (loaded.fp4.experts != nullptr) return run_fp4_experts(loaded.fp4, args);
   args.experts = loaded.plain;
   args.inner = reinterpret_cast<float*>(
       workspace(experts_, args.rows * args.top_k * args.width * int64_t{sizeof(float)}));
@@ -224,6 +242,20 @@ void CudaBackend::run_experts(const ExpertsLayer& layer, const ExpertsArgs& args
   call.workspace = workspace(experts_, experts_workspace_bytes(call.layer, call.rows, call.top_k));
   call.overlap = options_.overlap ? Overlap::kYes : Overlap::kNo;
   cuda::experts(stream_, call);
+}
+
+void CudaBackend::run_fp4_experts(const Fp4Layer& layer, const ExpertsArgs& args) {
+  Fp4ExpertsCall call;
+  call.layer = layer;
+  call.out = args.out;
+  call.x = args.x;
+  call.chosen = args.chosen;
+  call.weights = args.weights;
+  call.rows = static_cast<int32_t>(args.rows);
+  call.top_k = static_cast<int32_t>(args.top_k);
+  call.workspace =
+      workspace(experts_, fp4_experts_workspace_bytes(layer, call.rows, call.top_k));
+  fp4_experts(stream_, call);
 }
 
 void CudaBackend::add(TensorView x, TensorView y) {

@@ -6,7 +6,7 @@
 #include "kernels/activation.h"
 #include "kernels/cuda/bands.h"
 #include "kernels/cuda/launch.h"
-#include "kernels/kernel_choice.h"
+#include "kernels/product_form.h"
 #include "quant/format.h"
 
 namespace facet::cuda {

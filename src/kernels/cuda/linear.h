@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/launch.h"
-#include "kernels/kernel_choice.h"
+#include "kernels/product_form.h"
 #include "quant/weight_matrix.h"
 
 namespace facet::cuda {

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/repack.h"
+#include "quant/nvfp4.h"
 #include "quant/nvfp4_tiles.h"
 
 namespace facet::cuda {
@@ -42,7 +43,7 @@ std::optional<ExpertsLayer> fast_layer(const ExpertWeights& weights,
                                        const GpuSetup& setup) {
   const ExpertsQuery query = query_of(weights, activation);
   const ProductPlan plan = plan_experts(setup, query);
-  if (plan.form == ProductForm::kPlain) return std::nullopt;
+  if (plan.form == ProductForm::kPlain || plan.form == ProductForm::kFp4) return std::nullopt;
   ExpertsLayer layer;
   layer.format = query.format;
   layer.count = weights.count();
@@ -119,8 +120,24 @@ int64_t stored_bytes_of(const ExpertWeights& layer) {
 
 /// Whether linear() reads the matrix as tiles, which stand beside the stored form.
 bool is_tiled(const WeightMatrix& matrix, const GpuSetup& setup) {
-  return matrix.format == WeightFormat::kNvfp4 &&
-         plan_linear(setup, query_of(matrix)).form != ProductForm::kPlain;
+  const ProductForm form = plan_linear(setup, query_of(matrix)).form;
+  return matrix.format == WeightFormat::kNvfp4 && form != ProductForm::kPlain &&
+         form != ProductForm::kFp4;
+}
+
+bool is_fp4(const ExpertWeights& layer, const Activation& activation, const GpuSetup& setup) {
+  return plan_experts(setup, query_of(layer, activation)).form == ProductForm::kFp4;
+}
+
+/// Bytes of the layer's scales as FP4 tensor cores want them, beside the stored form.
+int64_t fp4_scale_bytes_of(const ExpertWeights& layer) {
+  int64_t bytes = 0;
+  for (const ExpertMatrices& expert : layer.experts) {
+    for_each_matrix(expert, [&](const WeightMatrix& m) {
+      bytes += nvfp4_scale_bytes_128x4(m.rows, scale_cols(m));
+    });
+  }
+  return bytes;
 }
 
 }  // namespace
@@ -135,6 +152,7 @@ int64_t WeightStore::bytes_of(const ModelOperands& operands, const GpuSetup& set
     const int64_t stored = stored_bytes_of(*layer);
     const bool tiles = fast && fast->format == WeightFormat::kNvfp4;
     bytes += tiles ? expert_tiles_bytes(*layer) : stored;
+    if (is_fp4(*layer, operands.activation, setup)) bytes += fp4_scale_bytes_of(*layer);
     if (tiles) passing = std::max(passing, stored);
   }
   std::unordered_set<const void*> tiled;
@@ -205,7 +223,14 @@ void WeightStore::load_experts(const Loading& loading, ExpertWeights& layer) {
   loaded = {};
   loaded.activation = loading.operands.activation;
   std::vector<ExpertPointers> pointers;
-  if (!fast) {
+  if (is_fp4(layer, loading.operands.activation, loading.setup)) {
+    const ExpertsQuery query = query_of(layer, loading.operands.activation);
+    const Buffer& table = memory_.emplace_back(on_device(fp4_experts_of(loading, layer)));
+    loaded.fp4 = {reinterpret_cast<const Fp4Expert*>(table.data()), query.activation.function,
+                  layer.count(), static_cast<int32_t>(query.hidden),
+                  static_cast<int32_t>(query.width)};
+    check(cudaStreamSynchronize(loading.stream), "scales for FP4 tensor cores");
+  } else if (!fast) {
     std::vector<DeviceExpert> table;
     for (const ExpertMatrices& expert : layer.experts)
       table.push_back({expert.gate, expert.up, expert.down});
@@ -226,8 +251,31 @@ void WeightStore::load_experts(const Loading& loading, ExpertWeights& layer) {
   loaded.layer.experts = reinterpret_cast<const ExpertPointers*>(keep(on_device(pointers)));
 }
 
+Fp4Operand WeightStore::fp4_operand(const WeightMatrix& matrix, cudaStream_t stream) {
+  const int64_t bytes = nvfp4_scale_bytes_128x4(matrix.rows, scale_cols(matrix));
+  auto* scales = reinterpret_cast<uint8_t*>(keep(Buffer(bytes, device_allocator())));
+  swizzle_scales(stream, scales, matrix.scales, matrix.rows, scale_cols(matrix));
+  return {reinterpret_cast<const uint8_t*>(matrix.data), scales};
+}
+
+std::vector<Fp4Expert> WeightStore::fp4_experts_of(const Loading& loading, ExpertWeights& layer) {
+  std::vector<Fp4Expert> experts;
+  for (const ExpertMatrices& e : layer.experts) {
+    experts.push_back({fp4_operand(e.gate, loading.stream), fp4_operand(e.up, loading.stream),
+                       fp4_operand(e.down, loading.stream),
+                       e.gate.input_scale * e.gate.global_scale,
+                       e.up.input_scale * e.up.global_scale,
+                       e.down.input_scale * e.down.global_scale, e.up.input_scale,
+                       e.down.input_scale});
+  }
+  return experts;
+}
+
 void WeightStore::tile_matrices(const Loading& loading) {
   for (const WeightMatrix* matrix : loading.operands.matrices) {
+    const bool fp4 = plan_linear(loading.setup, query_of(*matrix)).form == ProductForm::kFp4;
+    if (fp4 && !fp4_.contains(matrix->data))
+      fp4_[matrix->data] = fp4_operand(*matrix, loading.stream);
     if (!is_tiled(*matrix, loading.setup) || tiles_.contains(matrix->data)) continue;
     std::byte* tiles = keep(device_buffer(nvfp4_tiles_bytes(matrix->rows, matrix->cols)));
     repack_nvfp4(loading.stream, tiles, *matrix);
@@ -256,6 +304,11 @@ const LoadedExperts& WeightStore::find(const ExpertWeights& experts) const {
   const auto found = experts_.find(experts.experts.data());
   CHECK(found != experts_.end(), "experts that were not loaded");
   return found->second;
+}
+
+Fp4Operand WeightStore::find_fp4(const WeightMatrix& matrix) const {
+  const auto found = fp4_.find(matrix.data);
+  return found == fp4_.end() ? Fp4Operand() : found->second;
 }
 
 const std::byte* WeightStore::find_tiles(const WeightMatrix& matrix) const {

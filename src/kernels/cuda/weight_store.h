@@ -10,15 +10,18 @@
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/experts_simple.h"
+#include "kernels/cuda/fp4_experts.h"
 #include "kernels/cuda/upload.h"
+#include "kernels/kernel_choice.h"
 
 namespace facet::cuda {
 
-/// The experts of one layer on the GPU, in the form that one of two kernels reads.
+/// The experts of one layer on the GPU, in the form that one of three kernels reads.
 struct LoadedExperts {
   Activation activation;                ///< that they were loaded for
   ExpertsLayer layer;                   ///< for experts()
-  const DeviceExpert* plain = nullptr;  ///< for experts_simple(), if layer.experts is null
+  Fp4Layer fp4;                         ///< for fp4_experts(), if its experts are not null
+  const DeviceExpert* plain = nullptr;  ///< for experts_simple(), if both have none
 };
 
 /// What the ops of a model read, in the memory of the GPU: matrices, whose views then point there;
@@ -40,6 +43,8 @@ class WeightStore {
   /// The same of a row list.
   const int32_t* find_rows(std::span<const int32_t> host, const char* op) const;
   const LoadedExperts& find(const ExpertWeights& experts) const;
+  /// A loaded NVFP4 matrix as fp4_linear() reads it; no scales: it does not.
+  Fp4Operand find_fp4(const WeightMatrix& matrix) const;
   /// The tiles of a loaded NVFP4 matrix, or nullptr.
   const std::byte* find_tiles(const WeightMatrix& matrix) const;
 
@@ -60,6 +65,8 @@ class WeightStore {
   void load_vectors(const Loading& loading);
   void load_experts(const Loading& loading, ExpertWeights& layer);
   void tile_matrices(const Loading& loading);
+  std::vector<Fp4Expert> fp4_experts_of(const Loading& loading, ExpertWeights& layer);
+  Fp4Operand fp4_operand(const WeightMatrix& matrix, cudaStream_t stream);
   std::byte* keep(Buffer buffer);
 
   std::vector<Buffer> memory_;
@@ -67,6 +74,7 @@ class WeightStore {
   std::unordered_map<const void*, Loaded> row_lists_;        // the same
   std::unordered_map<const void*, LoadedExperts> experts_;   // by ExpertWeights::experts.data()
   std::unordered_map<const void*, const std::byte*> tiles_;  // by WeightMatrix::data
+  std::unordered_map<const void*, Fp4Operand> fp4_;          // the same
 };
 
 }  // namespace facet::cuda
