@@ -183,9 +183,9 @@ Kernels chosen_kernels(const OpenModel& open,
   if (!options.gpu.empty()) {
     const GpuKernels elsewhere = kernels_elsewhere(options);
     check_wishes(elsewhere.setup().wishes, traits_of(read));
-    return {fmt::format("{}, a GPU that need not be here (--gpu)",
-                        to_string(elsewhere.setup().device)),
-            lines_of(elsewhere)};
+    return {
+        fmt::format("{}, a GPU that need not be here (--gpu)", to_string(elsewhere.setup().device)),
+        lines_of(elsewhere)};
   }
   const std::unique_ptr<Backend> backend = make_backend(options.model);
   check_wishes(kernel_wishes(options.model, computes_on_cuda(options.model)), traits_of(read));

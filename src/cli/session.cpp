@@ -19,7 +19,8 @@ std::vector<int32_t> pages_of(const gemma4::Gemma4Model& model,
   std::vector<int32_t> pages;
   pages.reserve(groups.size());
   for (const KvGroupSpec& group : groups) {
-    pages.push_back(limits.sequences * pages_of_sequence(group, positions_of(limits, model.config()),
+    pages.push_back(limits.sequences * pages_of_sequence(group,
+                                                         positions_of(limits, model.config()),
                                                          model.max_rows(), limits.rewinding));
   }
   return pages;

@@ -23,9 +23,10 @@ std::optional<std::string> find_gpu_fault(const GpuFacts& facts) {
   const int32_t wanted = facts.build / 1000;
   if (facts.driver == 0) return "no NVIDIA driver was found";
   if (facts.driver / 1000 < wanted) {
-    return fmt::format("the NVIDIA driver knows CUDA {}.{}, this build needs {}.0 or newer: install "
-                       "a newer driver",
-                       facts.driver / 1000, facts.driver % 1000 / 10, wanted);
+    return fmt::format(
+        "the NVIDIA driver knows CUDA {}.{}, this build needs {}.0 or newer: install "
+        "a newer driver",
+        facts.driver / 1000, facts.driver % 1000 / 10, wanted);
   }
   if (facts.devices == 0) {
     return facts.count_error.empty()
@@ -43,9 +44,10 @@ std::optional<std::string> find_gpu_fault(const GpuFacts& facts) {
   if (!facts.context_error.empty())
     return fmt::format("{} cannot be used: {}", facts.name, facts.context_error);
   if (!facts.has_code) {
-    return fmt::format("this build has no code for {} ({}): the preset cuda-all builds for all "
-                       "supported ones",
-                       facts.name, capability_words(facts.capability));
+    return fmt::format(
+        "this build has no code for {} ({}): the preset cuda-all builds for all "
+        "supported ones",
+        facts.name, capability_words(facts.capability));
   }
   return std::nullopt;
 }
@@ -66,8 +68,9 @@ void check_gpu_memory(const GpuNeeds& needs, const DeviceMemory& memory) {
   const std::string helps =
       cache_is_why && !needs.cache_flags.empty()
           ? fmt::format("less with {}", needs.cache_flags)
-          : std::string("a checkpoint with smaller weights (facet quantize), a GPU with more free "
-                        "memory (CUDA_VISIBLE_DEVICES) or --backend cpu helps");
+          : std::string(
+                "a checkpoint with smaller weights (facet quantize), a GPU with more free "
+                "memory (CUDA_VISIBLE_DEVICES) or --backend cpu helps");
   throw Error(ErrorCode::kOutOfMemory,
               fmt::format("{} are needed ({} weights, {} keys and values, {} activations and "
                           "workspace), the GPU has {}; {}",

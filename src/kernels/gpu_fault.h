@@ -13,9 +13,9 @@ namespace facet {
 
 /// What was found of a GPU and its driver before the first use.
 struct GpuFacts {
-  int32_t driver = 0;       ///< newest CUDA that the driver knows, 1000 * major + 10 * minor; 0: none
-  int32_t build = 0;        ///< CUDA of this build, in the same way
-  int32_t devices = 0;      ///< that CUDA counts
+  int32_t driver = 0;   ///< newest CUDA that the driver knows, 1000 * major + 10 * minor; 0: none
+  int32_t build = 0;    ///< CUDA of this build, in the same way
+  int32_t devices = 0;  ///< that CUDA counts
   std::string count_error;  ///< CUDA's words where counting failed
   std::string name;         ///< of the first
   ComputeCapability capability;
@@ -38,8 +38,8 @@ std::string describe_memory(const DeviceMemory& memory, int64_t own);
 /// What a start takes of the GPU's memory, in bytes.
 struct GpuNeeds {
   int64_t weights = 0;
-  int64_t activations = 0;  ///< and workspace of kernels
-  int64_t cache = 0;        ///< keys and values
+  int64_t activations = 0;       ///< and workspace of kernels
+  int64_t cache = 0;             ///< keys and values
   std::string cache_flags = {};  ///< what makes `cache` smaller: "--kv-memory or --max-model-len"
 };
 

@@ -106,8 +106,8 @@ TEST(GpuMemory, WhatFitsIsNotRefused) {
 }
 
 TEST(GpuMemory, ACacheThatDoesNotFitNamesItsFlag) {
-  const std::string line = refusal({18 * kGB, 2 * kGB, 101 * kGB, "--kv-memory or another"},
-                                   {120 * kGB, 121 * kGB});
+  const std::string line =
+      refusal({18 * kGB, 2 * kGB, 101 * kGB, "--kv-memory or another"}, {120 * kGB, 121 * kGB});
   EXPECT_EQ(line,
             "memory of the GPU: 121.0 GB are needed (18.0 GB weights, 101.0 GB keys and values, "
             "2.0 GB activations and workspace), the GPU has 120.0 GB of 121.0 GB free; less with "
@@ -115,8 +115,7 @@ TEST(GpuMemory, ACacheThatDoesNotFitNamesItsFlag) {
 }
 
 TEST(GpuMemory, WeightsThatDoNotFitNameWhatHelps) {
-  const std::string line =
-      refusal({50 * kGB, 2 * kGB, kGB, "--kv-memory"}, {40 * kGB, 140 * kGB});
+  const std::string line = refusal({50 * kGB, 2 * kGB, kGB, "--kv-memory"}, {40 * kGB, 140 * kGB});
   EXPECT_THAT(line, AllOf(HasSubstr("50.0 GB weights"), HasSubstr("40.0 GB of 140.0 GB free"),
                           HasSubstr("other processes hold about 100.0 GB"),
                           HasSubstr("--backend cpu"), Not(HasSubstr("--kv-memory"))));

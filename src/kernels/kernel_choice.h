@@ -129,8 +129,9 @@ struct ProductChoice {
   KernelChoice words;  ///< kernel and why, one line each
 };
 
-/// The plan in words. Throws Error{kDevice} for a device below sm_80, and Error{kUsage} where a wish
-/// cannot be met, naming option, value, GPU and what would work: a wish is never quietly dropped.
+/// The plan in words. Throws Error{kDevice} for a device below sm_80, and Error{kUsage} where a
+/// wish cannot be met, naming option, value, GPU and what would work: a wish is never quietly
+/// dropped.
 ProductChoice choose_linear(const GpuSetup& setup, const LinearQuery& query);
 ProductChoice choose_experts(const GpuSetup& setup, const ExpertsQuery& query);
 

@@ -161,10 +161,10 @@ TEST(KernelChoice, FormsThatWereAskedFor) {
 TEST(KernelChoice, AWishIsNeverDropped) {
   GpuSetup hopper = setup({9, 0}, {.linears = FormWish::kTiled});
   hopper.name = "NVIDIA H200";
-  EXPECT_EQ(refusal(ErrorCode::kUsage,
-                    [&] { choose_linear(hopper, linear(WeightFormat::kInt4Group)); }),
-            "--linear-kernel tiled: cannot compute linears on NVIDIA H200 (sm_90): INT4 has no "
-            "kernel on tensor cores; auto and plain work");
+  EXPECT_EQ(
+      refusal(ErrorCode::kUsage, [&] { choose_linear(hopper, linear(WeightFormat::kInt4Group)); }),
+      "--linear-kernel tiled: cannot compute linears on NVIDIA H200 (sm_90): INT4 has no "
+      "kernel on tensor cores; auto and plain work");
   const GpuSetup asking = setup({10, 0}, {.nvfp4 = PathWish::kW4A4});
   EXPECT_EQ(refusal(ErrorCode::kUsage, [&] { choose_linear(asking, linear(kNvfp4)); }),
             "--nvfp4-path w4a4: the checkpoint has no input_scale, it quantises weights alone; "
@@ -190,8 +190,9 @@ TEST(KernelChoice, WishesAboutWhatTheModelDoesNotHave) {
 }
 
 TEST(KernelChoice, OldDevicesAreRefused) {
-  const auto line = refusal(ErrorCode::kDevice,
-                            [] { choose_linear(setup({7, 5}), linear(WeightFormat::kBF16)); });
+  const auto line = refusal(ErrorCode::kDevice, [] {
+    choose_linear(setup({7, 5}), linear(WeightFormat::kBF16));
+  });
   EXPECT_EQ(line, "the GPU is sm_75; BF16 tensor cores need sm_80 or newer");
 }
 

@@ -60,8 +60,8 @@ void check_linear(int64_t rows, int64_t cols, int tokens, cudaStream_t stream) {
                                        ": " + std::to_string(error));
 }
 
-void check_experts(int experts, int top_k, int rows, ActivationFunction function, int skew,
-                   cudaStream_t stream) {
+void check_experts(
+    int experts, int top_k, int rows, ActivationFunction function, int skew, cudaStream_t stream) {
   constexpr int kHidden = 256;
   constexpr int kWidth = 96;
   std::vector<Fp4Matrix> matrices;

@@ -89,10 +89,9 @@ TEST_F(CudaFault, KeysAndValuesThatDoNotFitAreRefusedBeforeTheLoad) {
 TEST_F(CudaFault, AGpuThatIsFullIsRefusedBeforeTheLoad) {
   // Another process holds nearly all of it: this one.
   const int64_t spared = int64_t{700} << 20;  // a context fits, no model with its workspace
-  const Buffer most(cuda::device_memory().free - spared,
-                    cuda::make_cuda_backend()->allocator());
-  const Finished done = run_facet(
-      {"generate", golden("moe-nvfp4-modelopt"), "--backend", "cuda", "--ids", "2,3,4"});
+  const Buffer most(cuda::device_memory().free - spared, cuda::make_cuda_backend()->allocator());
+  const Finished done =
+      run_facet({"generate", golden("moe-nvfp4-modelopt"), "--backend", "cuda", "--ids", "2,3,4"});
   EXPECT_EQ(done.exit_code, kOutOfMemory) << done.err;
   EXPECT_THAT(done.err, AllOf(HasSubstr("are needed"), HasSubstr("other processes hold about"),
                               HasSubstr("helps")));

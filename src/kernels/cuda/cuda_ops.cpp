@@ -253,8 +253,7 @@ void CudaBackend::run_fp4_experts(const Fp4Layer& layer, const ExpertsArgs& args
   call.weights = args.weights;
   call.rows = static_cast<int32_t>(args.rows);
   call.top_k = static_cast<int32_t>(args.top_k);
-  call.workspace =
-      workspace(experts_, fp4_experts_workspace_bytes(layer, call.rows, call.top_k));
+  call.workspace = workspace(experts_, fp4_experts_workspace_bytes(layer, call.rows, call.top_k));
   fp4_experts(stream_, call);
 }
 

@@ -60,8 +60,8 @@ int64_t experts_workspace_bytes(const ExpertsLayer& layer, int32_t rows, int32_t
 ///
 /// Each expert's weights are read once for all tokens that chose it. Up to kStreamPairs choices:
 /// two kernels that stream the chosen experts' bytes. More: choices are sorted by expert (on the
-/// device) and each expert takes tiles of 16 or 80 tokens, in passes of at most kPassRows rows. layer.form may ask for one
-/// of these for any number of tokens.
+/// device) and each expert takes tiles of 16 or 80 tokens, in passes of at most kPassRows rows.
+/// layer.form may ask for one of these for any number of tokens.
 void experts(cudaStream_t stream, const ExpertsCall& call);
 
 inline constexpr int32_t kStreamExpertRows = 8;

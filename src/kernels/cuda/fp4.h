@@ -12,7 +12,7 @@ namespace facet::cuda {
 
 /// An operand [rows, cols] as FP4 tensor cores read it, on the device.
 struct Fp4Operand {
-  const uint8_t* codes = nullptr;   ///< E2M1 [rows, cols / 2], low nibble = even column; at 16 bytes
+  const uint8_t* codes = nullptr;  ///< E2M1 [rows, cols / 2], low nibble = even column; at 16 bytes
   const uint8_t* scales = nullptr;  ///< E4M3, not negative, where nvfp4_scale_offset_128x4() says
 };
 

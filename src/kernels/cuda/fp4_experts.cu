@@ -1,6 +1,6 @@
-// W4A4 of routed experts: the pairs (row, choice) are sorted by expert, x is quantised for each, gate
-// and up are two lists of products, act(gate) * up is quantised again, then `down`, and each row's
-// results are added in the order of its choices. Bound as fp4_products() is.
+// W4A4 of routed experts: the pairs (row, choice) are sorted by expert, x is quantised for each,
+// gate and up are two lists of products, act(gate) * up is quantised again, then `down`, and each
+// row's results are added in the order of its choices. Bound as fp4_products() is.
 //
 // A pair's place among the sorted is its slot. The scales of an expert's slots begin at a multiple
 // of 128 rows, as their layout wants.
@@ -29,8 +29,8 @@ struct Work {
   int32_t* slot_of = nullptr;      // [pairs], by pair
   uint8_t* x_codes = nullptr;      // [pairs, H / 2]
   uint8_t* x_scales = nullptr;
-  float* gate = nullptr;  // [pairs, F]
-  float* up = nullptr;    // [pairs, F]
+  float* gate = nullptr;           // [pairs, F]
+  float* up = nullptr;             // [pairs, F]
   uint8_t* inner_codes = nullptr;  // [pairs, F / 2]
   uint8_t* inner_scales = nullptr;
   float* parts = nullptr;          // [pairs, H]
@@ -91,9 +91,8 @@ __global__ void __launch_bounds__(kSortThreads) sort_kernel(const Work work) {
   for (int e = threadIdx.x; e < layer.count; e += kSortThreads) {
     const Fp4Expert& expert = layer.experts[e];
     const int64_t begin = work.begins[e];
-    const Fp4Operand x = {
-        work.x_codes + begin * layer.hidden / 2,
-        work.x_scales + fp4_scale_bytes(work.tile_begins[e], layer.hidden)};
+    const Fp4Operand x = {work.x_codes + begin * layer.hidden / 2,
+                          work.x_scales + fp4_scale_bytes(work.tile_begins[e], layer.hidden)};
     const Fp4Operand inner = {
         work.inner_codes + begin * layer.width / 2,
         work.inner_scales + fp4_scale_bytes(work.tile_begins[e], layer.width)};
@@ -104,10 +103,9 @@ __global__ void __launch_bounds__(kSortThreads) sort_kernel(const Work work) {
     work.products[layer.count + e] = {expert.up,       x,           work.up + begin * layer.width,
                                       expert.up_alpha, layer.width, count,
                                       layer.hidden};
-    work.products[2 * layer.count + e] = {expert.down,       inner,
-                                          work.parts + begin * layer.hidden,
-                                          expert.down_alpha, layer.hidden,
-                                          count,             layer.width};
+    work.products[2 * layer.count + e] = {
+        expert.down, inner,      work.parts + begin * layer.hidden, expert.down_alpha, layer.hidden,
+        count,       layer.width};
   }
 }
 
@@ -181,8 +179,8 @@ void run_pass(cudaStream_t stream, const Work& work) {
                       stream>>>(work);
   check_launch("fp4_experts: quantize");
   fp4_products(stream, {work.products, 2 * layer.count, layer.width}, work.room);
-  activate_kernel<<<blocks(int64_t{work.pairs} * (layer.width / kFp4Block)), kThreads, 0,
-                    stream>>>(work);
+  activate_kernel<<<blocks(int64_t{work.pairs} * (layer.width / kFp4Block)), kThreads, 0, stream>>>(
+      work);
   check_launch("fp4_experts: activate");
   fp4_products(stream, {work.products + 2 * layer.count, layer.count, layer.hidden}, work.room);
   combine_kernel<<<blocks(int64_t{work.call.rows} * layer.hidden), kThreads, 0, stream>>>(work);

@@ -7,8 +7,8 @@
 
 namespace facet::cuda {
 
-/// out = x · wᵀ, x rounded to BF16, the weights exact, float32 sums. Any format.  out [rows, w.rows],
-/// x [rows, w.cols].
+/// out = x · wᵀ, x rounded to BF16, the weights exact, float32 sums. Any format.  out [rows,
+/// w.rows], x [rows, w.cols].
 void linear_simple(
     cudaStream_t stream, float* out, const float* x, const WeightMatrix& w, int64_t rows);
 

@@ -167,9 +167,7 @@ std::byte* WeightStore::keep(Buffer buffer) {
   return memory_.emplace_back(std::move(buffer)).data();
 }
 
-void WeightStore::load(const ModelOperands& operands,
-                       const GpuSetup& setup,
-                       cudaStream_t stream) {
+void WeightStore::load(const ModelOperands& operands, const GpuSetup& setup, cudaStream_t stream) {
   const int64_t total = copied_bytes(operands);
   if (total == 0) return;
   check_gpu_memory({.weights = bytes_of(operands, setup)}, device_memory());
@@ -261,12 +259,11 @@ Fp4Operand WeightStore::fp4_operand(const WeightMatrix& matrix, cudaStream_t str
 std::vector<Fp4Expert> WeightStore::fp4_experts_of(const Loading& loading, ExpertWeights& layer) {
   std::vector<Fp4Expert> experts;
   for (const ExpertMatrices& e : layer.experts) {
-    experts.push_back({fp4_operand(e.gate, loading.stream), fp4_operand(e.up, loading.stream),
-                       fp4_operand(e.down, loading.stream),
-                       e.gate.input_scale * e.gate.global_scale,
-                       e.up.input_scale * e.up.global_scale,
-                       e.down.input_scale * e.down.global_scale, e.up.input_scale,
-                       e.down.input_scale});
+    experts.push_back(
+        {fp4_operand(e.gate, loading.stream), fp4_operand(e.up, loading.stream),
+         fp4_operand(e.down, loading.stream), e.gate.input_scale * e.gate.global_scale,
+         e.up.input_scale * e.up.global_scale, e.down.input_scale * e.down.global_scale,
+         e.up.input_scale, e.down.input_scale});
   }
   return experts;
 }
