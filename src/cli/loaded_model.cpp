@@ -118,7 +118,6 @@ LoadedModel::LoadedModel(const ModelOptions& options,
                          const CacheWish& cache,
                          OpenModel open)
     : checkpoint_(std::move(open.checkpoint)),
-      quant_(std::move(open.quant)),
       threads_(options.threads),
       backend_(backend_for(open, options, max_logit_rows, cache)),
       cpu_weights_(open.weights, checkpoint_, options),
@@ -126,7 +125,9 @@ LoadedModel::LoadedModel(const ModelOptions& options,
              std::move(open.weights),
              open.activation,
              *backend_,
-             {options.prefill_chunk, max_logit_rows}) {}
+             {options.prefill_chunk, max_logit_rows}) {
+  quant_ = std::move(open.quant);  // backend_for() asks it
+}
 
 std::unique_ptr<Backend> LoadedModel::backend_for(OpenModel& open,
                                                   const ModelOptions& options,

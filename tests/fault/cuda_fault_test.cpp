@@ -14,7 +14,6 @@ namespace {
 
 using test::FaultyServer;
 using test::Finished;
-using test::golden;
 using test::HttpAnswer;
 using test::run_facet;
 using test::Wire;
@@ -87,11 +86,14 @@ TEST_F(CudaFault, KeysAndValuesThatDoNotFitAreRefusedBeforeTheLoad) {
 }
 
 TEST_F(CudaFault, AGpuThatIsFullIsRefusedBeforeTheLoad) {
-  // Another process holds nearly all of it: this one.
-  const int64_t spared = int64_t{700} << 20;  // a context fits, no model with its workspace
-  const Buffer most(cuda::device_memory().free - spared, cuda::make_cuda_backend()->allocator());
-  const Finished done =
-      run_facet({"generate", golden("moe-nvfp4-modelopt"), "--backend", "cuda", "--ids", "2,3,4"});
+  // Another process holds nearly all of it: this one. What is left takes a context such as its own,
+  // and no activations of 65,536 rows.
+  const auto backend = cuda::make_cuda_backend();
+  const DeviceMemory memory = cuda::device_memory();
+  const int64_t spared = memory.total - memory.free + (int64_t{256} << 20);
+  const Buffer most(memory.free - spared, backend->allocator());
+  const Finished done = run_facet({"generate", "fable", "--backend", "cuda", "--ids", "2,3,4",
+                                   "--prefill-chunk", "65536"});
   EXPECT_EQ(done.exit_code, kOutOfMemory) << done.err;
   EXPECT_THAT(done.err, AllOf(HasSubstr("are needed"), HasSubstr("other processes hold about"),
                               HasSubstr("helps")));
