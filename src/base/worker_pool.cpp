@@ -51,7 +51,7 @@ void WorkerPool::stop() {
   stop_.store(true);
   {
     const std::lock_guard lock(mu_);
-    generation_.fetch_add(1);
+    state_.fetch_add(kOneGeneration);
   }
   wake_.notify_all();
 }
@@ -79,17 +79,20 @@ void WorkerPool::parallel_for(int64_t count, int64_t grain, RangeBody body) {
   }
   job_ = {&body, count, grain};
   next_.store(0, std::memory_order_relaxed);
-  busy_.store(static_cast<int32_t>(workers_.size()), std::memory_order_relaxed);
+  left_.store(0, std::memory_order_relaxed);
   bool someone_sleeps = false;
   {
     const std::lock_guard lock(mu_);
-    generation_.fetch_add(1, std::memory_order_release);
+    const uint64_t before = state_.load(std::memory_order_relaxed);
+    state_.store((before | (kOneGeneration - 1)) + 1, std::memory_order_release);
     someone_sleeps = sleeping_ > 0;
   }
   if (someone_sleeps) wake_.notify_all();
   run_pieces(job_);
-  // Every worker has to report, also one that found nothing to do: only then may job_ change.
-  for (int32_t polls = 0; busy_.load(std::memory_order_acquire) > 0; ++polls) {
+  // Only those who joined are waited for: a worker that the system has put aside before it began
+  // (another thread runs on its core) must not hold up a job that is done.
+  const uint64_t joined = state_.fetch_or(kClosed, std::memory_order_acq_rel) & kJoinedMask;
+  for (int32_t polls = 0; left_.load(std::memory_order_acquire) < joined; ++polls) {
     if (polls < 2000) {
       relax();
     } else {
@@ -104,24 +107,37 @@ void WorkerPool::parallel_for(int64_t count, int64_t grain, RangeBody body) {
   if (fault) std::rethrow_exception(fault);
 }
 
+bool WorkerPool::join(uint64_t& seen) {
+  uint64_t state = state_.load(std::memory_order_acquire);
+  for (;;) {
+    seen = state & kGenerationMask;
+    if ((state & kClosed) != 0) return false;
+    // Fails when somebody else joined, the job was closed or another one began.
+    if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) return true;
+  }
+}
+
 void WorkerPool::work() {
   uint64_t seen = 0;
+  const auto another = [&] {
+    return (state_.load(std::memory_order_acquire) & kGenerationMask) != seen;
+  };
   for (;;) {
     const auto until = std::chrono::steady_clock::now() + kSpin;
     int32_t polls = 0;
-    while (generation_.load(std::memory_order_acquire) == seen) {
+    while (!another()) {
       relax();
       if (++polls % 64 == 0 && std::chrono::steady_clock::now() > until) {
         std::unique_lock lock(mu_);
         ++sleeping_;
-        wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+        wake_.wait(lock, another);
         --sleeping_;
       }
     }
-    seen = generation_.load(std::memory_order_acquire);
     if (stop_.load()) return;
+    if (!join(seen)) continue;
     run_pieces(job_);
-    busy_.fetch_sub(1, std::memory_order_release);
+    left_.fetch_add(1, std::memory_order_release);
   }
 }
 

@@ -55,17 +55,26 @@ class WorkerPool {
     int64_t grain = 1;
   };
 
+  // Parts of state_.
+  static constexpr uint64_t kJoinedMask = 0x7fff;
+  static constexpr uint64_t kClosed = 0x8000;
+  static constexpr uint64_t kOneGeneration = 0x10000;
+  static constexpr uint64_t kGenerationMask = ~(kOneGeneration - 1);
+
   void work();
+  /// Takes part in the job that state_ speaks of, unless it is closed; `seen` is its generation.
+  bool join(uint64_t& seen);
   void run_pieces(const Job& job);
   void stop();
 
   std::vector<std::jthread> workers_;  // constant after construction
 
-  std::atomic<uint64_t> generation_{0};  // counts jobs; a worker waits for the next one
-  std::atomic<int64_t> next_{0};         // first element nobody has taken
-  std::atomic<int32_t> busy_{0};         // workers that have not finished the current job
+  // The number of the job, whether it is closed, and how many workers have joined it.
+  std::atomic<uint64_t> state_{kClosed};
+  std::atomic<int64_t> next_{0};   // first element nobody has taken
+  std::atomic<uint64_t> left_{0};  // workers that have joined the job and are done with it
   std::atomic<bool> stop_{false};
-  Job job_;  // written by the caller while no worker is busy
+  Job job_;  // written by the caller while the last job is closed and nobody is in it
 
   std::mutex mu_;
   std::condition_variable wake_;

@@ -27,6 +27,8 @@ using Clock = std::chrono::steady_clock;
 constexpr int32_t kWarmUps = 2;
 constexpr int32_t kLeastRepeats = 5;
 constexpr int32_t kMostRepeats = 100;
+constexpr int32_t kCounted = 5;     // runs of which the bytes are counted, where that takes time
+constexpr int32_t kTakenApart = 1;  // runs for the times of kernels
 
 struct Options {
   ModelOptions model;
@@ -34,6 +36,7 @@ struct Options {
   std::vector<int32_t> context = {1024};
   std::vector<int32_t> prefill = {128, 512};
   double seconds = 2.0;
+  bool kernels = false;
   std::string json;
 };
 
@@ -44,15 +47,19 @@ int32_t largest(const std::vector<int32_t>& values) {
 /// Positions that a sequence of the benchmark reaches.
 int32_t positions_of(const Options& options) {
   const int32_t decode =
-      options.decode.empty() ? 0 : largest(options.context) + kWarmUps + kMostRepeats;
+      options.decode.empty() ? 0 : largest(options.context) + kWarmUps + kMostRepeats + kTakenApart;
   return std::max(decode, largest(options.prefill));
 }
 
 /// Times steps and counts what they cost.
 class Bench {
  public:
-  Bench(Session& session, DType kv_dtype, double seconds)
-      : session_(session), kv_dtype_(kv_dtype), seconds_(seconds), experts_(session.config()) {}
+  Bench(Session& session, DType kv_dtype, const Options& options)
+      : session_(session),
+        kv_dtype_(kv_dtype),
+        seconds_(options.seconds),
+        kernels_(options.kernels),
+        experts_(session.config()) {}
 
   BenchRow decode(int32_t batch, int32_t context) {
     KvCache& cache = session_.stepper().cache();
@@ -62,6 +69,7 @@ class Bench {
       fill_context(cache, slots.back(), session_.backend(), context, session_.max_rows());
     }
     BenchRow row = measure([&] { decode_step(slots); });
+    if (kernels_) row.kernels = take_apart([&] { decode_step(slots); });
     for (const CacheSlot slot : slots) cache.close(slot);
     row.phase = BenchRow::Phase::kDecode;
     row.batch = batch;
@@ -71,6 +79,7 @@ class Bench {
 
   BenchRow prefill(int32_t tokens) {
     BenchRow row = measure([&] { prefill_steps(tokens); });
+    if (kernels_) row.kernels = take_apart([&] { prefill_steps(tokens); });
     row.phase = BenchRow::Phase::kPrefill;
     row.batch = tokens;
     return row;
@@ -80,7 +89,9 @@ class Bench {
   /// Runs `once`, which adds to seconds_now_ and cost_now_, until time is up.
   template <typename Body>
   BenchRow measure(const Body& once) {
+    counting_ = false;
     for (int32_t i = 0; i < kWarmUps; ++i) once();
+    int64_t counted = 0;
     std::vector<double> times;
     gemma4::StepCost sum;
     double spent = 0;
@@ -88,9 +99,11 @@ class Bench {
            (std::ssize(times) < kLeastRepeats || spent < seconds_)) {
       seconds_now_ = 0;
       cost_now_ = {};
+      counting_ = watches() || counted < kCounted;
       once();
       times.push_back(seconds_now_);
       spent += seconds_now_;
+      if (counting_) ++counted;
       sum.weight_bytes += cost_now_.weight_bytes;
       sum.kv_bytes += cost_now_.kv_bytes;
       sum.flops += cost_now_.flops;
@@ -102,9 +115,24 @@ class Bench {
         (times[static_cast<size_t>((count - 1) / 2)] + times[static_cast<size_t>(count / 2)]) / 2;
     row.min_s = times.front();
     row.repeats = count;
-    row.cost = {sum.weight_bytes / count, sum.kv_bytes / count,
-                sum.flops / static_cast<double>(count)};
+    row.cost = {sum.weight_bytes / counted, sum.kv_bytes / counted,
+                sum.flops / static_cast<double>(counted)};
     return row;
+  }
+
+  /// The kernels of one more run of `once`, their bytes with those of the experts it chose.
+  template <typename Body>
+  KernelProfile take_apart(const Body& once) {
+    counting_ = true;
+    chosen_sum_ = 0;
+    steps_ = 0;
+    KernelProfile profile = session_.backend().profile(once).value();
+    const double experts = steps_ == 0 ? 0 : chosen_sum_ / steps_;
+    for (KernelTime& kernel : profile.kernels) {
+      kernel.bytes += static_cast<int64_t>(static_cast<double>(kernel.expert_bytes) * experts);
+      kernel.expert_bytes = 0;
+    }
+    return profile;
   }
 
   /// One more token for every sequence. The contexts grow by it, and the cost with them.
@@ -141,19 +169,27 @@ class Bench {
       }
     }
     experts_.clear();
-    // To watch a step on a device takes longer than the step: there its experts are counted when it
-    // is done once more.
-    const bool watches = session_.backend().allocator().device == Device::kHost;
     const auto start = Clock::now();
-    session_.stepper().run(steps, watches ? &experts_ : nullptr);
+    if (watches()) {
+      session_.stepper().run(steps, &experts_);
+    } else {
+      session_.stepper().run_top(steps);  // as the engine does
+    }
     seconds_now_ += std::chrono::duration<double>(Clock::now() - start).count();
-    if (!watches) count_experts(steps);
+    if (!counting_) return;
+    if (!watches()) count_experts(steps);
+    chosen_sum_ += experts_.chosen_per_layer();
+    ++steps_;
     const gemma4::StepCost cost = gemma4::step_cost(session_.config(), session_.model().weights(),
                                                     kv_dtype_, shapes, logit_rows, experts_);
     cost_now_.weight_bytes += cost.weight_bytes;
     cost_now_.kv_bytes += cost.kv_bytes;
     cost_now_.flops += cost.flops;
   }
+
+  /// Whether a step may be watched while it is timed. On a device that takes longer than the step:
+  /// there its experts are counted when it is done once more.
+  bool watches() { return session_.backend().allocator().device == Device::kHost; }
 
   /// Does a step again, for experts_.
   void count_experts(const std::vector<SequenceStep>& steps) {
@@ -178,10 +214,14 @@ class Bench {
   Session& session_;
   const DType kv_dtype_;
   const double seconds_;
+  const bool kernels_;
   gemma4::ExpertCounter experts_;
   std::mt19937 random_{1};
+  bool counting_ = false;  // of what a run moves and computes
   double seconds_now_ = 0;
   gemma4::StepCost cost_now_;
+  double chosen_sum_ = 0;  // experts a layer, of steps_ steps
+  int32_t steps_ = 0;
 };
 
 void say(const BenchRow& row) {
@@ -217,8 +257,12 @@ void bench_model(Options options) {
                                   .sequences = sequences,
                                   .memory_flags = "--context or --decode"});
   check_context(options, session);
+  if (options.kernels && !session.backend().profile([] {})) {
+    throw Error(ErrorCode::kUsage, fmt::format("--kernels: {} cannot take steps apart, cuda can",
+                                               session.backend().describe()));
+  }
   session.warm_up();
-  Bench bench(session, kv_dtype(options.model, session.quant()), options.seconds);
+  Bench bench(session, kv_dtype(options.model, session.quant()), options);
   std::vector<BenchRow> rows;
   for (const int32_t context : options.context) {
     for (const int32_t batch : options.decode) {
@@ -237,6 +281,9 @@ void bench_model(Options options) {
                 std::string(session.backend().describe()));
   }
   fmt::print("{}", bench_table(session.backend().describe(), *peaks, rows, peak_bytes));
+  for (const BenchRow& row : rows) {
+    if (row.kernels) fmt::print("{}", kernels_table(*peaks, row));
+  }
   if (!options.json.empty()) {
     write_file(options.json, bench_json(session.backend().describe(), *peaks, rows) + '\n');
   }
@@ -273,6 +320,8 @@ void add_bench_model(CLI::App& bench, Chosen& chosen) {
   command->add_option("--seconds", options->seconds, "Time for each row, 5 to 100 runs")
       ->check(CLI::Range(0.0, 3600.0))
       ->capture_default_str();
+  command->add_flag("--kernels", options->kernels,
+                    "Also what each kernel of each row takes (cuda alone)");
   command->add_option("--json", options->json, "Also write the rows to this file, as JSON");
   command->footer(
       "Each row: bytes the step has to read (weights in their stored form, the experts it chose, "

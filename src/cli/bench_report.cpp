@@ -15,6 +15,22 @@ const char* name_of(BenchRow::Phase phase) {
   return phase == BenchRow::Phase::kDecode ? "decode" : "prefill";
 }
 
+boost::json::array kernels_json(const KernelProfile& profile) {
+  boost::json::array list;
+  for (const KernelTime& kernel : profile.kernels) {
+    list.push_back(boost::json::object{{"kernel", kernel.kernel},
+                                       {"calls", kernel.calls},
+                                       {"bytes", kernel.bytes},
+                                       {"us", kernel.microseconds}});
+  }
+  return list;
+}
+
+std::string kernel_line(std::string_view name, const std::string& calls, int64_t bytes, double us) {
+  return fmt::format("| {:<30} | {:>5} | {:>9.2f} | {:>9.1f} |", name, calls,
+                     static_cast<double>(bytes) * 1e-6, us);
+}
+
 }  // namespace
 
 double BenchRow::roof_share(const DevicePeaks& peaks) const {
@@ -45,12 +61,43 @@ std::string bench_table(std::string_view device,
          fmt::format("\npeak memory  {} (mapped weights included)\n", human_bytes(peak_bytes));
 }
 
+std::string kernels_table(const DevicePeaks& peaks, const BenchRow& row) {
+  std::string text = fmt::format(
+      "\n{}, batch {}, context {}: {:.1f} us\n\n"
+      "| {:<30} | {:>5} | {:>9} | {:>9} | {:>7} | {:>5} |\n| --- | --- | --- | --- | --- | --- |\n",
+      name_of(row.phase), row.batch, row.context, row.median_s * 1e6, "kernel", "calls", "MB", "us",
+      "us each", "roof");
+  KernelTime sum;
+  const auto share = [&](const KernelTime& kernel) {
+    return static_cast<double>(kernel.bytes) / peaks.read_bytes_per_second /
+           (kernel.microseconds * 1e-6) * 100;
+  };
+  for (const KernelTime& kernel : row.kernels->kernels) {
+    text +=
+        kernel_line(kernel.kernel, std::to_string(kernel.calls), kernel.bytes, kernel.microseconds);
+    text += fmt::format(" {:>7.2f} | {:>3.0f} % |\n",
+                        kernel.microseconds / static_cast<double>(kernel.calls), share(kernel));
+    sum.calls += kernel.calls;
+    sum.bytes += kernel.bytes;
+    sum.microseconds += kernel.microseconds;
+  }
+  text += kernel_line("sum", std::to_string(sum.calls), sum.bytes, sum.microseconds);
+  text += fmt::format(" {:>7} | {:>3.0f} % |\n", "", share(sum));
+  const double whole = row.median_s * 1e6;
+  text += kernel_line("whole step less the sum", "", 0, whole - sum.microseconds);
+  return text + fmt::format(
+                    " {:>7} | {:>5} |\n\nA kernel that does nothing takes {:.2f} us here. Kernels "
+                    "are timed one after another;\n"
+                    "what the whole has less than their sum, it saves by not keeping them apart.\n",
+                    "", "", row.kernels->empty_launch_us);
+}
+
 std::string bench_json(std::string_view device,
                        const DevicePeaks& peaks,
                        const std::vector<BenchRow>& rows) {
   boost::json::array list;
   for (const BenchRow& row : rows) {
-    list.push_back(boost::json::object{
+    boost::json::object line = {
         {"phase", name_of(row.phase)},
         {"batch", row.batch},
         {"context", row.context},
@@ -59,7 +106,9 @@ std::string bench_json(std::string_view device,
         {"bytes", row.cost.bytes()},
         {"gb_per_s", row.bytes_per_second() * 1e-9},
         {"roof_share", row.roof_share(peaks)},
-    });
+    };
+    if (row.kernels) line["kernels"] = kernels_json(*row.kernels);
+    list.push_back(std::move(line));
   }
   return boost::json::serialize(
       boost::json::object{{"device", device},

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,8 @@ struct BenchRow {
   double min_s = 0;
   int64_t repeats = 0;
   gemma4::StepCost cost;  ///< the mean over the repeats
+  /// Of one more such run, its bytes with those of the experts that were chosen; if asked for.
+  std::optional<KernelProfile> kernels = {};
 
   double tokens_per_second() const { return static_cast<double>(batch) / median_s; }
   double bytes_per_second() const { return static_cast<double>(cost.bytes()) / median_s; }
@@ -34,8 +37,12 @@ std::string bench_table(std::string_view device,
                         const DevicePeaks& peaks,
                         const std::vector<BenchRow>& rows,
                         int64_t peak_bytes);
+/// What each kernel of a row took, as a Markdown table: calls, bytes, time, share of the time that
+/// the device's read rate leaves no way around; and how the sum compares to the whole.
+std::string kernels_table(const DevicePeaks& peaks, const BenchRow& row);
 /// {"device","read_gb_per_s","peak_gflops","rows":[{"phase","batch","context","ms",
-/// "tokens_per_second","bytes","gb_per_s","roof_share"}]}, one line; ms is the median.
+/// "tokens_per_second","bytes","gb_per_s","roof_share"}]}, one line; ms is the median. A row that
+/// was taken apart also has "kernels":[{"kernel","calls","bytes","us"}].
 std::string bench_json(std::string_view device,
                        const DevicePeaks& peaks,
                        const std::vector<BenchRow>& rows);

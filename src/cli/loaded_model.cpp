@@ -117,7 +117,8 @@ LoadedModel::LoadedModel(const ModelOptions& options,
                          int32_t max_logit_rows,
                          const CacheWish& cache,
                          OpenModel open)
-    : checkpoint_(std::move(open.checkpoint)),
+    : phases_(open.begun),
+      checkpoint_(std::move(open.checkpoint)),
       threads_(options.threads),
       backend_(backend_for(open, options, max_logit_rows, cache)),
       cpu_weights_(open.weights, checkpoint_, options),
@@ -127,28 +128,32 @@ LoadedModel::LoadedModel(const ModelOptions& options,
              *backend_,
              {options.prefill_chunk, max_logit_rows}) {
   quant_ = std::move(open.quant);  // backend_for() asks it
+  phases_.end("weights", checkpoint_.file_bytes());
 }
 
 std::unique_ptr<Backend> LoadedModel::backend_for(OpenModel& open,
                                                   const ModelOptions& options,
                                                   int32_t max_logit_rows,
                                                   const CacheWish& cache) {
+  phases_.end("checkpoint");
   std::unique_ptr<Backend> backend = make_backend(options);
-  if (!computes_on_cuda(options)) return backend;
-  check_wishes(kernel_wishes(options, true), traits_of(open.weights));
-  const DType kv = kv_dtype(options, open.quant);
-  log_kernels(kernel_lines(open.config, open.weights, open.activation, kv, *backend));
-  const auto host = ref::make_ref_backend();  // its scratch is reserved, and never touched
-  const gemma4::Gemma4Model planned(open.config, open.weights, open.activation, *host,
-                                    {options.prefill_chunk, max_logit_rows});
-  ModelOperands operands = gemma4::operands_of(open.weights);
-  operands.activation = open.activation;
-  GpuNeeds needs;
-  needs.weights = backend->load_bytes(operands);
-  needs.activations = planned.scratch_bytes() + kGpuWorkspace;
-  if (cache.bytes) needs.cache = cache.bytes(planned, kv);
-  needs.cache_flags = cache.flags;
-  check_gpu_memory(needs, cuda::device_memory());
+  if (computes_on_cuda(options)) {
+    check_wishes(kernel_wishes(options, true), traits_of(open.weights));
+    const DType kv = kv_dtype(options, open.quant);
+    log_kernels(kernel_lines(open.config, open.weights, open.activation, kv, *backend));
+    const auto host = ref::make_ref_backend();  // its scratch is reserved, and never touched
+    const gemma4::Gemma4Model planned(open.config, open.weights, open.activation, *host,
+                                      {options.prefill_chunk, max_logit_rows});
+    ModelOperands operands = gemma4::operands_of(open.weights);
+    operands.activation = open.activation;
+    GpuNeeds needs;
+    needs.weights = backend->load_bytes(operands);
+    needs.activations = planned.scratch_bytes() + kGpuWorkspace;
+    if (cache.bytes) needs.cache = cache.bytes(planned, kv);
+    needs.cache_flags = cache.flags;
+    check_gpu_memory(needs, cuda::device_memory());
+  }
+  phases_.end("backend");
   return backend;
 }
 
@@ -198,6 +203,7 @@ TensorSums LoadedModel::warm_up(const OnRead& on_read) {
     if (on_read) on_read(done, total);
   }
   progress.finish();
+  phases_.end("checksums", total);
   return sums;
 }
 

@@ -10,6 +10,7 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/quant_config.h"
 #include "cli/cpu_weights.h"
+#include "cli/load_phases.h"
 #include "cli/options.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_backend.h"
@@ -22,6 +23,7 @@ namespace facet::cli {
 struct OpenModel {
   explicit OpenModel(const std::string& folder);
 
+  LoadPhases::Clock::time_point begun = LoadPhases::Clock::now();
   Checkpoint checkpoint;
   gemma4::Gemma4Config config;
   QuantConfig quant;
@@ -79,6 +81,8 @@ class LoadedModel {
   /// the first answer does not wait for the disk. Returns their checksums; of tensors that were
   /// replaced, and of all where they would not stay in memory, it reads nothing.
   TensorSums warm_up(const OnRead& on_read = {});
+  /// What the load took so far; the caller may add what follows.
+  LoadPhases& phases() { return phases_; }
   /// Bytes of all tensors in the files.
   int64_t stored_bytes() const;
 
@@ -87,11 +91,12 @@ class LoadedModel {
               int32_t max_logit_rows,
               const CacheWish& cache,
               OpenModel open);
-  static std::unique_ptr<Backend> backend_for(OpenModel& open,
-                                              const ModelOptions& options,
-                                              int32_t max_logit_rows,
-                                              const CacheWish& cache);
+  std::unique_ptr<Backend> backend_for(OpenModel& open,
+                                       const ModelOptions& options,
+                                       int32_t max_logit_rows,
+                                       const CacheWish& cache);
 
+  LoadPhases phases_;
   Checkpoint checkpoint_;
   QuantConfig quant_;
   int32_t threads_;

@@ -124,14 +124,17 @@ void serve(ServeOptions& options) {
     service.set_progress(static_cast<int32_t>(100 * done / std::max<int64_t>(total, 1)));
   });
   served = served_model(options, *loaded);
+  loaded->phases().end("tokenizer");
   in_place("keys and values (see --kv-memory, --max-model-len)", [&] {
     engine.emplace(loaded->model(), loaded->backend(), engine_options(options, *loaded));
   });
+  loaded->phases().end("engine");
   served->max_model_len = engine->limits().max_model_len;
   const std::string mode =
       numeric_mode(options, kv_dtype(options.model, loaded->quant()), served->max_model_len);
   served->fingerprint = fingerprint_of(checkpoint_digest(loaded->checkpoint(), sums), mode);
   served->info = served_info(options, *loaded, *engine);
+  log_info("serve", "loaded {}", loaded->phases().text());
   served->info.load_seconds = std::chrono::duration<double>(Clock::now() - start).count();
   service.serve(*served, *engine);
   lifecycle.serving(*engine);

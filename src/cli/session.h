@@ -42,8 +42,10 @@ class Session {
   const gemma4::Gemma4Model& model() const { return loaded_.model(); }
   /// Positions one sequence may have.
   int64_t max_positions() const { return positions_; }
-  /// As LoadedModel::warm_up.
-  void warm_up() { loaded_.warm_up(); }
+  /// As LoadedModel::warm_up, where steps read the files and not copies on a device.
+  void warm_up() {
+    if (backend().allocator().device == Device::kHost) loaded_.warm_up();
+  }
   int32_t max_rows() const { return loaded_.model().max_rows(); }
 
  private:

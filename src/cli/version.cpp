@@ -10,7 +10,7 @@ namespace facet::cli {
 void add_version(CLI::App& app, Chosen& chosen) {
   const std::string what = "Print the version, the commit and what is built in";
   const std::string text =
-      fmt::format("facet {} commit {}\ncuda: not built in", FACET_VERSION, FACET_COMMIT);
+      fmt::format("facet {} commit {}\ncuda: {}", FACET_VERSION, FACET_COMMIT, FACET_CUDA_TEXT);
   app.set_version_flag("--version", text, what);
   CLI::App* command = app.add_subcommand("version", what);
   command->callback([&chosen, text] { chosen = [text] { fmt::print("{}\n", text); }; });

@@ -26,8 +26,7 @@ void EngineCore::collect() {
     }
     const int64_t rows = part.logit_rows();
     part.sequence->token_in_flight = false;
-    if (rows > 0 && part.sequence->state != Sequence::State::kEnded)
-      take(part, outcome.logits.slice_rows(row, rows).as<float>());
+    if (rows > 0 && part.sequence->state != Sequence::State::kEnded) take(part, outcome, row);
     row += rows;
   }
   costs_.observe(decodes, prompt_rows, outcome.seconds);
@@ -36,21 +35,25 @@ void EngineCore::collect() {
   flight_.clear();
 }
 
-void EngineCore::take(const Part& part, std::span<float> logits) {
+void EngineCore::take(const Part& part, const StepOutcome& outcome, int64_t first_row) {
   Sequence& sequence = *part.sequence;
   ActiveRequest& live = *sequence.request;
-  if (!all_finite(logits)) {
+  const int64_t rows = part.logit_rows();
+  RowLogits last(parts_.model, outcome, first_row + rows - 1);
+  const bool all = part.logits == LogitRows::kAll;
+  const std::span<const float> logits =
+      all ? outcome.logits.slice_rows(first_row, rows).as<const float>() : std::span<const float>();
+  if (all ? !all_finite(logits) : last.top() ? !last.top()->finite : !all_finite(last.all())) {
     end(sequence, FinishReason::kError, "the model's logits are not finite numbers");
     return;
   }
-  if (part.logits == LogitRows::kAll) take_prompt_logprobs(part, logits);
+  if (all) take_prompt_logprobs(part, logits);
   // A sequence that lost its pages meanwhile keeps the token, not what was computed.
   if (sequence.state == Sequence::State::kRunning) {
     sequence.verified = part.end;
     if (part.snapshot) snapshots_.push_back(&sequence);
   }
   if (!part.samples) return;
-  const std::span<float> last = logits.last(static_cast<size_t>(limits_.vocab_size));
   if (live.request.max_tokens == 0) {
     end_all(live, FinishReason::kLength);
   } else if (live.leader == &sequence) {
@@ -74,7 +77,7 @@ void EngineCore::take_prompt_logprobs(const Part& part, std::span<const float> l
   live.prompt_logprobs_done = live.prompt_logprobs_done || part.samples;
 }
 
-void EngineCore::take_first_tokens(Sequence& leader, std::span<float> logits) {
+void EngineCore::take_first_tokens(Sequence& leader, RowLogits& logits) {
   ActiveRequest& live = *leader.request;
   live.leader = nullptr;
   // Equal pages of others take the place of its own before they are shared: a sequence holds all
@@ -86,9 +89,11 @@ void EngineCore::take_first_tokens(Sequence& leader, std::span<float> logits) {
     if (next == nullptr) break;
     forked.push_back(next);
   }
-  const std::vector<float> kept(logits.begin(), logits.end());
+  if (forked.size() == 1) return choose(leader, logits);
+  const std::span<float> all = logits.all();
+  const std::vector<float> kept(all.begin(), all.end());
   for (Sequence* sequence : forked) {
-    std::copy(kept.begin(), kept.end(), logits.begin());
+    std::copy(kept.begin(), kept.end(), all.begin());
     choose(*sequence, logits);
   }
 }
@@ -114,20 +119,27 @@ Sequence* EngineCore::fork_next(const Sequence& leader) {
   return next;
 }
 
-void EngineCore::choose(Sequence& sequence, std::span<float> logits) {
+int32_t EngineCore::sample(Sequence& sequence, RowLogits& logits, const TokenMask& mask) {
+  Sampler& sampler = *sequence.sampler;
+  if (logits.top() != nullptr) {
+    const auto id = sampler.sample_top(logits.top()->entries, sequence.known(), mask);
+    if (id) return *id;
+  }
+  return sampler.sample(logits.all(), sequence.known(), mask);
+}
+
+void EngineCore::choose(Sequence& sequence, RowLogits& logits) {
   ActiveRequest& live = *sequence.request;
   const Request& request = live.request;
   using Kind = TokenGuide::Rule::Kind;
   const TokenGuide::Rule rule =
       sequence.guide == nullptr ? TokenGuide::Rule{} : sequence.guide->next();
-  if (request.logprobs) logits_.assign(logits.begin(), logits.end());
+  if (request.logprobs) logits_.assign(logits.all().begin(), logits.all().end());
   TokenMask mask;
   const auto taken = static_cast<int32_t>(sequence.output.size());
   if (taken < request.min_tokens) mask.banned = request.end_ids;
   if (rule.kind == Kind::kOnly) mask.allowed = rule.allowed;
-  const int32_t id = rule.kind == Kind::kForced
-                         ? rule.forced
-                         : sequence.sampler->sample(logits, sequence.known(), mask);
+  const int32_t id = rule.kind == Kind::kForced ? rule.forced : sample(sequence, logits, mask);
   if (id < 0 || id >= limits_.vocab_size) {
     end(sequence, FinishReason::kError, "no token may be sampled");
     return;

@@ -13,6 +13,7 @@
 #include "cache/kv_cache.h"
 #include "cache/prefix_cache.h"
 #include "engine/engine.h"
+#include "engine/row_logits.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
 #include "engine/step_batch.h"
@@ -119,11 +120,12 @@ class EngineCore {
 
   // engine_collect.cpp: what a step brought.
   void collect();
-  void take(const Part& part, std::span<float> logits);
+  void take(const Part& part, const StepOutcome& outcome, int64_t first_row);
   void take_prompt_logprobs(const Part& part, std::span<const float> logits);
-  void take_first_tokens(Sequence& leader, std::span<float> logits);
+  void take_first_tokens(Sequence& leader, RowLogits& logits);
   Sequence* fork_next(const Sequence& leader);
-  void choose(Sequence& sequence, std::span<float> logits);
+  int32_t sample(Sequence& sequence, RowLogits& logits, const TokenMask& mask);
+  void choose(Sequence& sequence, RowLogits& logits);
   void fail(const std::string& message);
 
   // engine_core.cpp: requests and their ends.

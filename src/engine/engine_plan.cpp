@@ -226,7 +226,10 @@ void EngineCore::launch() {
     part.sequence->token_in_flight = part.samples;
   }
   ++counters_.steps;
-  parts_.runner.launch(batch_.step(nullptr));
+  Step step = batch_.step(nullptr);
+  step.top_only = std::none_of(flight_.begin(), flight_.end(),
+                               [](const Part& part) { return part.logits == LogitRows::kAll; });
+  parts_.runner.launch(step);
   in_flight_ = true;
 }
 

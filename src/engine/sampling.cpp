@@ -130,10 +130,34 @@ int32_t Sampler::sample(std::span<float> logits, int64_t position, const TokenMa
   adjust(logits, mask);
   const auto largest = std::max_element(logits.begin(), logits.end());
   if (largest == logits.end() || *largest == kNever) return -1;
-  if (params_.temperature < kGreedyBelow || params_.top_k == 1) {
-    return static_cast<int32_t>(largest - logits.begin());
+  if (is_greedy()) return static_cast<int32_t>(largest - logits.begin());
+  take_candidates(logits);
+  return draw(*largest, position);
+}
+
+bool Sampler::is_greedy() const { return params_.temperature < kGreedyBelow || params_.top_k == 1; }
+
+std::optional<int32_t> Sampler::sample_top(std::span<const TopLogits::Entry> entries,
+                                           int64_t position,
+                                           const TokenMask& mask) {
+  // What changes logits may lift one that is not among the largest.
+  const bool changed =
+      !params_.logit_bias.empty() || params_.repetition_penalty != 1.0F || counts_output();
+  if (changed || !mask.allowed.empty() || (!is_greedy() && params_.top_k <= 0)) return std::nullopt;
+  const auto is_in = [](std::span<const int32_t> ids, int32_t id) {
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  };
+  candidates_.clear();
+  for (const TopLogits::Entry& entry : entries) {
+    if (is_in(never_, entry.id) || is_in(mask.banned, entry.id)) continue;
+    candidates_.emplace_back(entry.logit, entry.id);
   }
-  return draw(logits, *largest, position);
+  const size_t wanted = is_greedy() ? 1 : static_cast<size_t>(params_.top_k);
+  if (candidates_.size() < wanted) return std::nullopt;
+  if (is_greedy()) return std::min_element(candidates_.begin(), candidates_.end(), kBefore)->second;
+  sort_from(0, wanted);
+  candidates_.resize(wanted);
+  return draw(candidates_.front().first, position);
 }
 
 void Sampler::take_candidates(std::span<const float> logits) {
@@ -154,6 +178,7 @@ void Sampler::take_candidates(std::span<const float> logits) {
       std::push_heap(candidates_.begin(), candidates_.end(), kBefore);
     }
   }
+  if (params_.top_k > 0) sort_from(0, candidates_.size());
 }
 
 void Sampler::sort_from(size_t begin, size_t end) {
@@ -186,8 +211,7 @@ size_t Sampler::keep(double sum) {
   return count;
 }
 
-int32_t Sampler::draw(std::span<const float> logits, float largest, int64_t position) {
-  take_candidates(logits);
+int32_t Sampler::draw(float largest, int64_t position) {
   // From here `first` is a probability up to the common factor 1 / sum. Differences come first: a
   // large logit over a small temperature would leave the range of a float.
   double sum = 0;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <unordered_set>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "kernels/top_logits.h"
 
 namespace facet {
 
@@ -60,12 +62,20 @@ class Sampler {
   /// The token for `position` (the number of tokens before it), from finite logits [V] in float32
   /// after the soft cap, which are overwritten. -1 if nothing may be sampled.
   int32_t sample(std::span<float> logits, int64_t position, const TokenMask& mask);
+  /// What sample() would give, from the largest of finite logits alone: every logit that is not
+  /// below the smallest of `entries`. nullopt if more has to be known.
+  std::optional<int32_t> sample_top(std::span<const TopLogits::Entry> entries,
+                                    int64_t position,
+                                    const TokenMask& mask);
 
  private:
   void adjust(std::span<float> logits, const TokenMask& mask) const;
   void repeat_penalty(std::span<float> logits) const;
-  int32_t draw(std::span<const float> logits, float largest, int64_t position);
-  /// Fills candidates_ with the top_k largest logits, in no order.
+  bool is_greedy() const;
+  /// Draws from candidates_, the largest of which is `largest`.
+  int32_t draw(float largest, int64_t position);
+  /// Fills candidates_ with the top_k largest logits in order, so that sums do not depend on how
+  /// they were found; or with all.
   void take_candidates(std::span<const float> logits);
   /// How many of candidates_, then in front, are drawn from; sum: of all weights.
   size_t keep(double sum);

@@ -1,6 +1,8 @@
 #include "engine/sampling.h"
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <gtest/gtest.h>
 #include <limits>
 #include <map>
@@ -207,6 +209,71 @@ TEST(SamplingParams, RefusesWhatIsOutOfRangeByName) {
   EXPECT_TRUE(refused({.presence_penalty = nan}, "presence_penalty"));
   EXPECT_TRUE(refused({.frequency_penalty = 3.0F}, "frequency_penalty"));
   EXPECT_NO_THROW(SamplingParams{}.validate());
+}
+
+/// The entries of TopLogits: what is not below the `count`-th largest.
+std::vector<TopLogits::Entry> top_of(const std::vector<float>& logits, size_t count) {
+  std::vector<float> sorted = logits;
+  std::sort(sorted.begin(), sorted.end(), std::greater<>());
+  std::vector<TopLogits::Entry> entries;
+  for (size_t id = logits.size(); id-- > 0;) {  // the order must not matter
+    if (logits[id] >= sorted[count - 1]) entries.push_back({logits[id], static_cast<int32_t>(id)});
+  }
+  return entries;
+}
+
+TEST(Sampler, TheLargestLogitsGiveWhatAllOfThemGive) {
+  constexpr size_t kVocab = 3000;
+  const std::vector<int32_t> never = {5, 17};
+  const std::vector<int32_t> banned = {40, 41};
+  Sampler::Scratch scratch;
+  std::set<int32_t> seen;
+  for (int64_t position = 0; position < 300; ++position) {
+    std::vector<float> logits(kVocab);
+    for (size_t id = 0; id < kVocab; ++id) {
+      // Few values, so that equals stand on every border.
+      logits[id] = std::floor(20 * keyed_uniform(7, static_cast<int32_t>(id), position) *
+                              keyed_uniform(8, static_cast<int32_t>(id), position) * 8) /
+                   8;
+    }
+    logits[static_cast<size_t>(never[position % 2])] = 30;
+    logits[static_cast<size_t>(banned[position % 2])] = 30;
+    const auto entries = top_of(logits, 90);
+    for (const SamplingParams& params :
+         {SamplingParams{.temperature = 0.0F}, SamplingParams{.top_k = 1, .seed = 3},
+          SamplingParams{.top_k = 64, .top_p = 0.95F, .seed = 3},
+          SamplingParams{.temperature = 0.5F, .top_k = 20, .min_p = 0.1F, .seed = 4},
+          SamplingParams{.temperature = 2.0F, .top_k = 80, .top_p = 0.3F, .seed = 5}}) {
+      Sampler sampler(params, never, scratch);
+      const auto quick = sampler.sample_top(entries, position, {.banned = banned, .allowed = {}});
+      ASSERT_TRUE(quick);
+      std::vector<float> copy = logits;
+      ASSERT_EQ(*quick, sampler.sample(copy, position, {.banned = banned, .allowed = {}}));
+      seen.insert(*quick);
+    }
+  }
+  EXPECT_GT(seen.size(), 100u);
+}
+
+TEST(Sampler, AsksForAllLogitsWhereTheLargestDoNotDecide) {
+  std::vector<float> logits(1000);
+  for (size_t id = 0; id < logits.size(); ++id) logits[id] = static_cast<float>(id) / 100;
+  const auto entries = top_of(logits, 64);
+  Sampler::Scratch scratch;
+  const auto asks = [&](const SamplingParams& params, const TokenMask& mask = {}) {
+    return !Sampler(params, {}, scratch).sample_top(entries, 0, mask);
+  };
+  EXPECT_TRUE(asks({}));              // from the whole distribution
+  EXPECT_TRUE(asks({.top_k = 65}));   // too few
+  EXPECT_FALSE(asks({.top_k = 64}));  // just enough
+  const std::vector<int32_t> banned = {999};
+  EXPECT_TRUE(asks({.top_k = 64}, {.banned = banned, .allowed = {}}));
+  EXPECT_TRUE(asks({.temperature = 0, .logit_bias = {{3, 50.0F}}}));
+  EXPECT_TRUE(asks({.temperature = 0, .repetition_penalty = 1.1F}));
+  EXPECT_TRUE(asks({.temperature = 0, .presence_penalty = 0.5F}));
+  const std::vector<uint64_t> allowed = {1};
+  EXPECT_TRUE(asks({.temperature = 0}, {.banned = {}, .allowed = allowed}));
+  EXPECT_FALSE(asks({.temperature = 0}));
 }
 
 }  // namespace

@@ -18,6 +18,7 @@ StepOutcome run(Model& model, const Step& step) {
   const auto start = Clock::now();
   try {
     outcome.logits = *model.forward(step);  // without an observer nobody gives a step up
+    if (step.top_only) outcome.top = model.top_logits();
   } catch (const std::exception& error) {
     outcome.error = error.what();
     if (outcome.error.empty()) outcome.error = "a step failed";

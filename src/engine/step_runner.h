@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 
 #include "model/model.h"
@@ -10,9 +11,10 @@ namespace facet {
 
 /// What a step gave.
 struct StepOutcome {
-  TensorView logits;   ///< [R, V]; valid until the next launch
-  double seconds = 0;  ///< that the step took
-  std::string error;   ///< if it failed: what the exception said
+  TensorView logits;  ///< [R, V]; valid until the next launch; empty where `top` is not
+  std::span<const TopLogits> top;  ///< [R]: Model::top_logits
+  double seconds = 0;              ///< that the step took
+  std::string error;               ///< if it failed: what the exception said
 };
 
 /// Runs the steps of a model, one at a time, while its caller goes on.

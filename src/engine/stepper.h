@@ -21,6 +21,8 @@ class Stepper {
   /// model's limits. An empty view if the observer gave the step up; then each sequence stands
   /// where it stood.
   TensorView run(std::span<const SequenceStep> sequences, StepObserver* observer = nullptr);
+  /// The same for Step::top_only: logits stay where the model finds their largest.
+  void run_top(std::span<const SequenceStep> sequences);
 
   KvCache& cache() { return cache_; }
   const Model& model() const { return model_; }

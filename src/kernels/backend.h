@@ -13,6 +13,7 @@
 #include "kernels/expert_weights.h"
 #include "kernels/kv_view.h"
 #include "kernels/rope.h"
+#include "kernels/top_logits.h"
 #include "quant/weight_matrix.h"
 #include "tensor/buffer.h"
 #include "tensor/tensor.h"
@@ -42,6 +43,55 @@ struct AttentionRows {
   std::span<const float> k_norm;  ///< [D]
 };
 
+/// What a branch of a layer gave, on its way into the residual stream: after
+/// branch = norm(branch) * branch_norm + norm(sparse) * sparse_norm where there is a sparse one,
+/// x = (x + norm(branch) * weight) * factor.
+struct PendingBranch {
+  TensorView branch;                        ///< [T, H]; empty: nothing is pending
+  TensorView sparse = {};                   ///< [T, H]: what routed experts gave; empty: none
+  std::span<const float> branch_norm = {};  ///< [H], with `sparse` only
+  std::span<const float> sparse_norm = {};  ///< [H], with `sparse` only
+  std::span<const float> weight = {};       ///< [H]
+  float factor = 1.0F;
+};
+
+/// The residual stream of a step.
+struct ResidualStream {
+  TensorView x;  ///< [T, H]
+  TensorView
+      spare;  ///< [T, H]: room; an op that settles the stream may leave it here and swap both
+  PendingBranch pending = {};
+};
+
+/// One product of a normed stream.
+struct Projection {
+  TensorView out;  ///< [T, w.rows]
+  const WeightMatrix& w;
+};
+
+/// A feed-forward layer: an MLP and, beside it, routed experts or none.
+struct FeedForward {
+  std::span<const float> norm;  ///< [H]
+  const WeightMatrix& gate;     ///< [I, H]; empty without a gate
+  const WeightMatrix& up;       ///< [I, H]
+  const WeightMatrix& down;     ///< [H, I]
+  Activation activation;
+  const ExpertWeights* experts = nullptr;  ///< null: no experts, and nothing below is read
+  RouterWeightsView router = {};
+  std::span<const float> experts_norm = {};  ///< [H]
+};
+
+/// What a feed-forward layer works on.
+struct FeedForwardRows {
+  TensorView h;           ///< [T, H]: room
+  TensorView gate;        ///< [T, I]: room; empty without a gate
+  TensorView inner;       ///< [T, I]: act(gate) * up
+  TensorView dense;       ///< [T, H]: what the MLP gives
+  TensorView experts_in;  ///< [T, H]: what the experts read
+  TensorView sparse;      ///< [T, H]: what the experts give
+  Routing routing;
+};
+
 /// What a device can do at best, as measured on it.
 struct DevicePeaks {
   double read_bytes_per_second = 0;  ///< plain reads of memory much larger than the caches
@@ -54,7 +104,8 @@ struct StepInputs {
   std::span<const int32_t> logit_rows = {};  ///< [R], what gather_rows() gets
   const Batch& batch;
   std::span<const KvView> kv = {};
-  bool watched = false;  ///< somebody looks at results between ops
+  bool watched = false;     ///< somebody looks at results between ops
+  bool top_logits = false;  ///< select_top() ends the ops: its result is wanted, not the logits
 };
 
 /// What a model's ops read and no step changes. Everything stays where it is on the host, and as it
@@ -68,6 +119,21 @@ struct ModelOperands {
 
   /// Called with bytes done and bytes in all.
   std::function<void(int64_t done, int64_t total)> on_progress = {};
+};
+
+/// What all launches of one kernel over as many bytes took.
+struct KernelTime {
+  std::string kernel;
+  int64_t calls = 0;
+  int64_t bytes = 0;  ///< weights, keys, values and activations, each once where it is needed
+  int64_t expert_bytes = 0;  ///< beside those, for each expert that a call's rows chose
+  double microseconds = 0;   ///< the sum of medians
+};
+
+/// What some steps were made of.
+struct KernelProfile {
+  std::vector<KernelTime> kernels;  ///< in the order in which they came
+  double empty_launch_us = 0;       ///< what a kernel that does nothing takes by the same measure
 };
 
 /// What runs a kind of op, and why: for `info` and the log.
@@ -138,6 +204,18 @@ class Backend : public KernelChooser {
   /// Waits for the ops of the step. Returns `result` in memory of the host, valid until the next
   /// step begins.
   virtual TensorView end_step(TensorView result) { return result; }
+  /// Of the last step, what select_top() found of each row; the result of end_step() was then left
+  /// where it is, and end_step() returned an empty view. Empty where the host reads logits in
+  /// place.
+  virtual std::span<const TopLogits> top_logits() const { return {}; }
+  /// Rows of the last step's result in memory of the host, valid until the next call or step.
+  virtual TensorView fetch(TensorView rows) { return rows; }
+  /// Calls `steps`, which runs steps whose like has been run before, and takes those apart that
+  /// nobody watches; they are done some times over, with the same results. nullopt, and nothing is
+  /// called, where that cannot be done.
+  virtual std::optional<KernelProfile> profile(const std::function<void()>& /*steps*/) {
+    return std::nullopt;
+  }
 
   // ---- primitives ----
 
@@ -197,6 +275,8 @@ class Backend : public KernelChooser {
   virtual void soft_cap(TensorView x, float cap) = 0;
   /// out[i] = x[rows[i]].  x [T, N], out [R, N].
   virtual void gather_rows(TensorView out, TensorView x, std::span<const int32_t> rows) = 0;
+  /// Finds the largest of each row for top_logits().  logits [R, V].
+  virtual void select_top(TensorView /*logits*/) {}
 
   // ---- fused ops: the bodies below are made of primitives; a backend overrides one only for speed
   // ----
@@ -208,6 +288,41 @@ class Backend : public KernelChooser {
                                  const RopeTable& rope,
                                  const Batch& batch,
                                  float eps);
+
+  /// Adds what is pending to the stream, nothing is pending then. Branches are overwritten.
+  virtual void settle(ResidualStream& stream, float eps);
+
+  /// Settles the stream; out = norm(x) * weight.  out: [T, H].
+  virtual void norm_stream(ResidualStream& stream,
+                           TensorView out,
+                           std::span<const float> weight,
+                           float eps);
+
+  /// Settles the stream; out = (norm(x) * weight) · wᵀ for each of the products.  h: [T, H], room.
+  virtual void project(ResidualStream& stream,
+                       TensorView h,
+                       std::span<const float> weight,
+                       std::span<const Projection> products,
+                       float eps);
+
+  /// Settles the stream; inner = act(gate · h, up · h) of h = norm(x) * norm. With experts also
+  /// routing = route(x) and experts_in = norm(x) * experts_norm.
+  virtual void enter_feed_forward(ResidualStream& stream,
+                                  const FeedForwardRows& rows,
+                                  const FeedForward& layer,
+                                  float eps);
+
+  /// dense = down · inner; with experts sparse = experts(experts_in, routing).
+  virtual void leave_feed_forward(const FeedForwardRows& rows, const FeedForward& layer);
+
+  /// prepare_attention(), then out = attention() of what it gave.  out: as q; q, k and v are lost.
+  virtual void attend(TensorView out,
+                      const AttentionRows& rows,
+                      const KvView& kv,
+                      const RopeTable& rope,
+                      int32_t window,
+                      const Batch& batch,
+                      float eps);
 
   /// x = (x + norm(h) * weight) * factor.  x, h: [T, H]; h is overwritten.
   virtual void add_rms_norm(

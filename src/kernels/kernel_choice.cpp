@@ -261,7 +261,7 @@ uint32_t group_of(const AttentionShape& shape) {
 }
 
 AttentionObstacle attention_obstacle(const GpuSetup& setup, const AttentionShape& shape) {
-  if (shape.kv != DType::kBF16) return AttentionObstacle::kCache;
+  if (shape.kv != DType::kBF16 && shape.kv != DType::kF8E4M3) return AttentionObstacle::kCache;
   if (shape.head_dim != 256 && shape.head_dim != 512) return AttentionObstacle::kHeads;
   if (group_of(shape) > 16 || !std::has_single_bit(group_of(shape)))
     return AttentionObstacle::kGroup;
@@ -274,7 +274,7 @@ std::string obstacle_words(const GpuSetup& setup,
                            AttentionObstacle obstacle) {
   switch (obstacle) {
     case AttentionObstacle::kCache:
-      return fmt::format("the cache is {}, the tiles take BF16", to_string(shape.kv));
+      return fmt::format("the cache is {}, the tiles take BF16 and FP8", to_string(shape.kv));
     case AttentionObstacle::kHeads:
       return fmt::format("heads are {} wide, the tiles take 256 and 512", shape.head_dim);
     case AttentionObstacle::kGroup:

@@ -109,7 +109,8 @@ TEST(KernelChoice, AttentionOnEveryArchitecture) {
   for (const Row& row : kRows) {
     SCOPED_TRACE(to_string(row.device));
     for (const int32_t head_dim : {256, 512}) {
-      const AttentionShape shape = {DType::kBF16, head_dim, 16, 8};
+      const AttentionShape shape = {head_dim == 256 ? DType::kBF16 : DType::kF8E4M3, head_dim, 16,
+                                    8};
       EXPECT_EQ(choose_attention(setup(row.device), shape).tiles, row.attention_tiles);
       const GpuSetup plain = setup(row.device, {.attention = AttentionWish::kPlain});
       EXPECT_FALSE(choose_attention(plain, shape).tiles);
@@ -130,7 +131,7 @@ TEST(KernelChoice, AttentionThatTheTilesDoNotTakeSaysWhy) {
                       HasSubstr(choice.words.why), HasSubstr("auto and plain work")));
     return choice.words.why;
   };
-  EXPECT_EQ(why({DType::kF32, 256, 16, 8}), "the cache is F32, the tiles take BF16");
+  EXPECT_EQ(why({DType::kF32, 256, 16, 8}), "the cache is F32, the tiles take BF16 and FP8");
   EXPECT_EQ(why({DType::kBF16, 128, 16, 8}), "heads are 128 wide, the tiles take 256 and 512");
   EXPECT_THAT(why({DType::kBF16, 256, 24, 8}), HasSubstr("3 query heads"));
 }

@@ -39,6 +39,7 @@ struct Step {
   std::span<const KvView> kv;           ///< one for each layer of each KV group, group after group
   std::span<const int32_t> logit_rows;  ///< [R]
   StepObserver* observer = nullptr;     ///< may be null
+  bool top_only = false;  ///< the largest logits of each row will mostly do: Model::top_logits
 };
 
 /// A loaded model on a backend. One thread.
@@ -57,7 +58,13 @@ class Model {
   /// Writes the rows' keys and values to the cache and returns the logits [R, V] in float32 after
   /// the final soft cap; they are valid until the next step. nullopt if the observer gave the step
   /// up: what it wrote to the cache is not whole.
+  /// With Step::top_only the view is empty where top_logits() says what there is instead.
   virtual std::optional<TensorView> forward(const Step& step) = 0;
+  /// The largest logits of each row of the last step, if forward() left the others on a device.
+  virtual std::span<const TopLogits> top_logits() const { return {}; }
+  /// All logits [V] of a row of the last step, valid until the next call or step. Only where
+  /// top_logits() is not empty.
+  virtual std::span<float> fetch_logits(int64_t /*row*/) { return {}; }
 };
 
 }  // namespace facet

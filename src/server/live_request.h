@@ -63,6 +63,7 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
   void receive(std::vector<Message> messages);  // the engine's thread
   void drain();
   void drain_inbox();
+  std::vector<Message> take_inbox();
   void take(const Message& message);
   void count(const Message& message, int32_t choice);
   bool submit();
@@ -93,6 +94,7 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
   bool streaming_ = false;
   std::optional<Clock::time_point> first_token_;
   Clock::time_point last_write_;
+  Clock::time_point last_drain_;
 
   std::mutex mu_;
   std::vector<Message> inbox_;  // guarded by mu_

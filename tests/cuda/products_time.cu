@@ -9,6 +9,7 @@
 #include "kernels/cuda/linear_kernels.h"
 #include "quant/nvfp4_tiles.h"
 #include "tests/cuda/products.h"
+#include "tests/cuda/products_time.h"
 
 namespace facet::test {
 namespace {
@@ -39,8 +40,9 @@ __global__ void read_kernel(const uint4* p, int64_t count, uint32_t* out) {
   if (all == 0) out[0] = 1;
 }
 
-/// Median microseconds of one replay of a graph of what `body` enqueues.
-double time_graph(cudaStream_t stream, const std::function<void()>& body, int replays = 20) {
+}  // namespace
+
+double time_graph(cudaStream_t stream, const std::function<void()>& body, int replays) {
   cudaGraph_t graph;
   cudaGraphExec_t runnable;
   must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "capture");
@@ -69,12 +71,14 @@ double time_graph(cudaStream_t stream, const std::function<void()>& body, int re
   return static_cast<double>(times[times.size() / 2]) * 1e3;
 }
 
-void print(const std::string& name, int tokens, double bytes, double us, double flops) {
+void print_time(const std::string& name, int tokens, double bytes, double us, double flops) {
   std::printf("%-44s T %4d  %8.2f MB  %9.2f us  %6.2f TB/s  %5.1f %%  %6.1f TFLOP/s\n",
               name.c_str(), tokens, bytes / 1e6, us, bytes / us / 1e6,
               100 * bytes / (us * 1e-6) / read_rate, flops / us / 1e6);
   std::fflush(stdout);
 }
+
+namespace {
 
 struct Bench {
   cudaStream_t stream;
@@ -118,9 +122,9 @@ double time_linear(const Bench& b,
                               overlap});
     }
   });
-  print(std::string(to_string(format)) + " " + std::to_string(rows) + " x " + std::to_string(cols) +
-            (overlap == cuda::Overlap::kYes ? " overlapped" : ""),
-        tokens, bytes, us / calls, 2.0 * static_cast<double>(rows * cols) * tokens);
+  print_time(std::string(to_string(format)) + " " + std::to_string(rows) + " x " +
+                 std::to_string(cols) + (overlap == cuda::Overlap::kYes ? " overlapped" : ""),
+             tokens, bytes, us / calls, 2.0 * static_cast<double>(rows * cols) * tokens);
   return us / calls;
 }
 
@@ -136,14 +140,17 @@ void time_groups(const Bench& b, int rows, int cols, int tokens) {
         const cuda::BandSource bands = {
             at,       at + int64_t{16} * cols, int64_t{2} * cols, 16, rows,
             rows - 8, (rows + 15) / 16,        (cols + 63) / 64};
-        cuda::linear_stream<cuda::Bf16Steps>(
-            b.stream, cuda::Overlap::kYes, {bands, {}, b.out.get(), b.x.get(), rows, cols, tokens},
-            groups);
+        cuda::StreamWork work;
+        work.add({bands, {}, {}, b.out.get(), rows});
+        work.x = b.x.get();
+        work.cols = cols;
+        work.tokens = tokens;
+        cuda::linear_stream<cuda::Bf16Steps>(b.stream, cuda::Overlap::kYes, work, groups);
       }
     });
-    print("BF16 " + std::to_string(rows) + " x " + std::to_string(cols) + ", " +
-              std::to_string(groups) + " bands a CTA",
-          tokens, static_cast<double>(bytes), us / calls, 2.0 * rows * cols * tokens);
+    print_time("BF16 " + std::to_string(rows) + " x " + std::to_string(cols) + ", " +
+                   std::to_string(groups) + " bands a CTA",
+               tokens, static_cast<double>(bytes), us / calls, 2.0 * rows * cols * tokens);
   }
 }
 
@@ -185,11 +192,11 @@ double time_experts(const Bench& b, WeightFormat format, int rows, cuda::Overlap
                      weights[static_cast<size_t>(i)].get(), rows, 8, b.workspace.get(), overlap});
     }
   });
-  print("experts " + std::string(to_string(format)) + " (" +
-            std::to_string(static_cast<int>(experts + 0.5)) + " chosen)" +
-            (overlap == cuda::Overlap::kYes ? " overlapped" : ""),
-        rows, experts * static_cast<double>(gate_up + down), us / calls,
-        2.0 * 3 * 704 * 2816 * 8 * rows);
+  print_time("experts " + std::string(to_string(format)) + " (" +
+                 std::to_string(static_cast<int>(experts + 0.5)) + " chosen)" +
+                 (overlap == cuda::Overlap::kYes ? " overlapped" : ""),
+             rows, experts * static_cast<double>(gate_up + down), us / calls,
+             2.0 * 3 * 704 * 2816 * 8 * rows);
   return us / calls;
 }
 
@@ -223,6 +230,7 @@ int time_products() {
   }
   read_rate = best;
   std::printf("plain reads of 4 GB: %.3f TB/s\n", best / 1e12);
+  time_all_attention(stream);
   using cuda::Overlap;
   const auto kBF16 = WeightFormat::kBF16;
   for (const Overlap overlap : {Overlap::kNo, Overlap::kYes}) {
@@ -242,7 +250,7 @@ int time_products() {
       time_linear(b, WeightFormat::kFp8, 8192, 2816, tokens, overlap);
       time_linear(b, WeightFormat::kNvfp4, 8192, 2816, tokens, overlap);
     }
-    for (const int rows : {1, 2, 4, 8, 9, 16, 32, 64, 100})
+    for (const int rows : {1, 2, 4, 8, 9, 16, 32, 64, 100, 400})
       time_experts(b, WeightFormat::kNvfp4, rows, overlap);
     for (const int rows : {1, 8, 32}) time_experts(b, kBF16, rows, overlap);
   }

@@ -74,6 +74,7 @@ TEST(CliBench, WhatCannotBeMeasuredIsRefused) {
   EXPECT_THAT(refusal({"--context", "5000"}), HasSubstr("--context 5000"));
   EXPECT_THAT(refusal({"--decode", "0", "--prefill", "5000"}), HasSubstr("--prefill 5000"));
   EXPECT_THAT(refusal({"--decode", "-1"}), HasSubstr("--decode"));
+  EXPECT_THAT(refusal({"--kernels", "--backend", "cpu"}), HasSubstr("--kernels"));
   EXPECT_THAT(refusal({"--decode", "x"}), HasSubstr("--decode"));
   const Finished run = run_facet({"bench"});
   EXPECT_EQ(run.exit_code, kUsage);

@@ -1,7 +1,6 @@
 // The built program as a user meets it: answers on stdout, one clear line and a documented exit
 // code for everything that cannot go on.
 
-#include <stdlib.h>
 #include <algorithm>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
@@ -14,6 +13,7 @@
 #include <gtest/gtest.h>
 #include <set>
 #include <sstream>
+#include <stdlib.h>
 
 #include "checkpoint/safetensors.h"
 #include "tests/checkpoint_editor.h"

@@ -12,6 +12,14 @@ namespace facet::test {
 
 std::string golden(const std::string& name) { return data_path("goldens/" + name); }
 
+const std::string& facet_program() {
+  static const std::string program = [] {
+    const char* chosen = std::getenv("FACET_PROGRAM");
+    return std::string(chosen != nullptr ? chosen : FACET_PROGRAM);
+  }();
+  return program;
+}
+
 namespace {
 
 /// In the new process.
@@ -49,7 +57,7 @@ Finished run_facet(const std::vector<std::string>& arguments, const RunOptions& 
     redirect(options.err.empty() ? dir.path("err") : options.err, O_WRONLY, STDERR_FILENO);
     if (options.before) options.before();
     if (options.closed) close(*options.closed);
-    execute(FACET_PROGRAM, arguments, options.environment);
+    execute(facet_program(), arguments, options.environment);
   }
   int status = 0;
   waitpid(child, &status, 0);

@@ -16,6 +16,10 @@ inline constexpr int kDevice = 69;
 /// The folder of a golden that the repository holds.
 std::string golden(const std::string& name);
 
+/// The facet that is tested: FACET_PROGRAM of the environment, where the tests were carried
+/// elsewhere, or the one that was built with them.
+const std::string& facet_program();
+
 struct Finished {
   int exit_code = -1;  ///< -signal if a signal ended it
   std::string out = {};

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <boost/json/parse.hpp>
 #include <csignal>
+#include <cstdlib>
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <gtest/gtest.h>
@@ -191,9 +192,30 @@ void Wire::reset() {
 
 namespace {
 
+/// What `facet serve` computes on: FACET_TEST_BACKEND of the environment, or the CPU.
+std::string test_backend() {
+  const char* chosen = std::getenv("FACET_TEST_BACKEND");
+  return chosen != nullptr ? chosen : "cpu";
+}
+
+/// Skips all tests of the program where there is nothing to compute on.
+class BackendEnvironment final : public testing::Environment {
+ public:
+  void SetUp() override {
+    if (test_backend() == "cpu") return;
+    const Finished tried =
+        run_facet({"run", "fable", "Hello", "--max-tokens", "1", "--backend", test_backend()});
+    if (tried.exit_code == kDevice) GTEST_SKIP() << tried.err;
+    ASSERT_EQ(tried.exit_code, 0) << tried.err;
+  }
+};
+
+[[maybe_unused]] const testing::Environment* const g_backend_environment =
+    testing::AddGlobalTestEnvironment(new BackendEnvironment);
+
 std::vector<std::string> serve_arguments(const std::vector<std::string>& flags) {
-  std::vector<std::string> arguments = {"serve", "fable",     "--backend", "cpu",         "--port",
-                                        "0",     "--threads", "1",         "--kv-memory", "100MB"};
+  std::vector<std::string> arguments = {"serve", "fable",     "--backend", test_backend(), "--port",
+                                        "0",     "--threads", "1",         "--kv-memory",  "100MB"};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
   return arguments;
 }
@@ -202,7 +224,7 @@ std::vector<std::string> serve_arguments(const std::vector<std::string>& flags) 
 
 TestServer::TestServer(const std::vector<std::string>& flags,
                        const std::vector<std::string>& environment)
-    : TestServer(FACET_PROGRAM, serve_arguments(flags), environment) {}
+    : TestServer(facet_program(), serve_arguments(flags), environment) {}
 
 TestServer::TestServer(const std::string& program,
                        const std::vector<std::string>& arguments,

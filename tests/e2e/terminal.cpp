@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/e2e/process.h"
+
 namespace facet::test {
 namespace {
 
@@ -23,11 +25,11 @@ Terminal::Terminal(const std::vector<std::string>& arguments) {
   child_ = forkpty(&fd_, nullptr, nullptr, &size);
   if (child_ == 0) {
     setenv("TERM", "dumb", 1);
-    std::vector<char*> argv = {const_cast<char*>(FACET_PROGRAM)};
+    std::vector<char*> argv = {const_cast<char*>(facet_program().c_str())};
     for (const std::string& argument : arguments)
       argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
-    execv(FACET_PROGRAM, argv.data());
+    execv(facet_program().c_str(), argv.data());
     _exit(127);
   }
 }

@@ -1,6 +1,9 @@
 #include "tests/fake/fake_ops.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <functional>
 
 #include "base/check.h"
 
@@ -48,7 +51,7 @@ void FakeOps::embed(TensorView out,
                     const WeightMatrix& /*table*/,
                     std::span<const int32_t> ids,
                     float /*scale*/) {
-  begin_step(static_cast<int32_t>(ids.size()));
+  begin_rows(static_cast<int32_t>(ids.size()));
   for (size_t row = 0; row < ids.size(); ++row)
     set(out, static_cast<int64_t>(row), row_of(ids[row]));
 }
@@ -106,6 +109,44 @@ void FakeOps::activate(TensorView out,
 
 void FakeOps::gather_rows(TensorView out, TensorView x, std::span<const int32_t> rows) {
   for (size_t i = 0; i < rows.size(); ++i) set(out, static_cast<int64_t>(i), get(x, rows[i]));
+}
+
+bool FakeOps::begin_step(const StepInputs& inputs) {
+  kept_ = keeps_logits && inputs.top_logits && !inputs.logit_rows.empty();
+  top_.clear();
+  entries_.clear();
+  return true;
+}
+
+void FakeOps::select_top(TensorView logits) {
+  if (!kept_) return;
+  constexpr size_t kWanted = 8;
+  const auto vocab = static_cast<size_t>(width(logits));
+  for (int64_t row = 0; row < logits.rows(); ++row) {
+    const std::span<const float> all = logits.slice_rows(row, 1).as<float>();
+    bool finite = true;
+    for (const float logit : all) finite = finite && std::isfinite(logit);
+    std::vector<float> sorted(all.begin(), all.end());
+    std::vector<TopLogits::Entry>& entries = entries_.emplace_back();
+    if (finite) {
+      std::sort(sorted.begin(), sorted.end(), std::greater<>());
+      const float least = sorted[std::min(kWanted, vocab) - 1];
+      for (size_t id = vocab; id-- > 0;) {
+        if (all[id] >= least) entries.push_back({all[id], static_cast<int32_t>(id)});
+      }
+      if (entries.size() > kWanted) entries.clear();  // too many equals
+    }
+    top_.push_back({{}, finite});
+  }
+  for (size_t row = 0; row < top_.size(); ++row) top_[row].entries = entries_[row];
+}
+
+TensorView FakeOps::end_step(TensorView result) { return kept_ ? TensorView() : result; }
+
+TensorView FakeOps::fetch(TensorView rows) {
+  const std::span<const float> from = rows.as<float>();
+  fetched_.assign(from.begin(), from.end());
+  return {fetched_.data(), rows.dtype(), rows.shape()};
 }
 
 void FakeOps::add_rms_norm(TensorView x,

@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "kernels/backend.h"
 #include "model/gemma4/gemma4_model.h"
@@ -15,6 +16,10 @@ namespace facet::test {
 /// real cache and come back through the real page tables. For models of make_fake_model() only.
 class FakeOps : public Backend {
  public:
+  /// Logits stay on the "device" where the engine allows it: it gets the largest of each row, and
+  /// all that it fetches.
+  bool keeps_logits = false;
+
   const Buffer::Allocator& allocator() const override { return host_allocator(); }
 
   void embed(TensorView out,
@@ -42,6 +47,11 @@ class FakeOps : public Backend {
   void scale(TensorView x, float factor) override;
   void soft_cap(TensorView x, float cap) override;
   void gather_rows(TensorView out, TensorView x, std::span<const int32_t> rows) override;
+  bool begin_step(const StepInputs& inputs) override;
+  void select_top(TensorView logits) override;
+  TensorView end_step(TensorView result) override;
+  std::span<const TopLogits> top_logits() const override { return top_; }
+  TensorView fetch(TensorView rows) override;
   void add_rms_norm(
       TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) override;
 
@@ -52,12 +62,18 @@ class FakeOps : public Backend {
   virtual uint64_t joined(uint64_t x, uint64_t h) = 0;
   virtual void logits_of(uint64_t row, std::span<float> logits) = 0;
   /// Called with the rows of each step before anything else.
-  virtual void begin_step(int32_t /*rows*/) {}
+  virtual void begin_rows(int32_t /*rows*/) {}
 
   static uint64_t get(const TensorView& x, int64_t row);
   static void set(const TensorView& x, int64_t row, uint64_t value);
   /// What store_kv wrote for a position of a sequence of the batch; 0 if its page is gone.
   static uint64_t stored(const KvView& kv, size_t sequence, int32_t position);
+
+ private:
+  bool kept_ = false;  // the logits of this step
+  std::vector<std::vector<TopLogits::Entry>> entries_;
+  std::vector<TopLogits> top_;
+  std::vector<float> fetched_;
 };
 
 /// The smallest model that has both kinds of attention: one sliding layer, one full one.

@@ -49,7 +49,7 @@ void HashBackend::restart(const FakeLatency& its_latency, const Faults& its_faul
   embedded_ = 0;
 }
 
-void HashBackend::begin_step(int32_t step_rows) {
+void HashBackend::begin_rows(int32_t step_rows) {
   if (steps == faults.throwing_step) throw Error(ErrorCode::kInternal, "a planted fault");
   if (latency.clock != nullptr) {
     const double drawn = fraction(latency.seed, static_cast<uint64_t>(steps));

@@ -67,7 +67,7 @@ class HashBackend : public FakeOps {
   uint64_t at_position(uint64_t row, int32_t position) override;
   uint64_t joined(uint64_t x, uint64_t h) override;
   void logits_of(uint64_t row, std::span<float> logits) override;
-  void begin_step(int32_t step_rows) override;
+  void begin_rows(int32_t step_rows) override;
 
  private:
   int64_t embedded_ = 0;  // rows so far, those of the step under way included

@@ -35,7 +35,7 @@ class DeviceBackend final : public HashBackend {
 
  private:
   const Buffer::Allocator allocator_{allocate_resident, host_allocator().release,
-                                     host_allocator().device};
+                                     host_allocator().copy, host_allocator().device};
 };
 
 struct Arguments {

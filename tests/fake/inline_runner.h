@@ -30,6 +30,7 @@ class InlineRunner final : public StepRunner {
     const auto start = clock_.now();
     try {
       outcome.logits = *model_.forward(*step_);
+      if (step_->top_only) outcome.top = model_.top_logits();
     } catch (const std::exception& error) {
       outcome.error = error.what();
     }

@@ -30,7 +30,7 @@ void ScriptedBackend::add(Script script) {
   scripts_.push_back(std::move(script));
 }
 
-void ScriptedBackend::begin_step(int32_t /*step_rows*/) { numbered_ = false; }
+void ScriptedBackend::begin_rows(int32_t /*step_rows*/) { numbered_ = false; }
 
 uint64_t ScriptedBackend::joined(uint64_t x, uint64_t h) { return numbered_ ? h : x; }
 

@@ -35,7 +35,7 @@ class ScriptedBackend final : public FakeOps {
   uint64_t at_position(uint64_t row, int32_t /*position*/) override { return row; }
   uint64_t joined(uint64_t x, uint64_t h) override;
   void logits_of(uint64_t row, std::span<float> logits) override;
-  void begin_step(int32_t step_rows) override;
+  void begin_rows(int32_t step_rows) override;
 
  private:
   int32_t next_of(std::span<const int32_t> history);

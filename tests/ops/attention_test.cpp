@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <fmt/core.h>
+#include <tuple>
 
 #include "quant/float_formats.h"
 #include "tests/ops/op_test.h"
@@ -144,13 +145,16 @@ TEST_P(AttentionTest, Bf16Cache) {
 }
 
 // The model's own head sizes, which some backends have kernels of their own for.
-TEST_P(AttentionTest, LargeHeadsInABf16Cache) {
+TEST_P(AttentionTest, LargeHeadsInANarrowCache) {
   for (const int32_t group : {1, 2, 8}) {
     for (const int32_t window : {0, 16, 100}) {
       check({{2, 256, 16, DType::kBF16}, 2 * group, window, 1, 1, mixed_sequences()});
     }
     check({{1, 512, 64, DType::kBF16}, group, 0, 1, 1, mixed_sequences()});
+    check({{2, 256, 16, DType::kF8E4M3}, 2 * group, 100, 0.013F, 0.7F, mixed_sequences()});
+    check({{1, 512, 64, DType::kF8E4M3}, group, 0, 0.3F, 0.011F, mixed_sequences()});
   }
+  check({{1, 256, 64, DType::kF8E4M3}, 2, 1024, 1, 1, {{1500, 3, 1}, {1023, 2, 2}, {2047, 1, 4}}});
   check({{2, 256, 64, DType::kBF16}, 6, 0, 1, 1, mixed_sequences()});  // groups of three
   check({{1, 256, 64, DType::kBF16}, 2, 1024, 1, 1, {{1500, 3, 1}, {1023, 2, 2}, {2047, 1, 4}}});
   check({{1, 512, 64, DType::kBF16}, 8, 0, 1, 1, {{1500, 3, 1}, {1023, 1, 2}}});
@@ -165,7 +169,9 @@ TEST_P(AttentionTest, LongPromptsGiveTheSameBitsInAnyChunks) {
     int32_t rows;
   };
   for (const Case& c : {Case{{8, 256, 64, DType::kBF16}, 16, 300, 520},
-                        Case{{2, 512, 64, DType::kBF16}, 16, 0, 262}}) {
+                        Case{{2, 512, 64, DType::kBF16}, 16, 0, 262},
+                        Case{{8, 256, 64, DType::kF8E4M3}, 16, 300, 520},
+                        Case{{2, 512, 64, DType::kF8E4M3}, 16, 0, 262}}) {
     const auto step = [&](int32_t first, int32_t rows) {
       PagedStep part({c.layout, c.query_heads, c.window, 1, 1, {{70 + first, rows, 2}}});
       part.fill_cache();
@@ -176,6 +182,28 @@ TEST_P(AttentionTest, LongPromptsGiveTheSameBitsInAnyChunks) {
          {std::pair{0, 1}, {1, 5}, {63, 2}, {200, 60}, {c.rows - 1, 1}}) {
       expect_same_bits(step(first, rows), all.rows(first, rows), fmt::format("row {}", first));
       if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// One sequence's pieces may be dealt out otherwise than those of many.
+TEST_P(AttentionTest, ManySequencesGetTheSameBitsAsEachAlone) {
+  for (const DType dtype : {DType::kBF16, DType::kF8E4M3}) {
+    for (const auto& [layout, heads, window] :
+         {std::tuple{KvLayout{4, 256, 64, dtype}, 8, 300}, {KvLayout{2, 512, 64, dtype}, 16, 0}}) {
+      std::vector<SequenceSpec> sequences;
+      for (uint32_t i = 0; i < 24; ++i)
+        sequences.push_back({static_cast<int32_t>(i * 37 % 19 * 41), 1, i + 1});
+      sequences.push_back({1100, 1, 99});
+      PagedStep together({layout, heads, window, 1, 1, sequences});
+      together.fill_cache();
+      const Tensor all = run(together, window);
+      for (const int64_t row : {0, 5, 23, 24}) {
+        PagedStep alone({layout, heads, window, 1, 1, {sequences[static_cast<size_t>(row)]}});
+        alone.fill_cache();
+        expect_same_bits(run(alone, window), all.rows(row, 1), fmt::format("row {}", row));
+        if (HasFatalFailure()) return;
+      }
     }
   }
 }

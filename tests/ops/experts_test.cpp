@@ -21,7 +21,8 @@ class ExpertsTest : public OpTest {
     const Tensor x = Tensor::random({rows, hidden}, 71);
     Tensor out({rows, hidden});
     be().experts(out.view(), x.view(), experts.weights(), choice.routing(), activation);
-    expect_close(out, expected_experts(entering(x), experts.weights(), choice, activation), experts_tolerance());
+    expect_close(out, expected_experts(entering(x), experts.weights(), choice, activation),
+                 experts_tolerance());
   }
 
   void check_kind(const char* name) {

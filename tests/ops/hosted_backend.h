@@ -43,11 +43,35 @@ class HostedBackend final : public Backend {
   void scale(TensorView x, float factor) override;
   void soft_cap(TensorView x, float cap) override;
   void gather_rows(TensorView out, TensorView x, std::span<const int32_t> rows) override;
+  void select_top(TensorView logits) override;
+  std::span<const TopLogits> top_logits() const override { return inner_->top_logits(); }
   void prepare_attention(const AttentionRows& rows,
                          const KvView& kv,
                          const RopeTable& rope,
                          const Batch& batch,
                          float eps) override;
+  void settle(ResidualStream& stream, float eps) override;
+  void norm_stream(ResidualStream& stream,
+                   TensorView out,
+                   std::span<const float> weight,
+                   float eps) override;
+  void project(ResidualStream& stream,
+               TensorView h,
+               std::span<const float> weight,
+               std::span<const Projection> products,
+               float eps) override;
+  void enter_feed_forward(ResidualStream& stream,
+                          const FeedForwardRows& rows,
+                          const FeedForward& layer,
+                          float eps) override;
+  void leave_feed_forward(const FeedForwardRows& rows, const FeedForward& layer) override;
+  void attend(TensorView out,
+              const AttentionRows& rows,
+              const KvView& kv,
+              const RopeTable& rope,
+              int32_t window,
+              const Batch& batch,
+              float eps) override;
   void add_rms_norm(
       TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) override;
   void join_branches(TensorView dense,
@@ -58,6 +82,7 @@ class HostedBackend final : public Backend {
 
  private:
   class There;
+  class StreamThere;
   /// A step of `batch`, begun on the device.
   void begin(std::span<const int32_t> ids, const Batch& batch, std::span<const KvView> kv);
   /// Bytes of K (or V) that the page tables of a step reach.

@@ -178,6 +178,23 @@ TEST_P(RowIndependenceTest, Route) {
   });
 }
 
+TEST_P(RowIndependenceTest, RouteOfManyRows) {
+  // So many that a backend may take other kernels; 41 experts and 301 rows fill no tile.
+  constexpr int64_t kMany = 301;
+  const StoredMatrix proj(kMatrixKinds[2], 41, 352, 23);
+  const Tensor scale = Tensor::random({352}, 24, 5.0F);
+  const Tensor per_expert = Tensor::random({41}, 25);
+  const RouterWeightsView router = {proj.matrix(), scale.values(), per_expert.values()};
+  const Tensor x = Tensor::random({kMany, 352}, 26);
+  Choice all(kMany, 8);
+  be().route(all.routing(), x.view(), router, 1e-6F);
+  for (int64_t t = 0; t < kMany; ++t) {
+    Choice alone(1, 8);
+    be().route(alone.routing(), x.rows(t, 1).view(), router, 1e-6F);
+    EXPECT_EQ(alone, all.rows(t, 1)) << "row " << t;
+  }
+}
+
 TEST_P(RowIndependenceTest, ExpertsInEveryFormat) {
   for (const MatrixKind& kind : kMatrixKinds) {
     const int64_t hidden = kind.column_step == 1 ? 50 : 128;

@@ -81,6 +81,7 @@ void EngineSimulation::draw_faults() {
     faults.throwing_step = draw(0, 60);
   }
   model_.backend.restart({&clock_, 1e-3, 2e-4, 0.5, seed_}, faults);
+  model_.backend.keeps_logits = chance(0.5);
 }
 
 std::vector<int32_t> EngineSimulation::draw_prompt() {

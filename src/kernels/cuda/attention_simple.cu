@@ -2,6 +2,7 @@
 // query head; its warps take the visible positions in turn and are joined in order at the end.
 
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/paged_kv.cuh"
 #include "kernels/cuda/reduce.cuh"
 
@@ -94,20 +95,22 @@ __global__ void __launch_bounds__(kWarps* kWarp) attention_kernel(const Attentio
 
 void attention_simple(cudaStream_t stream, const AttentionArgs& args) {
   if (args.rows == 0) return;
-  const dim3 blocks(grid(args.rows), grid(args.q_heads));
+  const LaunchShape shape = {.grid = dim3(grid(args.rows), grid(args.q_heads)),
+                             .threads = kWarps * kWarp,
+                             .traffic = {bytes_of(args, args.rows, args.positions)}};
   with_kv_dtype(args.kv.dtype, [&]<DType kType>() {
-    const auto launch = [&]<int kPerLane>() {
-      attention_kernel<kPerLane, kType><<<blocks, kWarps * kWarp, 0, stream>>>(args);
+    const auto run = [&]<int kPerLane>() {
+      launch(stream, Overlap::kNo, shape, "attention (plain)", attention_kernel<kPerLane, kType>,
+             args);
     };
     if (args.kv.head_dim <= 2 * kWarp) {
-      launch.template operator()<2>();
+      run.template operator()<2>();
     } else if (args.kv.head_dim <= 8 * kWarp) {
-      launch.template operator()<8>();
+      run.template operator()<8>();
     } else {
-      launch.template operator()<16>();
+      run.template operator()<16>();
     }
   });
-  check_launch("attention");
 }
 
 }  // namespace facet::cuda

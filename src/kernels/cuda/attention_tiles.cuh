@@ -10,12 +10,15 @@
 namespace facet::cuda {
 
 /// How blocks of a tile kernel are made. Pairs are (row, query head), row-major.
-template <int kHeadDim, int kWarpsM, int kWarpsN>
+template <DType kKvType, int kHeadDim, int kWarpsM, int kWarpsN, bool kSplitQ>
 struct TileConfig {
+  static constexpr DType kType = kKvType;
+  static constexpr bool kFp8 = kKvType == DType::kF8E4M3;
   static constexpr int kD = kHeadDim;
   static constexpr int kM = kWarpsM;  // warps over pairs, 16 each
   static constexpr int kN = kWarpsN;  // warps that share 16 pairs: each has a share of the part's
                                       // positions, then of the components
+  static constexpr bool kSplit = kSplitQ;  // q stands in shared memory as its three terms
   static constexpr int kPairs = 16 * kM;
   static constexpr int kThreads = kM * kN * kWarp;
   static constexpr int kKeyTiles = kPart / 8 / kN;  // of 8 positions, of one warp
@@ -23,14 +26,22 @@ struct TileConfig {
   static_assert(kKeyTiles % 2 == 0 && kColTiles % 2 == 0);
 
   // Row strides in elements: 16 bytes more than the row, so that eight rows stand in other banks.
-  static constexpr int kStrideQ = kD + 8;     // float
-  static constexpr int kStrideKv = kD + 8;    // BF16
-  static constexpr int kStrideP = kPart + 8;  // BF16
+  static constexpr int kStrideQ = kD + 8;      // float, or BF16 terms
+  static constexpr int kStrideKv = kD + 8;     // BF16
+  static constexpr int kStrideP = kPart + 8;   // BF16
+  static constexpr int kBytes = kFp8 ? 1 : 2;  // of a cached value
+  static constexpr int kRawBytes = kFp8 ? kPart * kD : 16;
 
   struct Shared {
     alignas(16) uint16_t k[kPart * kStrideKv];
-    alignas(16) uint16_t v[kPart * kStrideKv];
-    alignas(16) float q[kPairs * kStrideQ];
+    // FP8: k is where either is decoded to, one after the other, from raw_k and raw_v.
+    alignas(16) uint16_t v[kFp8 ? 8 : kPart * kStrideKv];
+    alignas(16) uint8_t raw_k[kRawBytes];
+    alignas(16) uint8_t raw_v[kRawBytes];
+    alignas(16) uint8_t fresh_k[kD * kBytes];  // of the row's own position, as stored
+    alignas(16) uint8_t fresh_v[kD * kBytes];
+    alignas(16) float q[kSplit ? 4 : kPairs * kStrideQ];
+    alignas(16) uint16_t terms[kSplit ? 3 * kPairs * kStrideQ : 8];
     alignas(16) uint16_t p_high[kPairs * kStrideP];
     alignas(16) uint16_t p_low[kPairs * kStrideP];
     float maxima[kPairs][kN];
@@ -85,6 +96,24 @@ __device__ inline uint32_t split_off(float2& pair) {
   return packed;
 }
 
+/// Bytes 0 and 1 of `word`, E4M3, as two BF16: moved to a BF16's exponent and mantissa they are the
+/// value times 2^-120, subnormals included; the product with 2^120 is exact. NaN becomes a number
+/// unless kNan.
+template <bool kNan>
+__device__ inline uint32_t e4m3_pair_to_bf16(uint32_t word) {
+  const uint32_t apart = __byte_perm(word, 0, 0x4140);
+  const uint32_t value =
+      multiply_bf16(((apart << 4) & 0x07f007f0u) | ((apart << 8) & 0x80008000u), 0x7b807b80u);
+  if constexpr (!kNan) return value;
+  const uint32_t nan = ((apart & 0x007f007fu) + 0x00010001u) & 0x00800080u;  // 0x7f alone carries
+  return value | nan * 0xffu;                                                // 0x7f80 in a half
+}
+
+/// Whether a byte of `word` is NaN in E4M3.
+__device__ inline bool any_e4m3_nan(uint32_t word) {
+  return (((word & 0x7f7f7f7fu) + 0x01010101u) & 0x80808080u) != 0;
+}
+
 /// The rows of one tile and what they see.
 struct TileRows {
   int64_t first_row = 0;
@@ -112,17 +141,26 @@ __device__ inline TileRows tile_rows(
   return rows;
 }
 
-/// The work of one block on one tile.
+/// What a kernel has of the tile's keys or values.
+enum class Side { kKeys, kValues };
+
+/// The work of one block on one tile. `fresh`: the position whose K and V stand in shared.fresh_k
+/// and fresh_v and not yet, for this block, in the cache; -1: there is none.
 template <typename Config>
 class Tile {
  public:
   static constexpr int kColTiles = Config::kColTiles;
+  using Sums = float[kColTiles][4];
 
-  __device__ Tile(const AttentionArgs& args, const TileRows& rows, typename Config::Shared& shared)
+  __device__ Tile(const AttentionArgs& args,
+                  const TileRows& rows,
+                  typename Config::Shared& shared,
+                  int fresh = -1)
       : args_(args),
         rows_(rows),
         shared_(shared),
         table_(table_of_row(args.kv, rows.first_row)),
+        fresh_(fresh),
         lane_(threadIdx.x % kWarp),
         warp_m_(threadIdx.x / kWarp / Config::kN),
         warp_n_(threadIdx.x / kWarp % Config::kN) {
@@ -144,6 +182,7 @@ class Tile {
   }
   __device__ bool first_of_pair() const { return warp_n_ == 0 && lane_ % 4 == 0; }
 
+  /// q of all pairs, which is ready in memory, into shared memory; zeros where there is none.
   __device__ void load_q() const {
     constexpr int kPerRow = Config::kD / 4;
     for (int i = threadIdx.x; i < Config::kPairs * kPerRow; i += Config::kThreads) {
@@ -155,39 +194,119 @@ class Tile {
         const int64_t at = ((rows_.first_row + token) * args_.q_heads + head) * Config::kD;
         q = reinterpret_cast<const float4*>(args_.q + at)[i % kPerRow];
       }
-      *reinterpret_cast<float4*>(shared_.q + m * Config::kStrideQ + i % kPerRow * 4) = q;
+      if constexpr (Config::kSplit) {
+        float2 left = {q.x, q.y};
+        float2 right = {q.z, q.w};
+        uint16_t* to = shared_.terms + m * Config::kStrideQ + i % kPerRow * 4;
+#pragma unroll
+        for (int t = 0; t < 3; ++t) {
+          *reinterpret_cast<uint2*>(to + t * Config::kPairs * Config::kStrideQ) = {
+              split_off(left), split_off(right)};
+        }
+      } else {
+        *reinterpret_cast<float4*>(shared_.q + m * Config::kStrideQ + i % kPerRow * 4) = q;
+      }
     }
   }
-  /// Starts the copies of a part's keys (or values); zeros stand where no row of the tile sees. To
-  /// be committed by the caller.
-  __device__ void load(uint16_t* to, const std::byte* from, int part) const {
-    constexpr int kPerRow = Config::kD / 8;  // copies of 16 bytes
-    for (int i = threadIdx.x; i < kPart * kPerRow; i += Config::kThreads) {
-      const int position = part * kPart + i / kPerRow;
-      const bool seen = position >= rows_.first_seen && position <= rows_.last_seen;
-      const int64_t place = seen ? kv_place(args_.kv, table_, rows_.kv_head, position) : 0;
-      copy_async(shared_address(to + i / kPerRow * Config::kStrideKv + i % kPerRow * 8),
-                 reinterpret_cast<const uint16_t*>(from) + place + i % kPerRow * 8, seen);
+
+  /// Starts the copies of a part's keys or values; zeros stand where no row of the tile sees. To be
+  /// committed by the caller. The fresh position is left to patch().
+  template <Side kSide>
+  __device__ void load(int part) const {
+    const Share share;
+    // One lane of those that copy a row finds where it lies: the number of the row in the cache.
+    const int lane_pass = lane_ % kRowLanes;
+    const int position = part * kPart + share.row(lane_pass);
+    int mine = kUnseen;
+    if (lane_pass < Share::kPasses && position >= rows_.first_seen && position <= rows_.last_seen) {
+      mine = position == fresh_ ? kFresh : kv_row(args_.kv, table_, rows_.kv_head, position);
+    }
+    const std::byte* from = (kSide == Side::kKeys ? args_.kv.k : args_.kv.v) + share.unit * 16;
+    const uint32_t to = shared_address(landing<kSide>(share.row(0), share.unit));
+    constexpr uint32_t kPitch = Config::kFp8 ? Config::kD : Config::kStrideKv * 2;
+#pragma unroll
+    for (int pass = 0; pass < Share::kPasses; ++pass) {
+      const int row = __shfl_sync(kAllLanes, mine, lane_ / kRowLanes * kRowLanes + pass);
+      copy_async_if(to + pass * Share::kRows * kPitch,
+                    from + int64_t{max(row, 0)} * (Config::kD * Config::kBytes), row >= 0,
+                    row != kFresh);
+    }
+  }
+  /// Puts the fresh position, if the part holds it, where load() left room. Each unit is written by
+  /// the thread that would have copied it.
+  template <Side kSide>
+  __device__ void patch(int part) const {
+    if (fresh_ < 0 || fresh_ / kPart != part) return;
+    const Share share;
+    const int row = fresh_ % kPart;
+    if (row % Share::kRows != share.row(0)) return;
+    const uint8_t* from = kSide == Side::kKeys ? shared_.fresh_k : shared_.fresh_v;
+    *reinterpret_cast<uint4*>(landing<kSide>(row, share.unit)) =
+        load_shared(from + share.unit * 16);
+  }
+  /// After this thread's copies have arrived, and before others read them: FP8 becomes BF16.
+  template <Side kSide>
+  __device__ void settle() const {
+    if constexpr (Config::kFp8) {
+      const Share share;
+#pragma unroll
+      for (int pass = 0; pass < Share::kPasses; ++pass) {
+        const int row = share.row(pass);
+        const uint4 raw = load_shared(landing<kSide>(row, share.unit));
+        const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
+        uint32_t out[8];
+#pragma unroll
+        for (int i = 0; i < 8; ++i) out[i] = e4m3_pair_to_bf16<false>(words[i / 2] >> i % 2 * 16);
+        if (any_e4m3_nan(raw.x) || any_e4m3_nan(raw.y) || any_e4m3_nan(raw.z) ||
+            any_e4m3_nan(raw.w)) {
+#pragma unroll
+          for (int i = 0; i < 8; ++i) out[i] = e4m3_pair_to_bf16<true>(words[i / 2] >> i % 2 * 16);
+        }
+        auto* to = reinterpret_cast<uint4*>(shared_.k + row * Config::kStrideKv + share.unit * 16);
+        to[0] = {out[0], out[1], out[2], out[3]};
+        to[1] = {out[4], out[5], out[6], out[7]};
+      }
     }
   }
 
   /// Scores of this warp's share of the part, and their maxima into shared memory.
   __device__ void score(int part) {
     for (auto& tile : scores_) tile[0] = tile[1] = tile[2] = tile[3] = 0.0F;
-    const float* q = shared_.q + pair(0) * Config::kStrideQ + lane_ % 4 * 2;
-    const uint16_t* k =
-        shared_.k +
-        (warp_n_ * Config::kKeyTiles * 8 + lane_ / 16 * 8 + lane_ % 8) * Config::kStrideKv +
-        lane_ / 8 % 2 * 8;
     // Tensor cores cut sums off rather than round them: few are added there, the rest in float32.
-    for (int chunk = 0; chunk < Config::kD; chunk += kChunk) {
-      float sums[Config::kKeyTiles][4] = {};
-#pragma unroll 2
-      for (int d = chunk; d < chunk + kChunk; d += 16) add_scores(sums, q, k, d);
+    // Several chunks are under way at once where a warp has few positions, and products of one sum
+    // stand apart: each waits for the one before.
+    constexpr int kAtOnce = Config::kKeyTiles <= 2 ? 4 : 1;
+    for (int first = 0; first < Config::kD; first += kAtOnce * kChunk) {
+      float sums[kAtOnce][Config::kKeyTiles][4] = {};
 #pragma unroll
-      for (int n = 0; n < Config::kKeyTiles; ++n) {
+      for (int d = 0; d < kChunk; d += 16) {
+        uint32_t terms[kAtOnce][3][4];
+        uint32_t keys[kAtOnce][Config::kKeyTiles / 2][4];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) scores_[n][i] += sums[n][i];
+        for (int c = 0; c < kAtOnce; ++c) {
+          load_terms(terms[c], first + c * kChunk + d);
+          load_keys(keys[c], first + c * kChunk + d);
+        }
+#pragma unroll
+        for (int t = 0; t < 3; ++t) {
+#pragma unroll
+          for (int c = 0; c < kAtOnce; ++c) {
+            const uint32_t(&a)[4] = terms[c][t];
+#pragma unroll
+            for (int n = 0; n < Config::kKeyTiles; ++n) {
+              mma(sums[c][n], a[0], a[1], a[2], a[3], keys[c][n / 2][n % 2 * 2],
+                  keys[c][n / 2][n % 2 * 2 + 1]);
+            }
+          }
+        }
+      }
+#pragma unroll
+      for (int c = 0; c < kAtOnce; ++c) {
+#pragma unroll
+        for (int n = 0; n < Config::kKeyTiles; ++n) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) scores_[n][i] += sums[c][n][i];
+        }
       }
     }
     mask(part);
@@ -207,7 +326,7 @@ class Tile {
   }
 
   /// After all warps have weighed: joins the part to `acc`, whose states are `states`.
-  __device__ void gather(float (&acc)[kColTiles][4], PairState (&states)[2]) {
+  __device__ void gather(Sums& acc, PairState (&states)[2]) {
     JoinFactors factors[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -225,54 +344,124 @@ class Tile {
       load_matrices(high[s], shared_.p_high + at + s * 16);
       load_matrices(low[s], shared_.p_low + at + s * 16);
     }
-    const uint16_t* v = shared_.v + lane_ % 16 * Config::kStrideKv + lane_ / 16 * 8 +
-                        warp_n_ * Config::kColTiles * 8;
+    const uint16_t* v = (Config::kFp8 ? shared_.k : shared_.v) + lane_ % 16 * Config::kStrideKv +
+                        lane_ / 16 * 8 + warp_n_ * Config::kColTiles * 8;
+    constexpr int kAtOnce = Config::kM == 1 ? 8 : 4;
 #pragma unroll
-    for (int n = 0; n < kColTiles; n += 2) {
-      float sums[2][4] = {};
+    for (int first = 0; first < kColTiles; first += kAtOnce) {
+      float sums[kAtOnce][4] = {};
 #pragma unroll
       for (int s = 0; s < kSteps; ++s) {
-        uint32_t b[4];
-        load_matrices_transposed(b, v + s * 16 * Config::kStrideKv + n * 8);
-        mma(sums[0], high[s][0], high[s][1], high[s][2], high[s][3], b[0], b[1]);
-        mma(sums[1], high[s][0], high[s][1], high[s][2], high[s][3], b[2], b[3]);
-        mma(sums[0], low[s][0], low[s][1], low[s][2], low[s][3], b[0], b[1]);
-        mma(sums[1], low[s][0], low[s][1], low[s][2], low[s][3], b[2], b[3]);
+        uint32_t b[kAtOnce / 2][4];
+#pragma unroll
+        for (int n = 0; n < kAtOnce; n += 2)
+          load_matrices_transposed(b[n / 2], v + s * 16 * Config::kStrideKv + (first + n) * 8);
+#pragma unroll
+        for (int n = 0; n < kAtOnce; ++n) {
+          mma(sums[n], high[s][0], high[s][1], high[s][2], high[s][3], b[n / 2][n % 2 * 2],
+              b[n / 2][n % 2 * 2 + 1]);
+        }
+#pragma unroll
+        for (int n = 0; n < kAtOnce; ++n) {
+          mma(sums[n], low[s][0], low[s][1], low[s][2], low[s][3], b[n / 2][n % 2 * 2],
+              b[n / 2][n % 2 * 2 + 1]);
+        }
       }
 #pragma unroll
-      for (int i = 0; i < 8; ++i)
-        join(acc[n + i / 4][i % 4], sums[i / 4][i % 4], factors[i / 2 % 2]);
+      for (int i = 0; i < kAtOnce * 4; ++i)
+        join(acc[first + i / 4][i % 4], sums[i / 4][i % 4], factors[i / 2 % 2]);
+    }
+  }
+
+  /// Walks parts [first, last], of which load() has begun the first's keys, then its values, each
+  /// committed; calls body(part) with the next part's copies under way once a part is scored, and
+  /// after(part) once it is gathered into `acc`.
+  template <typename After>
+  __device__ void walk(int first, int last, Sums& acc, PairState (&states)[2], const After& after) {
+    for (int part = first; part <= last; ++part) {
+      copy_wait<1>();  // the keys are there
+      settle<Side::kKeys>();
+      __syncthreads();
+      if (Config::kFp8 && part < last) next<Side::kKeys>(part + 1);
+      if (Config::kFp8) copy_commit();
+      score(part);
+      __syncthreads();
+      if (!Config::kFp8 && part < last) next<Side::kKeys>(part + 1);
+      if (!Config::kFp8) copy_commit();
+      weigh();
+      copy_wait<1>();  // the values are there
+      settle<Side::kValues>();
+      __syncthreads();
+      if (Config::kFp8 && part < last) next<Side::kValues>(part + 1);
+      if (Config::kFp8) copy_commit();
+      gather(acc, states);
+      after(part);
+      __syncthreads();
+      if (!Config::kFp8 && part < last) next<Side::kValues>(part + 1);
+      if (!Config::kFp8) copy_commit();
     }
   }
 
  private:
-  static constexpr int kChunk = 64;  // components
+  static constexpr int kUnseen = -1;
+  static constexpr int kFresh = -2;
+  static constexpr int kChunk = 64;                                // components
+  static constexpr int kUnits = Config::kD * Config::kBytes / 16;  // copies of a row
+  static constexpr int kRowLanes = kUnits < kWarp ? kUnits : kWarp;
 
-  /// Products of the 16 components from d on, added to `sums`.
-  static __device__ void add_scores(float (&sums)[Config::kKeyTiles][4],
-                                    const float* q,
-                                    const uint16_t* k,
-                                    int d) {
-    float2 rest[4] = {*reinterpret_cast<const float2*>(q + d),
-                      *reinterpret_cast<const float2*>(q + d + 8 * Config::kStrideQ),
-                      *reinterpret_cast<const float2*>(q + d + 8),
-                      *reinterpret_cast<const float2*>(q + d + 8 * Config::kStrideQ + 8)};
-    uint32_t terms[3][4];
-#pragma unroll
-    for (auto& term : terms) {
-#pragma unroll
-      for (int r = 0; r < 4; ++r) term[r] = split_off(rest[r]);
+  /// What a thread copies of a part: one unit of every kRows'th row.
+  struct Share {
+    static constexpr int kRows = Config::kThreads / kUnits;
+    static constexpr int kPasses = kPart / kRows;
+    static_assert(Config::kThreads % kUnits == 0 && kPart % kRows == 0 && kPasses <= kRowLanes);
+    int unit = threadIdx.x % kUnits;
+    __device__ int row(int pass) const {
+      return static_cast<int>(threadIdx.x) / kUnits + pass * kRows;
     }
+  };
+  template <Side kSide>
+  __device__ uint8_t* landing(int row, int unit) const {
+    if constexpr (Config::kFp8)
+      return (kSide == Side::kKeys ? shared_.raw_k : shared_.raw_v) + row * Config::kD + unit * 16;
+    return reinterpret_cast<uint8_t*>((kSide == Side::kKeys ? shared_.k : shared_.v) +
+                                      row * Config::kStrideKv + unit * 8);
+  }
+  template <Side kSide>
+  __device__ void next(int part) const {
+    load<kSide>(part);
+    patch<kSide>(part);
+  }
+
+  /// Components d … d + 15 of this warp's pairs, as three terms.
+  __device__ void load_terms(uint32_t (&terms)[3][4], int d) const {
+    if constexpr (Config::kSplit) {
+      const uint16_t* q =
+          shared_.terms + (warp_m_ * 16 + lane_ % 16) * Config::kStrideQ + lane_ / 16 * 8 + d;
 #pragma unroll
-    for (int n = 0; n < Config::kKeyTiles; n += 2) {
-      uint32_t b[4];
-      load_matrices(b, k + n * 8 * Config::kStrideKv + d);
+      for (int t = 0; t < 3; ++t)
+        load_matrices(terms[t], q + t * Config::kPairs * Config::kStrideQ);
+    } else {
+      const float* q = shared_.q + pair(0) * Config::kStrideQ + lane_ % 4 * 2 + d;
+      float2 rest[4] = {*reinterpret_cast<const float2*>(q),
+                        *reinterpret_cast<const float2*>(q + 8 * Config::kStrideQ),
+                        *reinterpret_cast<const float2*>(q + 8),
+                        *reinterpret_cast<const float2*>(q + 8 * Config::kStrideQ + 8)};
 #pragma unroll
-      for (const auto& a : terms) {
-        mma(sums[n], a[0], a[1], a[2], a[3], b[0], b[1]);
-        mma(sums[n + 1], a[0], a[1], a[2], a[3], b[2], b[3]);
+      for (auto& term : terms) {
+#pragma unroll
+        for (int r = 0; r < 4; ++r) term[r] = split_off(rest[r]);
       }
     }
+  }
+  /// The same of its share of the part's keys.
+  __device__ void load_keys(uint32_t (&keys)[Config::kKeyTiles / 2][4], int d) const {
+    const uint16_t* k =
+        shared_.k +
+        (warp_n_ * Config::kKeyTiles * 8 + lane_ / 16 * 8 + lane_ % 8) * Config::kStrideKv +
+        lane_ / 8 % 2 * 8 + d;
+#pragma unroll
+    for (int n = 0; n < Config::kKeyTiles; n += 2)
+      load_matrices(keys[n / 2], k + n * 8 * Config::kStrideKv);
   }
 
   __device__ void mask(int part) {
@@ -286,6 +475,7 @@ class Tile {
         for (int i = 0; i < 2; ++i) {
           const int position = first + n * 8 + i;
           float& score = scores_[n][2 * h + i];
+          if (Config::kFp8) score = __fmul_rn(score, args_.kv.k_scale);
           if (position < first_[h] || position > last_[h]) score = -INFINITY;
           largest = fmaxf(largest, score);
         }
@@ -318,6 +508,7 @@ class Tile {
   const TileRows& rows_;
   typename Config::Shared& shared_;
   const int32_t* table_;
+  int fresh_;
   int lane_;
   int warp_m_;
   int warp_n_;
@@ -326,5 +517,11 @@ class Tile {
   float scores_[Config::kKeyTiles][4];
   float part_max_[2];
 };
+
+/// What a pair's values are multiplied by at the end, less the division by the sum.
+template <typename Config>
+__device__ float out_factor(const AttentionArgs& args) {
+  return Config::kFp8 ? args.kv.v_scale : 1.0F;
+}
 
 }  // namespace facet::cuda

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <fmt/core.h>
+#include <span>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -10,6 +11,7 @@
 #include "kernels/cuda/cuda_backend_impl.h"
 #include "kernels/cuda/peaks.h"
 #include "kernels/cuda/plant_fault.h"
+#include "kernels/cuda/top_logits.h"
 
 namespace facet::cuda {
 namespace {
@@ -118,16 +120,19 @@ CudaBackend::CudaBackend(const CudaOptions& options)
                              properties.major, properties.minor, properties.multiProcessorCount,
                              human_bytes(static_cast<int64_t>(properties.totalGlobalMem)));
   check(cudaStreamCreate(&stream_), "a stream");
+  arrivals_ = Buffer(Buffer::kAlignment, device_allocator());
+  attention_arrivals_ = Buffer(kMostArrivals * int64_t{sizeof(int32_t)}, device_allocator());
 }
 
 CudaBackend::~CudaBackend() {
   graphs_.abandon(stream_);
+  profile_.abandon(stream_);
   cudaStreamSynchronize(stream_);  // a fault was told where it was met
   cudaStreamDestroy(stream_);
 }
 
 void CudaBackend::forget_graphs() {
-  CHECK(!graphs_.recording(), "memory moved while a step is recorded");
+  CHECK(!graphs_.recording() && !profile_.recording(), "memory moved while a step is recorded");
   graphs_.clear();
 }
 
@@ -149,28 +154,75 @@ void CudaBackend::load(const ModelOperands& operands) {
 
 bool CudaBackend::begin_step(const StepInputs& inputs) {
   graphs_.abandon(stream_);  // of a step that an error ended
+  wanted_top_ = inputs.top_logits ? std::ssize(inputs.logit_rows) : 0;
+  top_.clear();
+  profile_.abandon(stream_);
   if (arena_.begin(inputs, stream_)) forget_graphs();
+  if (profile_.started() && !inputs.watched) {
+    profile_.begin(stream_);
+    return true;
+  }
   const Batch& batch = inputs.batch;
   const bool one_row_each = batch.rows() == std::ssize(batch.sequences);
   if (!options_.graphs || inputs.watched || !one_row_each || inputs.kv.empty()) return true;
   const StepMake make = {
-      batch.rows(), std::ssize(inputs.logit_rows),
+      batch.rows(),
+      std::ssize(inputs.logit_rows),
+      inputs.top_logits,
       static_cast<int64_t>(std::bit_ceil(static_cast<uint32_t>(arena_.longest()))),
-      digest_of(inputs.kv), inputs.ids.data()};
+      digest_of(inputs.kv),
+      inputs.ids.data()};
   return graphs_.begin(make, stream_) != StepGraphs::Mode::kRepeating;
+}
+
+/// Enqueues a copy to the host. `to` grows as needed.
+void CudaBackend::bring(PinnedBuffer& to, const void* from, int64_t bytes) {
+  if (to.bytes() < bytes) to = PinnedBuffer(bytes);
+  if (bytes == 0) return;
+  check(
+      cudaMemcpyAsync(to.data(), from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_),
+      "the step's result");
 }
 
 TensorView CudaBackend::end_step(TensorView result) {
   graphs_.end(stream_);
   if (++steps_ == options_.fault_step) plant_illegal_access(stream_);
-  if (!result.empty() && result.bytes() > 0) {
-    if (result_.bytes() < result.bytes()) result_ = PinnedBuffer(result.bytes());
-    check(cudaMemcpyAsync(result_.data(), result.data(), static_cast<size_t>(result.bytes()),
-                          cudaMemcpyDeviceToHost, stream_),
-          "the step's result");
+  if (profile_.recording()) profile_.end(stream_);
+  if (wanted_top_ > 0) {
+    bool moved = false;
+    const int64_t bytes = wanted_top_ * int64_t{sizeof(TopRow)};
+    bring(result_, top_rows_.take(bytes, moved), bytes);
+    CHECK(!moved, "select_top() was not called");
+  } else if (!result.empty()) {
+    bring(result_, result.data(), result.bytes());
   }
   check(cudaStreamSynchronize(stream_), "a step");
-  return {result_.data(), result.dtype(), result.shape()};
+  if (wanted_top_ == 0) return {result_.data(), result.dtype(), result.shape()};
+  const auto* rows = reinterpret_cast<const TopRow*>(result_.data());
+  for (const TopRow& row : std::span(rows, static_cast<size_t>(wanted_top_))) {
+    const bool whole = row.count <= kTopRoom;
+    top_.push_back(
+        {std::span(row.entries, whole ? static_cast<size_t>(row.count) : 0), row.finite != 0});
+  }
+  return {};
+}
+
+TensorView CudaBackend::fetch(TensorView rows) {
+  bring(fetched_, rows.data(), rows.bytes());
+  check(cudaStreamSynchronize(stream_), "logits");
+  return {fetched_.data(), rows.dtype(), rows.shape()};
+}
+
+std::optional<KernelProfile> CudaBackend::profile(const std::function<void()>& steps) {
+  profile_.start();
+  try {
+    steps();
+  } catch (...) {
+    profile_.abandon(stream_);
+    profile_.finish();
+    throw;
+  }
+  return profile_.finish();
 }
 
 }  // namespace facet::cuda

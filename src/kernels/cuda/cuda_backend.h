@@ -14,9 +14,6 @@ namespace facet::cuda {
 struct CudaOptions {
   /// Repeat recorded steps as CUDA graphs where possible; off: every op is launched by itself.
   bool graphs = true;
-  /// Let products begin while the op before them ends (programmatic dependent launch). Not measured
-  /// in a whole step yet.
-  bool overlap = false;
   /// Kernels that were asked for. One that cannot be is refused by the backend's KernelChooser, and
   /// not met by its ops.
   KernelWishes wishes = {};

@@ -4,13 +4,17 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/backend.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/prepare_attention.h"
+#include "kernels/cuda/route.h"
 #include "kernels/cuda/step_arena.h"
 #include "kernels/cuda/step_graphs.h"
+#include "kernels/cuda/step_profile.h"
 #include "kernels/cuda/weight_store.h"
 
 namespace facet::cuda {
@@ -43,6 +47,9 @@ class CudaBackend final : public Backend {
   void load(const ModelOperands& operands) override;
   bool begin_step(const StepInputs& inputs) override;
   TensorView end_step(TensorView result) override;
+  std::span<const TopLogits> top_logits() const override { return top_; }
+  TensorView fetch(TensorView rows) override;
+  std::optional<KernelProfile> profile(const std::function<void()>& steps) override;
 
   void embed(TensorView out,
              const WeightMatrix& table,
@@ -71,11 +78,34 @@ class CudaBackend final : public Backend {
   void scale(TensorView x, float factor) override;
   void soft_cap(TensorView x, float cap) override;
   void gather_rows(TensorView out, TensorView x, std::span<const int32_t> rows) override;
+  void select_top(TensorView logits) override;
   void prepare_attention(const AttentionRows& rows,
                          const KvView& kv,
                          const RopeTable& rope,
                          const Batch& batch,
                          float eps) override;
+  void settle(ResidualStream& stream, float eps) override;
+  void norm_stream(ResidualStream& stream,
+                   TensorView out,
+                   std::span<const float> weight,
+                   float eps) override;
+  void project(ResidualStream& stream,
+               TensorView h,
+               std::span<const float> weight,
+               std::span<const Projection> products,
+               float eps) override;
+  void enter_feed_forward(ResidualStream& stream,
+                          const FeedForwardRows& rows,
+                          const FeedForward& layer,
+                          float eps) override;
+  void leave_feed_forward(const FeedForwardRows& rows, const FeedForward& layer) override;
+  void attend(TensorView out,
+              const AttentionRows& rows,
+              const KvView& kv,
+              const RopeTable& rope,
+              int32_t window,
+              const Batch& batch,
+              float eps) override;
   void add_rms_norm(
       TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) override;
   void join_branches(TensorView dense,
@@ -85,10 +115,35 @@ class CudaBackend final : public Backend {
                      float eps) override;
 
  private:
-  void run_experts(const ExpertsLayer& layer, const ExpertsArgs& args);
+  LinearWeights linear_weights(const WeightMatrix& w) const;
   void run_fp4_experts(const Fp4Layer& layer, const ExpertsArgs& args);
-  void linear_fp4(const LinearArgs& args);
+  void bring(PinnedBuffer& to, const void* from, int64_t bytes);
+  void run_experts(const LoadedExperts& loaded, ExpertsArgs args, const LinearArgs* beside);
+  LinearArgs linear_args(TensorView out, TensorView x, const WeightMatrix& w);
+  ExpertsArgs experts_args(TensorView out,
+                           TensorView x,
+                           const ExpertWeights& weights,
+                           const Routing& routing,
+                           const Activation& activation) const;
+  RouteArgs route_args(const Routing& routing,
+                       TensorView x,
+                       const RouterWeightsView& router,
+                       float eps);
+  ResidualArgs residual_args(const ResidualStream& stream, float eps) const;
+  NormedStream normed_stream(const ResidualStream& stream,
+                             TensorView h,
+                             std::span<const float> weight,
+                             float eps);
   PagedKv paged(const KvView& kv, const Batch& batch) const;
+  AttentionArgs attention_args(
+      TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) const;
+  bool runs_tiles(const AttentionArgs& args) const;
+  AttentionMemory attention_memory(const AttentionArgs& args, const RowRun& run);
+  PrepareArgs prepare_args(const AttentionRows& rows,
+                           const KvView& kv,
+                           const RopeTable& rope,
+                           const Batch& batch,
+                           float eps) const;
   /// Workspace of at least `bytes`; graphs that hold its old place are forgotten.
   std::byte* workspace(Workspace& of, int64_t bytes);
   void forget_graphs();
@@ -101,11 +156,19 @@ class CudaBackend final : public Backend {
   StepArena arena_;
   StepGraphs graphs_;
   int64_t steps_ = 0;
+  StepProfile profile_;
   Workspace route_logits_;
+  Buffer arrivals_;  // what counts blocks within a kernel: 0 between kernels
   Workspace linear_;
   Workspace experts_;
   Workspace attention_parts_;
+  Workspace top_maxima_;
+  Workspace top_rows_;
+  Buffer attention_arrivals_;
   PinnedBuffer result_;
+  PinnedBuffer fetched_;
+  int64_t wanted_top_ = 0;      // rows of the step under way; 0: its result itself is wanted
+  std::vector<TopLogits> top_;  // of the last step
 };
 
 }  // namespace facet::cuda

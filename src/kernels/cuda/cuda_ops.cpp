@@ -1,5 +1,6 @@
 // Each op: operands checked and translated, one launcher called.
 
+#include <algorithm>
 #include <bit>
 #include <vector>
 
@@ -8,39 +9,28 @@
 #include "kernels/cuda/cuda_backend_impl.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/experts_simple.h"
-#include "kernels/cuda/linear.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/operands.h"
 #include "kernels/cuda/prepare_attention.h"
-#include "kernels/cuda/route.h"
+#include "kernels/cuda/top_logits.h"
 
 namespace facet::cuda {
 namespace {
-
-/// The elements of an operand on the device, float32 of this shape.
-float* values(TensorView view, const Shape& shape, const char* name) {
-  CHECK(view.device() == Device::kCuda && view.dtype() == DType::kF32 && view.shape() == shape,
-        "{}: {} {}, not F32 {} on the GPU", name, to_string(view.dtype()), to_string(view.shape()),
-        to_string(shape));
-  return static_cast<float*>(view.data());
-}
-
-float* values(TensorView view, const char* name) { return values(view, view.shape(), name); }
-
-int32_t* indices(TensorView view, const Shape& shape, const char* name) {
-  CHECK(view.device() == Device::kCuda && view.dtype() == DType::kI32 && view.shape() == shape,
-        "{}: {} {}, not I32 {} on the GPU", name, to_string(view.dtype()), to_string(view.shape()),
-        to_string(shape));
-  return static_cast<int32_t*>(view.data());
-}
 
 int64_t last_extent(const Shape& shape) {
   CHECK(shape.rank() > 0, "a scalar has no last axis");
   return shape[shape.rank() - 1];
 }
 
+/// Positions that rows of a sequence see, each once; window 0: all.
+int64_t positions_seen(const SequenceRows& s, int32_t window) {
+  const int64_t end = int64_t{s.first_position} + s.rows;
+  return window == 0 ? end : std::min<int64_t>(end, s.rows + window - 1);
+}
+
 /// The rows of a step: each sequence with several by itself, those with one together. `longest` is
 /// a bound of their positions: a power of two, for launches that are repeated as they grow.
-std::vector<RowRun> runs_of(const Batch& batch, int32_t longest) {
+std::vector<RowRun> runs_of(const Batch& batch, int32_t longest, int32_t window) {
   const auto bound = static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(longest)));
   std::vector<RowRun> runs;
   for (const SequenceRows& s : batch.sequences) {
@@ -48,10 +38,11 @@ std::vector<RowRun> runs_of(const Batch& batch, int32_t longest) {
                        runs.back().first_row + runs.back().rows == s.first_row;
     if (joins) {
       ++runs.back().rows;
-    } else if (s.rows == 1) {
-      runs.push_back({s.first_row, 1, false, bound});
+      runs.back().positions += positions_seen(s, window);
     } else {
-      runs.push_back({s.first_row, s.rows, true, s.first_position + s.rows});
+      const bool one = s.rows > 1;
+      runs.push_back({s.first_row, s.rows, one, one ? s.first_position + s.rows : bound,
+                      positions_seen(s, window)});
     }
   }
   return runs;
@@ -77,33 +68,27 @@ void CudaBackend::rms_norm(TensorView out, TensorView x, std::span<const float> 
                  eps);
 }
 
-void CudaBackend::linear(TensorView out, TensorView x, const WeightMatrix& w) {
+LinearWeights CudaBackend::linear_weights(const WeightMatrix& w) const {
+  const ProductForm form = plan_linear(kernels_.setup(), query_of(w)).form;
+  if (form != ProductForm::kFp4) return {w, weights_.find_tiles(w), form, {}};
+  const Fp4Operand operand = weights_.find_fp4(w);
+  CHECK(operand.scales != nullptr, "an NVFP4 matrix [{}, {}] that was not loaded", w.rows, w.cols);
+  return {w, nullptr, form, operand};
+}
+
+LinearArgs CudaBackend::linear_args(TensorView out, TensorView x, const WeightMatrix& w) {
   LinearArgs args;
   args.rows = x.rows();
   args.out = values(out, {args.rows, w.rows}, "out");
   args.x = values(x, {args.rows, w.cols}, "x");
-  args.w = {w, weights_.find_tiles(w)};
+  args.w = linear_weights(w);
   args.workspace = workspace(linear_, linear_workspace_bytes(args.rows, w.cols));
-  args.overlap = options_.overlap ? Overlap::kYes : Overlap::kNo;
-  args.form = plan_linear(kernels_.setup(), query_of(w)).form;
-  if (args.form == ProductForm::kFp4) return linear_fp4(args);
-  cuda::linear(stream_, args);
+  args.overlap = Overlap::kYes;
+  return args;
 }
 
-void CudaBackend::linear_fp4(const LinearArgs& args) {
-  const WeightMatrix& w = args.w.matrix;
-  Fp4Linear call;
-  call.out = args.out;
-  call.x = args.x;
-  call.w = weights_.find_fp4(w);
-  CHECK(call.w.scales != nullptr, "an NVFP4 matrix [{}, {}] that was not loaded", w.rows, w.cols);
-  call.input_scale = w.input_scale;
-  call.global_scale = w.global_scale;
-  call.rows = static_cast<int32_t>(w.rows);
-  call.cols = static_cast<int32_t>(w.cols);
-  call.tokens = static_cast<int32_t>(args.rows);
-  call.workspace = workspace(linear_, fp4_linear_workspace_bytes(args.rows, w.cols));
-  fp4_linear(stream_, call);
+void CudaBackend::linear(TensorView out, TensorView x, const WeightMatrix& w) {
+  cuda::linear(stream_, linear_args(out, x, w));
 }
 
 void CudaBackend::rope(TensorView x, std::span<const int32_t> positions, const RopeTable& table) {
@@ -138,25 +123,67 @@ void CudaBackend::store_kv(const KvView& kv, TensorView k, TensorView v, const B
                  batch.rows());
 }
 
-void CudaBackend::attention(
-    TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) {
+AttentionArgs CudaBackend::attention_args(
+    TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) const {
   CHECK(q.shape().rank() == 3 && window >= 0, "q {}, window {}", to_string(q.shape()), window);
   const auto heads = static_cast<int32_t>(q.shape()[1]);
   CHECK(heads % kv.layout.kv_heads == 0, "{} query heads on {} KV heads", heads,
         kv.layout.kv_heads);
   CHECK(kv.layout.head_dim <= kMostHeadDim, "heads of {}", kv.layout.head_dim);
   const Shape shape = {batch.rows(), heads, kv.layout.head_dim};
-  const AttentionArgs args = {values(out, shape, "out"),
-                              values(q, shape, "q"),
-                              paged(kv, batch),
-                              heads,
-                              window,
-                              batch.rows()};
-  const AttentionShape asked = {kv.layout.dtype, kv.layout.head_dim, heads, kv.layout.kv_heads};
-  if (!plan_attention_tiles(kernels_.setup(), asked)) return attention_simple(stream_, args);
-  for (const RowRun& run : runs_of(batch, arena_.longest())) {
-    std::byte* parts = workspace(attention_parts_, attention_workspace_bytes(args, run));
-    attention_tiles(stream_, args, run, parts);
+  AttentionArgs args = {values(out, shape, "out"),
+                        values(q, shape, "q"),
+                        paged(kv, batch),
+                        heads,
+                        window,
+                        batch.rows()};
+  for (const SequenceRows& s : batch.sequences) args.positions += positions_seen(s, window);
+  args.overlap = Overlap::kYes;
+  return args;
+}
+
+bool CudaBackend::runs_tiles(const AttentionArgs& args) const {
+  const bool tiles = plan_attention_tiles(
+      kernels_.setup(), {args.kv.dtype, args.kv.head_dim, args.q_heads, args.kv.kv_heads});
+  CHECK(!tiles || tiles_fit(args), "tiles for heads of {}", args.kv.head_dim);
+  return tiles;
+}
+
+AttentionMemory CudaBackend::attention_memory(const AttentionArgs& args, const RowRun& run) {
+  return {workspace(attention_parts_, attention_workspace_bytes(args, run)),
+          reinterpret_cast<int32_t*>(attention_arrivals_.data())};
+}
+
+void CudaBackend::attention(
+    TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) {
+  const AttentionArgs args = attention_args(out, q, kv, window, batch);
+  if (!runs_tiles(args)) return attention_simple(stream_, args);
+  for (const RowRun& run : runs_of(batch, arena_.longest(), window))
+    attention_tiles(stream_, args, run, attention_memory(args, run));
+}
+
+void CudaBackend::attend(TensorView out,
+                         const AttentionRows& rows,
+                         const KvView& kv,
+                         const RopeTable& rope,
+                         int32_t window,
+                         const Batch& batch,
+                         float eps) {
+  const AttentionArgs args = attention_args(out, rows.q, kv, window, batch);
+  if (!runs_tiles(args)) return Backend::attend(out, rows, kv, rope, window, batch, eps);
+  PrepareArgs prepare = prepare_args(rows, kv, rope, batch, eps);
+  const Unprepared unprepared = {prepare.q_norm,      prepare.k,      prepare.v,  prepare.k_norm,
+                                 prepare.frequencies, prepare.angles, prepare.eps};
+  for (const RowRun& run : runs_of(batch, arena_.longest(), window)) {
+    const AttentionMemory memory = attention_memory(args, run);
+    if (!run.one_sequence) {
+      attention_tiles(stream_, args, run, memory, unprepared);
+      continue;
+    }
+    prepare.first_row = run.first_row;
+    prepare.rows = run.rows;
+    cuda::prepare_attention(stream_, prepare);
+    attention_tiles(stream_, args, run, memory);
   }
 }
 
@@ -171,10 +198,10 @@ void CudaBackend::activate(TensorView out,
                  up.elements(), activation.function);
 }
 
-void CudaBackend::route(const Routing& routing,
-                        TensorView x,
-                        const RouterWeightsView& router,
-                        float eps) {
+RouteArgs CudaBackend::route_args(const Routing& routing,
+                                  TensorView x,
+                                  const RouterWeightsView& router,
+                                  float eps) {
   const int64_t rows = x.rows();
   const int64_t width = router.proj.cols;
   const int64_t count = router.proj.rows;
@@ -195,14 +222,21 @@ void CudaBackend::route(const Routing& routing,
   args.rows = rows;
   args.top_k = top_k;
   args.eps = eps;
-  cuda::route(stream_, args);
+  return args;
 }
 
-void CudaBackend::experts(TensorView out,
-                          TensorView x,
-                          const ExpertWeights& weights,
-                          const Routing& routing,
-                          const Activation& activation) {
+void CudaBackend::route(const Routing& routing,
+                        TensorView x,
+                        const RouterWeightsView& router,
+                        float eps) {
+  cuda::route(stream_, route_args(routing, x, router, eps));
+}
+
+ExpertsArgs CudaBackend::experts_args(TensorView out,
+                                      TensorView x,
+                                      const ExpertWeights& weights,
+                                      const Routing& routing,
+                                      const Activation& activation) const {
   CHECK(x.shape().rank() == 2 && !weights.empty(), "x is {}, {} experts", to_string(x.shape()),
         weights.count());
   const ExpertMatrices& first = weights.experts.front();
@@ -219,20 +253,32 @@ void CudaBackend::experts(TensorView out,
   args.chosen = indices(routing.experts, {args.rows, args.top_k}, "experts");
   args.weights = values(routing.weights, {args.rows, args.top_k}, "weights");
   args.activation = activation;
-  const LoadedExperts& loaded = weights_.find(weights);
-  CHECK(loaded.activation == activation, "experts loaded for {}, asked for {}",
-        to_string(loaded.activation), to_string(activation));
-  if (loaded.layer.experts != nullptr) return run_experts(loaded.layer, args);
-  if (loaded.fp4.experts != nullptr) return run_fp4_experts(loaded.fp4, args);
-  args.experts = loaded.plain;
-  args.inner = reinterpret_cast<float*>(
-      workspace(experts_, args.rows * args.top_k * args.width * int64_t{sizeof(float)}));
-  experts_simple(stream_, args);
+  return args;
 }
 
-void CudaBackend::run_experts(const ExpertsLayer& layer, const ExpertsArgs& args) {
+void CudaBackend::experts(TensorView out,
+                          TensorView x,
+                          const ExpertWeights& weights,
+                          const Routing& routing,
+                          const Activation& activation) {
+  run_experts(weights_.find(weights), experts_args(out, x, weights, routing, activation), nullptr);
+}
+
+void CudaBackend::run_experts(const LoadedExperts& loaded,
+                              ExpertsArgs args,
+                              const LinearArgs* beside) {
+  CHECK(loaded.activation == args.activation, "experts loaded for {}, asked for {}",
+        to_string(loaded.activation), to_string(args.activation));
+  if (loaded.layer.experts == nullptr) {
+    if (beside != nullptr) cuda::linear(stream_, *beside);
+    if (loaded.fp4.experts != nullptr) return run_fp4_experts(loaded.fp4, args);
+    args.experts = loaded.plain;
+    args.inner = reinterpret_cast<float*>(
+        workspace(experts_, args.rows * args.top_k * args.width * int64_t{sizeof(float)}));
+    return experts_simple(stream_, args);
+  }
   ExpertsCall call;
-  call.layer = layer;
+  call.layer = loaded.layer;
   call.out = args.out;
   call.x = args.x;
   call.chosen = args.chosen;
@@ -240,7 +286,8 @@ void CudaBackend::run_experts(const ExpertsLayer& layer, const ExpertsArgs& args
   call.rows = static_cast<int32_t>(args.rows);
   call.top_k = static_cast<int32_t>(args.top_k);
   call.workspace = workspace(experts_, experts_workspace_bytes(call.layer, call.rows, call.top_k));
-  call.overlap = options_.overlap ? Overlap::kYes : Overlap::kNo;
+  call.overlap = Overlap::kYes;
+  call.beside = beside;
   cuda::experts(stream_, call);
 }
 
@@ -280,13 +327,20 @@ void CudaBackend::gather_rows(TensorView out, TensorView x, std::span<const int3
                     std::ssize(rows), width);
 }
 
-void CudaBackend::prepare_attention(const AttentionRows& rows,
-                                    const KvView& kv,
-                                    const RopeTable& rope,
-                                    const Batch& batch,
-                                    float eps) {
+void CudaBackend::select_top(TensorView logits) {
+  const int64_t rows = logits.rows();
+  std::byte* maxima = workspace(top_maxima_, top_workspace_bytes(rows));
+  std::byte* out = workspace(top_rows_, rows * int64_t{sizeof(TopRow)});
+  cuda::select_top(stream_, reinterpret_cast<TopRow*>(out), values(logits, "logits"), rows,
+                   last_extent(logits.shape()), maxima);
+}
+
+PrepareArgs CudaBackend::prepare_args(const AttentionRows& rows,
+                                      const KvView& kv,
+                                      const RopeTable& rope,
+                                      const Batch& batch,
+                                      float eps) const {
   const int32_t head_dim = kv.layout.head_dim;
-  if (!prepare_fits(head_dim)) return Backend::prepare_attention(rows, kv, rope, batch, eps);
   const Shape q_shape = {batch.rows(), rows.q.shape()[1], head_dim};
   const Shape kv_shape = {batch.rows(), kv.layout.kv_heads, head_dim};
   const bool stores = !rows.k.empty();
@@ -302,7 +356,18 @@ void CudaBackend::prepare_attention(const AttentionRows& rows,
   args.q_heads = static_cast<int32_t>(q_shape[1]);
   args.rows = batch.rows();
   args.eps = eps;
-  cuda::prepare_attention(stream_, args);
+  args.overlap = Overlap::kYes;
+  return args;
+}
+
+void CudaBackend::prepare_attention(const AttentionRows& rows,
+                                    const KvView& kv,
+                                    const RopeTable& rope,
+                                    const Batch& batch,
+                                    float eps) {
+  if (!prepare_fits(kv.layout.head_dim))
+    return Backend::prepare_attention(rows, kv, rope, batch, eps);
+  cuda::prepare_attention(stream_, prepare_args(rows, kv, rope, batch, eps));
 }
 
 void CudaBackend::add_rms_norm(

@@ -36,6 +36,8 @@ int most_shared_bytes() {
   return value;
 }
 
+bool device_has_wgmma() { return architecture() / 10 == 9; }
+
 unsigned grid(int64_t blocks) {
   CHECK(blocks > 0 && blocks <= std::numeric_limits<int32_t>::max(), "{} blocks", blocks);
   return static_cast<unsigned>(blocks);

@@ -32,6 +32,9 @@ inline void check_launch(const char* kernel) { check(cudaGetLastError(), kernel)
 constexpr int64_t ceil_div(int64_t value, int64_t by) { return (value + by - 1) / by; }
 constexpr int64_t round_up(int64_t value, int64_t to) { return ceil_div(value, to) * to; }
 
+/// Whether the device is a Hopper GPU, whose warpgroup products (wgmma.cuh) no other has.
+bool device_has_wgmma();
+
 /// A grid's extent. CHECKs that it is one.
 unsigned grid(int64_t blocks);
 

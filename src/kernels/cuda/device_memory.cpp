@@ -77,10 +77,21 @@ PinnedBuffer& PinnedBuffer::operator=(PinnedBuffer&& other) noexcept {
   return *this;
 }
 
-Event::Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "an event"); }
+Event::Event(Timing timing) {
+  const unsigned flags = timing == Timing::kYes ? cudaEventDefault : cudaEventDisableTiming;
+  check(cudaEventCreateWithFlags(&event_, flags), "an event");
+}
 Event::~Event() { cudaEventDestroy(event_); }
 void Event::record(cudaStream_t stream) const {
   check(cudaEventRecord(event_, stream), "an event");
+}
+void Event::record_in_graph(cudaStream_t stream) const {
+  check(cudaEventRecordWithFlags(event_, stream, cudaEventRecordExternal), "an event");
+}
+double Event::microseconds_since(const Event& earlier) const {
+  float ms = 0;
+  check(cudaEventElapsedTime(&ms, earlier.event_, event_), "a measurement");
+  return static_cast<double>(ms) * 1e3;
 }
 void Event::wait() const { check(cudaEventSynchronize(event_), "waiting for the GPU"); }
 

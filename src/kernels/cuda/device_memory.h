@@ -33,11 +33,16 @@ class PinnedBuffer {
 /// Owns an event.
 class Event {
  public:
-  Event();
+  enum class Timing { kNo, kYes };
+  explicit Event(Timing timing = Timing::kNo);
   ~Event();
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
   void record(cudaStream_t stream) const;
+  /// To be called while the stream is captured: each run of the graph records the event anew.
+  void record_in_graph(cudaStream_t stream) const;
+  /// Both must have been made with Timing::kYes, been recorded and have happened.
+  double microseconds_since(const Event& earlier) const;
   /// Waits for what was recorded; at once if nothing was.
   void wait() const;
 

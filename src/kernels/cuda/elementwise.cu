@@ -2,6 +2,8 @@
 
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/weight_value.cuh"
 
 namespace facet::cuda {
@@ -11,16 +13,20 @@ constexpr int kThreads = 256;
 
 template <typename Body>
 __global__ void __launch_bounds__(kThreads) for_each(int64_t count, Body body) {
+  wait_for_previous();
+  let_next_begin();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i < count) body(i);
 }
 
-/// body(i) for each i < count.
+/// body(i) for each i < count, each of which moves `each` bytes.
 template <typename Body>
-void launch(cudaStream_t stream, const char* name, int64_t count, const Body& body) {
+void run(cudaStream_t stream, const char* name, int64_t count, int64_t each, const Body& body) {
   if (count == 0) return;
-  for_each<<<grid(ceil_div(count, kThreads)), kThreads, 0, stream>>>(count, body);
-  check_launch(name);
+  const LaunchShape shape = {.grid = dim3(grid(ceil_div(count, kThreads))),
+                             .threads = kThreads,
+                             .traffic = {count * each}};
+  launch(stream, Overlap::kYes, shape, name, for_each<Body>, count, body);
 }
 
 /// An extended lambda may not stand in a generic one.
@@ -44,7 +50,8 @@ void embed(cudaStream_t stream,
            int64_t rows,
            float scale) {
   with_format(table.format, [&]<WeightFormat kFormat>() {
-    launch(stream, "embed", rows * table.cols, Embed<kFormat>{out, table, ids, scale});
+    run(stream, "embed", rows * table.cols, 4 + row_bytes(table) / table.cols,
+        Embed<kFormat>{out, table, ids, scale});
   });
 }
 
@@ -54,21 +61,21 @@ void activate(cudaStream_t stream,
               const float* up,
               int64_t count,
               ActivationFunction function) {
-  launch(stream, "activate", count, [=] __device__(int64_t i) {
-    out[i] = gate == nullptr ? apply(function, up[i]) : apply(function, gate[i]) * up[i];
+  run(stream, "activate", count, gate == nullptr ? 8 : 12, [=] __device__(int64_t i) {
+    out[i] = gate == nullptr ? apply(function, up[i]) : __fmul_rn(apply(function, gate[i]), up[i]);
   });
 }
 
 void add(cudaStream_t stream, float* x, const float* y, int64_t count) {
-  launch(stream, "add", count, [=] __device__(int64_t i) { x[i] += y[i]; });
+  run(stream, "add", count, 12, [=] __device__(int64_t i) { x[i] += y[i]; });
 }
 
 void scale(cudaStream_t stream, float* x, int64_t count, float factor) {
-  launch(stream, "scale", count, [=] __device__(int64_t i) { x[i] *= factor; });
+  run(stream, "scale", count, 8, [=] __device__(int64_t i) { x[i] *= factor; });
 }
 
 void soft_cap(cudaStream_t stream, float* x, int64_t count, float cap) {
-  launch(stream, "soft_cap", count, [=] __device__(int64_t i) { x[i] = cap * tanhf(x[i] / cap); });
+  run(stream, "soft_cap", count, 8, [=] __device__(int64_t i) { x[i] = cap * tanhf(x[i] / cap); });
 }
 
 void gather_rows(cudaStream_t stream,
@@ -77,8 +84,8 @@ void gather_rows(cudaStream_t stream,
                  const int32_t* rows,
                  int64_t count,
                  int64_t width) {
-  launch(stream, "gather_rows", count * width,
-         [=] __device__(int64_t i) { out[i] = x[rows[i / width] * width + i % width]; });
+  run(stream, "gather_rows", count * width, 8,
+      [=] __device__(int64_t i) { out[i] = x[rows[i / width] * width + i % width]; });
 }
 
 void rope(cudaStream_t stream,
@@ -89,7 +96,7 @@ void rope(cudaStream_t stream,
           int64_t heads,
           int32_t head_dim,
           int32_t angles) {
-  launch(stream, "rope", rows * heads * angles, [=] __device__(int64_t i) {
+  run(stream, "rope", rows * heads * angles, 16, [=] __device__(int64_t i) {
     const int64_t angle_index = i % angles;
     const int64_t head = i / angles;
     const float angle =

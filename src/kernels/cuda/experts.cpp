@@ -76,6 +76,7 @@ int64_t carve(ExpertsWork& work, std::byte* workspace) {
   // Two tokens an expert and more waste less in small items; many are better in large ones.
   const bool few = pairs <= int64_t{20} * work.layer.count || !many_fit(work.layer);
   work.item_tokens = few ? kFewTokens : kManyTokens;
+  work.wide = work.item_tokens == kManyTokens && device_has_wgmma();
   work.max_items = max_items(work.layer.count, static_cast<int32_t>(pairs), work.item_tokens);
   work.packed = carver.take<uint8_t>(int64_t{work.rows} * work.hidden_steps * kStepBytesX);
   work.parts = carver.take<float>(pairs * work.layer.hidden);
@@ -86,6 +87,13 @@ int64_t carve(ExpertsWork& work, std::byte* workspace) {
 
 template <class F>
 void run(cudaStream_t stream, const ExpertsCall& call) {
+  std::optional<StreamWork> beside;
+  if (call.beside != nullptr) {
+    ExpertsWork all = {.layer = call.layer, .rows = call.rows, .top_k = call.top_k};
+    carve(all, nullptr);
+    if (streams(all)) beside = stream_beside(*call.beside);
+    if (!beside) linear(stream, *call.beside);
+  }
   const int32_t most_rows = pass_rows(call.layer, call.top_k);
   for (int32_t first = 0; first < call.rows; first += most_rows) {
     ExpertsWork work = {.layer = call.layer,
@@ -97,7 +105,7 @@ void run(cudaStream_t stream, const ExpertsCall& call) {
                         .top_k = call.top_k};
     carve(work, call.workspace);
     if (streams(work)) {
-      experts_stream<F>(stream, call.overlap, work);
+      experts_stream<F>(stream, call.overlap, work, beside);
     } else {
       experts_tiled<F>(stream, call.overlap, work);
     }

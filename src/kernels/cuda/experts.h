@@ -6,6 +6,7 @@
 #include "kernels/activation.h"
 #include "kernels/cuda/bands.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/linear.h"
 #include "kernels/product_form.h"
 #include "quant/format.h"
 
@@ -39,11 +40,14 @@ struct ExpertsCall {
   float* out = nullptr;             ///< [rows, H]
   const float* x = nullptr;         ///< [rows, H]
   const int32_t* chosen = nullptr;  ///< [rows, top_k], device; distinct within a row
-  const float* weights = nullptr;   ///< [rows, top_k], device
+  const float* weights = nullptr;   ///< [rows, top_k], device; as `chosen` from before the last
+                                    ///< kernel, or by it
   int32_t rows = 0;
   int32_t top_k = 0;
   std::byte* workspace = nullptr;  ///< experts_workspace_bytes(…), 256-aligned
   Overlap overlap = Overlap::kNo;
+  /// A product that neither needs nor feeds the experts, computed beside them; null: none.
+  const LinearArgs* beside = nullptr;
 };
 
 /// Whether experts() can compute this: NVFP4 or BF16, GeGLU (tanh) or SwiGLU, hidden and width

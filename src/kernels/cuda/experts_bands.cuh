@@ -6,7 +6,7 @@
 
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/experts_kernels.h"
-#include "kernels/cuda/steps.cuh"
+#include "kernels/cuda/wide.cuh"
 
 namespace facet::cuda {
 
@@ -58,7 +58,8 @@ template <class F>
 __device__ __forceinline__ void store_inner(const ExpertsWork& work, int pair, int f, float value) {
   auto* row =
       reinterpret_cast<uint16_t*>(work.inner + int64_t{pair} * work.width_steps * kStepBytesX);
-  row[position_of<F>(f)] =
+  const int position = position_of<F>(f);
+  row[work.wide ? wide_position(position) : position] =
       static_cast<uint16_t>(pack_bf16(f < work.layer.width ? value : 0.0F, 0.0F));
 }
 

@@ -26,7 +26,26 @@ struct ExpertsWork {
   int32_t* items = nullptr;  ///< [1 + 3 * max_items]: how many, then expert, first of sorted, count
   int32_t max_items = 0;
   int32_t item_tokens = 0;  ///< at most this many pairs in an item
+  bool wide = false;        ///< x and inner in wide order (wide.cuh)
 };
+
+/// Bytes of one of an expert's matrices, as read here.
+inline int64_t expert_matrix_bytes(const ExpertsLayer& layer) {
+  const int64_t values = int64_t{layer.width} * layer.hidden;
+  return layer.format == WeightFormat::kNvfp4 ? values / 2 + values / 16 : 2 * values;
+}
+
+/// Values that go into gate and up, and out of down, of `value_bytes` each, and the weights.
+inline Traffic gate_up_traffic(const ExpertsWork& work, int64_t value_bytes) {
+  const int64_t inner = int64_t{work.rows} * work.top_k * work.layer.width;
+  return {int64_t{work.rows} * work.layer.hidden * value_bytes + inner * 2,
+          2 * expert_matrix_bytes(work.layer)};
+}
+inline Traffic down_traffic(const ExpertsWork& work, int64_t out_rows) {
+  const int64_t inner = int64_t{work.rows} * work.top_k * work.layer.width;
+  return {inner * 2 + out_rows * work.layer.hidden * int64_t{sizeof(float)},
+          expert_matrix_bytes(work.layer)};
+}
 
 constexpr int32_t max_items(int32_t experts, int32_t pairs, int32_t item_tokens) {
   return (experts < pairs ? experts : pairs) + pairs / item_tokens;
@@ -35,8 +54,12 @@ constexpr int32_t max_items(int32_t experts, int32_t pairs, int32_t item_tokens)
 /// Shared memory that experts_stream() asks for, at least.
 template <class F>
 int64_t experts_stream_shared_bytes(const ExpertsWork& work);
+/// `beside`: as ExpertsCall::beside.
 template <class F>
-void experts_stream(cudaStream_t stream, Overlap overlap, const ExpertsWork& work);
+void experts_stream(cudaStream_t stream,
+                    Overlap overlap,
+                    const ExpertsWork& work,
+                    const std::optional<StreamWork>& beside);
 template <class F>
 void experts_tiled(cudaStream_t stream, Overlap overlap, const ExpertsWork& work);
 

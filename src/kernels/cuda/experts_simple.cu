@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/experts_simple.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/weight_value.cuh"
 
@@ -50,11 +51,10 @@ __global__ void __launch_bounds__(kWarps* kWarp) down_kernel(const ExpertsArgs a
 void experts_simple(cudaStream_t stream, const ExpertsArgs& args) {
   if (args.rows == 0) return;
   const dim3 inner(grid(ceil_div(args.width, kWarps)), grid(args.rows * args.top_k));
-  inner_kernel<<<inner, kWarps * kWarp, 0, stream>>>(args);
-  check_launch("experts: gate and up");
+  launch(stream, Overlap::kNo, {inner, kWarps * kWarp}, "experts (plain): gate and up",
+         inner_kernel, args);
   const dim3 down(grid(ceil_div(args.hidden, kWarps)), grid(args.rows));
-  down_kernel<<<down, kWarps * kWarp, 0, stream>>>(args);
-  check_launch("experts: down");
+  launch(stream, Overlap::kNo, {down, kWarps * kWarp}, "experts (plain): down", down_kernel, args);
 }
 
 }  // namespace facet::cuda

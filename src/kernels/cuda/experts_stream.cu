@@ -2,15 +2,17 @@
 //
 // gate_up: the bands (8 rows of gate and 8 of up each) of all chosen experts are dealt to CTAs,
 // which have two under way, four warps a band, a chunk of K each, rings as in linear_stream.cu. A
-// band meets the tokens that chose its expert; all x stand in shared memory. down: a CTA has
-// `groups` bands of 16 rows for all experts; eight warps of a group share the chosen experts out,
-// stream their rows of the band one after another, and the results meet in shared memory, where
-// each row's are added in the order of its choices. Its first weights are asked for while gate_up
-// still runs.
+// band meets the tokens that chose its expert; all x stand in shared memory. The first CTAs may
+// have a product of their own, whose weights they ask for while the router still chooses. down: a
+// CTA has `groups` bands of 16 rows for all experts; eight warps of a group share the chosen
+// experts out, stream their rows of the band one after another, and the results meet in shared
+// memory, where each row's are added in the order of its choices. Its first weights are asked for
+// while gate_up still runs.
 
 #include <algorithm>
 
 #include "kernels/cuda/experts_bands.cuh"
+#include "kernels/cuda/linear_stream.cuh"
 
 namespace facet::cuda {
 namespace {
@@ -21,9 +23,11 @@ constexpr int kBandThreads = kChunks * kWarp;
 constexpr int kBands = 2;  // of gate_up
 constexpr int kDownWarps = 8;
 
-/// x_pitch for both sides.
-__host__ __device__ constexpr int pitch_of(int steps) { return steps * kStepBytesX + 64; }
-static_assert(pitch_of(44) == x_pitch(44));
+constexpr int kTableExperts = 128;  // whose pointers find room in shared memory
+
+constexpr int kBesideStages = 3;
+constexpr int kBesideFixed =
+    kStreamRing<Bf16Steps, kBands, kBesideStages> + kStreamPartial<kBands, 1>;
 
 template <class F>
 constexpr int kStages = 4;
@@ -68,14 +72,28 @@ __device__ __forceinline__ void find_groups(
   __syncthreads();
 }
 
-/// Any grid: the bands of all chosen experts are dealt to the CTAs' slots in turn.
+/// Any grid: the bands of all chosen experts are dealt to the CTAs' slots in turn; the first
+/// `beside_blocks` are those of `beside`.
 template <class F>
-__global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const ExpertsWork work) {
+__global__ void __launch_bounds__(kBands* kBandThreads)
+    gate_up_kernel(const ExpertsWork work,
+                   const __grid_constant__ StreamWork beside,
+                   int beside_blocks) {
   extern __shared__ __align__(128) uint8_t shared[];
   __shared__ Group groups[kStreamPairs];
   __shared__ int chosen[kStreamPairs];
   __shared__ unsigned firsts[2];
   __shared__ int group_count;
+  if (static_cast<int>(blockIdx.x) < beside_blocks) {
+    return stream_bands<Bf16Steps, 1, kBands, kBesideStages>(
+        beside, beside.all_bands, blockIdx.x, beside_blocks, shared, [&](uint8_t* x) {
+          wait_for_previous();
+          let_next_begin();  // not before: the next kernel reads the routing without waiting
+          stage_plain<Bf16Steps>(beside, x);
+        });
+  }
+  const int block = blockIdx.x - beside_blocks;
+  const int blocks = gridDim.x - beside_blocks;
   const int warp = threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
   const int chunk = warp % kChunks;
@@ -91,12 +109,18 @@ __global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const Exp
   uint8_t* x = reinterpret_cast<uint8_t*>(partial + 2 * kBands * kChunks * kPartial);
   const uint64_t policy = evict_first();
 
+  __shared__ ExpertPointers table[kTableExperts];
+  const ExpertPointers* experts = work.layer.experts;
+  if (work.layer.count <= kTableExperts) {
+    for (int e = threadIdx.x; e < work.layer.count; e += blockDim.x) table[e] = experts[e];
+    experts = table;
+  }
   wait_for_previous();
   let_next_begin();
   find_groups(work, chosen, firsts, groups, &group_count);
   const int items = group_count * bands;
-  const int stride = gridDim.x * kBands;
-  const int first = blockIdx.x * kBands + slot;
+  const int stride = blocks * kBands;
+  const int first = block * kBands + slot;
 
   int next_item = first;
   int next_step = begin;
@@ -106,10 +130,10 @@ __global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const Exp
   const auto issue = [&] {
     if (next_item < items && begin < end) {
       if (next_step == begin) {
-        next_bands = gate_up_bands<F>(work, work.layer.experts[groups[next_item / bands].expert]);
+        next_bands = gate_up_bands<F>(work, experts[groups[next_item / bands].expert]);
         units.seek(next_bands, next_item % bands, lane);
       }
-      units.copy(ring_at + next_stage * F::kBandBytes, next_bands, next_step, lane, policy);
+      units.copy(ring_at + next_stage * F::kBandBytes, next_bands.lower, next_step, lane, policy);
       if (++next_stage == kStages<F>) next_stage = 0;
       if (++next_step == end) {
         next_step = begin;
@@ -119,7 +143,7 @@ __global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const Exp
     copy_commit();
   };
 #pragma unroll 1
-  for (int i = 0; i < kStages<F> - 1; ++i) issue();
+  for (int i = 0; i < kStages<F>; ++i) issue();
   if (first - slot < items) {
     stage_x<F>(x, pitch_of(steps), work.rows, steps, work.layer.hidden,
                [&](int token) { return work.x + int64_t{token} * work.layer.hidden; });
@@ -136,7 +160,7 @@ __global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const Exp
         lane % 4 * 16;
     float sums[4] = {};
     for (int step = begin; step < end; ++step) {
-      copy_wait<kStages<F> - 2>();
+      copy_wait<kStages<F> - 1>();
       __syncwarp();
       add_step<F>(sums, ring + stage * F::kBandBytes, x_at + step * kStepBytesX, lane);
       if (++stage == kStages<F>) stage = 0;
@@ -164,7 +188,7 @@ __global__ void __launch_bounds__(kBands* kBandThreads) gate_up_kernel(const Exp
         up = __fadd_rn(up, from[c * kPartial + 8]);
       }
       store_inner<F>(work, group.pairs[token], band * 8 + element % 8,
-                     activated<F>(work, work.layer.experts[group.expert], gate, up));
+                     activated<F>(work, experts[group.expert], gate, up));
     }
   }
 }
@@ -207,7 +231,7 @@ __global__ void __launch_bounds__(2 * kDownWarps * kWarp)
         next_bands = down_bands<F>(work, work.layer.experts[chosen_groups[next_group].expert]);
         units.seek(next_bands, band, lane);
       }
-      units.copy(ring_at + next_stage * F::kBandBytes, next_bands, next_step, lane, policy);
+      units.copy(ring_at + next_stage * F::kBandBytes, next_bands.lower, next_step, lane, policy);
       if (++next_stage == kStages<F>) next_stage = 0;
       if (++next_step == steps) {
         next_step = 0;
@@ -217,8 +241,9 @@ __global__ void __launch_bounds__(2 * kDownWarps * kWarp)
     copy_commit();
   };
 #pragma unroll 1
-  for (int i = 0; i < kStages<F> - 1; ++i) issue();
+  for (int i = 0; i < kStages<F>; ++i) issue();
 
+  let_next_begin();
   wait_for_previous();
   for (int i = threadIdx.x; i < pairs * steps * 8; i += blockDim.x) {
     const int pair = i / (steps * 8);
@@ -227,7 +252,6 @@ __global__ void __launch_bounds__(2 * kDownWarps * kWarp)
         reinterpret_cast<const uint4*>(work.inner + int64_t{pair} * steps * kStepBytesX)[unit];
   }
   __syncthreads();
-  let_next_begin();
 
   int stage = 0;
   for (int g = worker; g < count; g += kDownWarps) {
@@ -240,7 +264,7 @@ __global__ void __launch_bounds__(2 * kDownWarps * kWarp)
     int chunk = 1;
     int border = chunk_begin(steps, chunk);
     for (int step = 0; step < steps; ++step) {
-      copy_wait<kStages<F> - 2>();
+      copy_wait<kStages<F> - 1>();
       __syncwarp();
       add_step<F>(sums, ring + stage * F::kBandBytes, x_at + step * kStepBytesX, lane);
       if (++stage == kStages<F>) stage = 0;
@@ -292,7 +316,10 @@ int64_t experts_stream_shared_bytes(const ExpertsWork& work) {
 }
 
 template <class F>
-void experts_stream(cudaStream_t stream, Overlap overlap, const ExpertsWork& work) {
+void experts_stream(cudaStream_t stream,
+                    Overlap overlap,
+                    const ExpertsWork& work,
+                    const std::optional<StreamWork>& beside) {
   const int pairs = work.rows * work.top_k;
   const int gate_up_bytes = kBands * kChunks * kStages<F> * F::kBandBytes +
                             2 * kBands * kChunks * kPartial * static_cast<int>(sizeof(float)) +
@@ -300,9 +327,22 @@ void experts_stream(cudaStream_t stream, Overlap overlap, const ExpertsWork& wor
   const int most_shared = std::min(226 * 1024, most_shared_bytes());
   const int64_t resident = 132 * std::max(1, most_shared / (gate_up_bytes + 6 * 1024));
   const int64_t wanted = ceil_div(int64_t{pairs} * work.width_steps * 8, kBands);
-  const LaunchShape gate_up = {dim3(grid(wanted < resident ? wanted : resident)),
-                               kBands * kBandThreads, gate_up_bytes};
-  launch(stream, overlap, gate_up, "experts: gate and up", gate_up_kernel<F>, work);
+  int64_t beside_blocks = 0;
+  int beside_bytes = 0;
+  Traffic traffic = gate_up_traffic(work, sizeof(float));
+  if (beside) {
+    beside_blocks = ceil_div(beside->all_bands, kBands);
+    beside_bytes = kBesideFixed + beside->tokens * pitch_of(beside->steps());
+    traffic.bytes += traffic_of(*beside).bytes;
+  }
+  const LaunchShape gate_up = {
+      .grid = dim3(grid((wanted < resident ? wanted : resident) + beside_blocks)),
+      .threads = kBands * kBandThreads,
+      .shared_bytes = std::max(gate_up_bytes, beside_bytes),
+      .traffic = traffic};
+  launch(stream, overlap, gate_up,
+         beside ? "experts: gate and up, dense down" : "experts: gate and up", gate_up_kernel<F>,
+         work, beside.value_or(StreamWork()), static_cast<int>(beside_blocks));
 
   // With more tokens the inner values of a CTA should serve more rows.
   const auto down_shared = [&](int groups) {
@@ -312,14 +352,22 @@ void experts_stream(cudaStream_t stream, Overlap overlap, const ExpertsWork& wor
   };
   const int groups = work.rows > 4 && down_shared(2) <= most_shared ? 2 : 1;
   const int down_bytes = down_shared(groups);
-  const LaunchShape down = {dim3(grid(ceil_div(ceil_div(work.layer.hidden, 16), groups))),
-                            static_cast<unsigned>(groups * kDownWarps * kWarp), down_bytes};
+  const LaunchShape down = {.grid = dim3(grid(ceil_div(ceil_div(work.layer.hidden, 16), groups))),
+                            .threads = static_cast<unsigned>(groups * kDownWarps * kWarp),
+                            .shared_bytes = down_bytes,
+                            .traffic = down_traffic(work, work.rows)};
   launch(stream, overlap, down, "experts: down", down_kernel<F>, work, groups);
 }
 
 template int64_t experts_stream_shared_bytes<Bf16Steps>(const ExpertsWork&);
 template int64_t experts_stream_shared_bytes<Nvfp4Steps>(const ExpertsWork&);
-template void experts_stream<Bf16Steps>(cudaStream_t, Overlap, const ExpertsWork&);
-template void experts_stream<Nvfp4Steps>(cudaStream_t, Overlap, const ExpertsWork&);
+template void experts_stream<Bf16Steps>(cudaStream_t,
+                                        Overlap,
+                                        const ExpertsWork&,
+                                        const std::optional<StreamWork>&);
+template void experts_stream<Nvfp4Steps>(cudaStream_t,
+                                         Overlap,
+                                         const ExpertsWork&,
+                                         const std::optional<StreamWork>&);
 
 }  // namespace facet::cuda

@@ -1,12 +1,12 @@
 #pragma once
 
 // Experts of many rows: the pairs are sorted by expert, each expert takes its tokens in items of at
-// most item_tokens, and each item meets its weights in tiles of 128 rows (tiled.cuh). Bound by the
-// bytes of all chosen experts up to some 200 rows, by tensor cores and the decoding of NVFP4
-// beyond.
+// most item_tokens, and each item meets its weights in tiles of 128 rows (tiled.cuh; large items on
+// Hopper: wide.cuh). Bound by the bytes of all chosen experts up to some 200 rows, by tensor cores
+// and the decoding of NVFP4 beyond.
 
 #include "kernels/cuda/experts_bands.cuh"
-#include "kernels/cuda/tiled.cuh"
+#include "kernels/cuda/wide.cuh"
 
 namespace facet::cuda {
 namespace {
@@ -60,8 +60,13 @@ __global__ void __launch_bounds__(kSortThreads) prepare_kernel(const ExpertsWork
     if (i >= int64_t{work.rows} * eights) return;
     const int64_t row = i / eights;
     const int eight = static_cast<int>(i % eights);
-    reinterpret_cast<uint4*>(work.packed)[row * eights + F::place(eight)] =
-        load_x8<F>(work.x + row * work.layer.hidden, eight, work.layer.hidden);
+    const uint4 x = load_x8<F>(work.x + row * work.layer.hidden, eight, work.layer.hidden);
+    const int place = F::place(eight);
+    if (work.wide) {
+      store_wide(work.packed + (row * eights + place / 8 * 8) * 16, place % 8, x);
+    } else {
+      reinterpret_cast<uint4*>(work.packed)[row * eights + place] = x;
+    }
     return;
   }
   extern __shared__ int counts[];  // [E], then where each expert's pairs begin [E]
@@ -107,11 +112,34 @@ __device__ void find_tokens(const ExpertsWork& work,
   __syncthreads();
 }
 
+/// CTAs that should find room on an SM: small tiles have little to do between their barriers.
+template <class T, bool kWide>
+constexpr int kResident = kWide                      ? 1
+                          : T::kTokens <= kFewTokens ? 4
+                                                     : 2;
+
+/// Runs the tile's product over all steps and calls body(row, token, four sums) for its fragments.
+template <class T, bool kWide, class Body>
+__device__ __forceinline__ void for_each_product(uint8_t* shared,
+                                                 const TileWork& work,
+                                                 const Body& body) {
+  if constexpr (kWide) {
+    WideSums<T> sums;
+    multiply_wide<T, false>(sums, wide_stages(shared), work, 0, work.w.steps);
+    for_each_wide_fragment<T>(sums, body);
+  } else {
+    Sums<T> sums;
+    multiply<T>(sums, shared, work, 0, work.w.steps);
+    for_each_fragment<T>(sums, body);
+  }
+}
+
 /// Grid: [ceil(bands / T::kBands), max_items].
-template <class T>
-__global__ void __launch_bounds__(T::kThreads, 2) gate_up_kernel(const ExpertsWork work) {
+template <class T, bool kWide>
+__global__ void __launch_bounds__(T::kThreads, kResident<T, kWide>)
+    gate_up_kernel(const ExpertsWork work) {
   using F = typename T::Format;
-  extern __shared__ __align__(128) uint8_t shared[];
+  extern __shared__ __align__(1024) uint8_t shared[];
   __shared__ int pairs[T::kTokens];
   __shared__ uint64_t tokens[T::kTokens];
   wait_for_previous();
@@ -122,24 +150,24 @@ __global__ void __launch_bounds__(T::kThreads, 2) gate_up_kernel(const ExpertsWo
                  pairs, tokens);
   const ExpertPointers e = work.layer.experts[item.expert];
   const BandSource w = gate_up_bands<F>(work, e);
-  Sums<T> sums;
-  multiply<T>(sums, shared, {w, static_cast<int>(blockIdx.x) * T::kBands, tokens, item.count}, 0,
-              w.steps);
-  for_each_fragment<T>(sums, [&](int row, int token, const float(&c)[4]) {
-    const int f = (static_cast<int>(blockIdx.x) * T::kBands + row / 16) * 8 + row % 16;
-    if (f >= work.width_steps * kStep) return;
+  const int first_band = static_cast<int>(blockIdx.x) * T::kBands;
+  for_each_product<T, kWide>(
+      shared, {w, first_band, tokens, item.count}, [&](int row, int token, const float(&c)[4]) {
+        const int f = (first_band + row / 16) * 8 + row % 16;
+        if (f >= work.width_steps * kStep) return;
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      if (token + i < item.count)
-        store_inner<F>(work, pairs[token + i], f, activated<F>(work, e, c[i], c[2 + i]));
-    }
-  });
+        for (int i = 0; i < 2; ++i) {
+          if (token + i < item.count)
+            store_inner<F>(work, pairs[token + i], f, activated<F>(work, e, c[i], c[2 + i]));
+        }
+      });
 }
 
-template <class T>
-__global__ void __launch_bounds__(T::kThreads, 2) down_kernel(const ExpertsWork work) {
+template <class T, bool kWide>
+__global__ void __launch_bounds__(T::kThreads, kResident<T, kWide>)
+    down_kernel(const ExpertsWork work) {
   using F = typename T::Format;
-  extern __shared__ __align__(128) uint8_t shared[];
+  extern __shared__ __align__(1024) uint8_t shared[];
   __shared__ int pairs[T::kTokens];
   __shared__ uint64_t tokens[T::kTokens];
   wait_for_previous();
@@ -149,19 +177,18 @@ __global__ void __launch_bounds__(T::kThreads, 2) down_kernel(const ExpertsWork 
   find_tokens<T>(work, item, work.inner, int64_t{work.width_steps} * kStepBytesX, 1, pairs, tokens);
   const ExpertPointers e = work.layer.experts[item.expert];
   const BandSource w = down_bands<F>(work, e);
-  Sums<T> sums;
-  multiply<T>(sums, shared, {w, static_cast<int>(blockIdx.x) * T::kBands, tokens, item.count}, 0,
-              w.steps);
   const float factor = __fmul_rn(e.down_scale, kGainOf<F>);
-  for_each_fragment<T>(sums, [&](int row, int token, const float(&c)[4]) {
+  for_each_product<T, kWide>(
+      shared, {w, static_cast<int>(blockIdx.x) * T::kBands, tokens, item.count},
+      [&](int row, int token, const float(&c)[4]) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int h = static_cast<int>(blockIdx.x) * T::kRows + row + i / 2 * 8;
-      const int at = token + i % 2;
-      if (h < work.layer.hidden && at < item.count)
-        work.parts[int64_t{pairs[at]} * work.layer.hidden + h] = __fmul_rn(c[i], factor);
-    }
-  });
+        for (int i = 0; i < 4; ++i) {
+          const int h = static_cast<int>(blockIdx.x) * T::kRows + row + i / 2 * 8;
+          const int at = token + i % 2;
+          if (h < work.layer.hidden && at < item.count)
+            work.parts[int64_t{pairs[at]} * work.layer.hidden + h] = __fmul_rn(c[i], factor);
+        }
+      });
 }
 
 /// out[t] = sum of weight * part, in the order of the choices.
@@ -178,15 +205,21 @@ __global__ void __launch_bounds__(256) combine_kernel(const ExpertsWork work) {
   work.out[i] = sum;
 }
 
-template <class T>
+template <class T, bool kWide>
 void launch_products(cudaStream_t stream, Overlap overlap, const ExpertsWork& work) {
   const int64_t gate_up_bands = int64_t{work.width_steps} * 8;  // zeros beyond the width
-  const LaunchShape gate_up = {dim3(grid(ceil_div(gate_up_bands, T::kBands)), grid(work.max_items)),
-                               T::kThreads, T::kSharedBytes};
-  launch(stream, overlap, gate_up, "experts: gate and up", gate_up_kernel<T>, work);
-  const LaunchShape down = {dim3(grid(ceil_div(work.layer.hidden, T::kRows)), grid(work.max_items)),
-                            T::kThreads, T::kSharedBytes};
-  launch(stream, overlap, down, "experts: down", down_kernel<T>, work);
+  const LaunchShape gate_up = {
+      .grid = dim3(grid(ceil_div(gate_up_bands, T::kBands)), grid(work.max_items)),
+      .threads = T::kThreads,
+      .shared_bytes = T::kSharedBytes,
+      .traffic = gate_up_traffic(work, 2)};
+  launch(stream, overlap, gate_up, "experts: gate and up", gate_up_kernel<T, kWide>, work);
+  const LaunchShape down = {
+      .grid = dim3(grid(ceil_div(work.layer.hidden, T::kRows)), grid(work.max_items)),
+      .threads = T::kThreads,
+      .shared_bytes = T::kSharedBytes,
+      .traffic = down_traffic(work, int64_t{work.rows} * work.top_k)};
+  launch(stream, overlap, down, "experts: down", down_kernel<T, kWide>, work);
 }
 
 }  // namespace
@@ -197,13 +230,18 @@ void experts_tiled(cudaStream_t stream, Overlap overlap, const ExpertsWork& work
   const LaunchShape prepare = {dim3(grid(1 + packing)), kSortThreads,
                                2 * work.layer.count * static_cast<int>(sizeof(int))};
   launch(stream, overlap, prepare, "experts: sort", prepare_kernel<F>, work);
-  if (work.item_tokens == kFewTokens) {
-    launch_products<Tiling<F, 8, 1, 1, kFewTokens / 8, 5>>(stream, overlap, work);
+  if (work.wide) {
+    launch_products<WideTiling<F, 3, kManyTokens, 5>, true>(stream, overlap, work);
+  } else if (work.item_tokens == kFewTokens) {
+    launch_products<Tiling<F, 8, 1, 1, kFewTokens / 8, 5>, false>(stream, overlap, work);
   } else {
-    launch_products<Tiling<F, 8, 1, 1, kManyTokens / 8, 4>>(stream, overlap, work);
+    launch_products<Tiling<F, 8, 1, 1, kManyTokens / 8, 4>, false>(stream, overlap, work);
   }
-  const LaunchShape combine = {dim3(grid(ceil_div(int64_t{work.rows} * work.layer.hidden, 256))),
-                               256};
+  const LaunchShape combine = {
+      .grid = dim3(grid(ceil_div(int64_t{work.rows} * work.layer.hidden, 256))),
+      .threads = 256,
+      .traffic = {int64_t{work.rows} * work.layer.hidden * (work.top_k + 1) *
+                  int64_t{sizeof(float)}}};
   launch(stream, overlap, combine, "experts: combine", combine_kernel, work);
 }
 

@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/launch_watch.h"
 
 namespace facet::cuda {
 
@@ -15,9 +16,11 @@ struct LaunchShape {
   unsigned threads = 0;
   int shared_bytes = 0;
   unsigned cluster_z = 1;  ///< CTAs of one cluster, along z
+  Traffic traffic = {};    ///< for whoever takes a step apart
 };
 
-/// Enqueues `kernel` and checks; `name` is for the message.
+/// Enqueues `kernel` and checks; `name` is for the message and the watch. Every kernel of a step
+/// goes through here.
 template <typename... Parameters, typename... Arguments>
 void launch(cudaStream_t stream,
             Overlap overlap,
@@ -33,7 +36,8 @@ void launch(cudaStream_t stream,
   }
   cudaLaunchAttribute attributes[2] = {};
   unsigned count = 0;
-  if (overlap == Overlap::kYes && has_clusters()) {
+  LaunchWatch* const watch = LaunchWatch::current();
+  if (overlap == Overlap::kYes && watch == nullptr && has_clusters()) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }
@@ -51,6 +55,7 @@ void launch(cudaStream_t stream,
   config.attrs = attributes;
   config.numAttrs = count;
   check(cudaLaunchKernelEx(&config, kernel, arguments...), name);
+  if (watch != nullptr) watch->launched(stream, name, shape.traffic);
 }
 
 }  // namespace facet::cuda

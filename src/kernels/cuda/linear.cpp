@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "kernels/cuda/linear_kernels.h"
+#include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/linear_simple.h"
 #include "quant/nvfp4_tiles.h"
 
@@ -12,44 +12,36 @@ namespace {
 
 bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
-/// All tokens by linear_stream, as many at a time as it takes.
-template <class F>
-void run_streamed(cudaStream_t stream, Overlap overlap, const LinearBands& all) {
-  LinearBands some = all;
-  some.tokens = std::min(all.tokens, static_cast<int32_t>(kStreamRows));
-  while (some.tokens > 1 && !stream_fits<F>(some)) --some.tokens;
-  CHECK(stream_fits<F>(some), "a row of {} values in shared memory", all.cols);
-  for (int32_t done = 0; done < all.tokens; done += some.tokens) {
-    LinearBands pass = some;
-    pass.tokens = std::min(some.tokens, all.tokens - done);
-    pass.x += int64_t{done} * all.cols;
-    pass.out += int64_t{done} * all.rows;
-    linear_stream<F>(stream, overlap, pass);
+enum class Kind { kBf16, kFp8, kNvfp4, kSimple };
+
+Kind kind_of(const LinearWeights& weights) {
+  const WeightMatrix& w = weights.matrix;
+  if (weights.form == ProductForm::kPlain || weights.form == ProductForm::kFp4)
+    return Kind::kSimple;
+  if (weights.tiles != nullptr) {
+    CHECK(w.format == WeightFormat::kNvfp4, "tiles of a matrix in {}", to_string(w.format));
+    return Kind::kNvfp4;
   }
+  if (!aligned(w.data) || row_bytes(w) % 16 != 0) return Kind::kSimple;
+  if (w.format == WeightFormat::kBF16) return Kind::kBf16;
+  return w.format == WeightFormat::kFp8 ? Kind::kFp8 : Kind::kSimple;
 }
 
-template <class F>
-void run(cudaStream_t stream,
-         const LinearArgs& args,
-         const BandSource& bands,
-         const OutScale& scale) {
-  const WeightMatrix& w = args.w.matrix;
-  const LinearBands work = {bands,
-                            scale,
-                            args.out,
-                            args.x,
-                            static_cast<int32_t>(w.rows),
-                            static_cast<int32_t>(w.cols),
-                            static_cast<int32_t>(args.rows)};
-  if (args.form == ProductForm::kStream) return run_streamed<F>(stream, args.overlap, work);
-  if (args.form == ProductForm::kByTokens && args.rows <= kStreamRows && stream_fits<F>(work)) {
-    linear_stream<F>(stream, args.overlap, work);
-  } else {
-    linear_tiled<F>(stream, args.overlap, work, reinterpret_cast<uint8_t*>(args.workspace));
-  }
+/// Calls `body` with the format's steps as its type.
+template <typename Body>
+auto with_steps(Kind kind, const Body& body) {
+  if (kind == Kind::kBf16) return body.template operator()<Bf16Steps>();
+  if (kind == Kind::kFp8) return body.template operator()<Fp8Steps>();
+  return body.template operator()<Nvfp4Steps>();
 }
 
-BandSource row_major(const WeightMatrix& w) {
+BandSource bands_of(const LinearWeights& weights) {
+  const WeightMatrix& w = weights.matrix;
+  if (weights.tiles != nullptr) {
+    return {.lower = reinterpret_cast<const uint8_t*>(weights.tiles),
+            .bands = static_cast<int32_t>(tile_bands(w.rows)),
+            .steps = static_cast<int32_t>(tile_steps(w.cols))};
+  }
   const auto* data = reinterpret_cast<const uint8_t*>(w.data);
   const int64_t pitch = row_bytes(w);
   return {data,
@@ -62,33 +54,208 @@ BandSource row_major(const WeightMatrix& w) {
           static_cast<int32_t>(steps_of(w.cols))};
 }
 
+OutScale scale_of(const LinearWeights& weights) {
+  const WeightMatrix& w = weights.matrix;
+  if (weights.tiles != nullptr) return {.factor = w.global_scale * kNvfp4Gain};
+  if (w.format == WeightFormat::kFp8)
+    return {w.scales, w.scale_dtype, static_cast<int32_t>(w.scale_rows)};
+  return {};
+}
+
+StreamPart part_of(const LinearWeights& w, float* out) {
+  return {bands_of(w),           scale_of(w), {}, out, static_cast<int32_t>(w.matrix.rows),
+          stored_bytes(w.matrix)};
+}
+
+/// Bands of 8 rows of the gate and 8 of up. Row-major formats only.
+StreamPart gated_part(const LinearWeights& gate, const LinearWeights& up, float* out) {
+  StreamPart part = part_of(gate, out);
+  part.upper_scale = scale_of(up);
+  part.weight_bytes += stored_bytes(up.matrix);
+  part.w.upper = reinterpret_cast<const uint8_t*>(up.matrix.data);
+  part.w.band_rows = 8;
+  part.w.upper_rows = part.w.lower_rows;
+  part.w.bands = static_cast<int32_t>(ceil_div(gate.matrix.rows, 8));
+  return part;
+}
+
+StreamWork work_of(const float* x, int64_t cols, int64_t rows) {
+  StreamWork work;
+  work.x = x;
+  work.cols = static_cast<int32_t>(cols);
+  work.tokens = static_cast<int32_t>(rows);
+  return work;
+}
+
+/// Whether the streaming kernels take `work`, whose parts are all of one kind and form.
+bool streams(Kind kind, ProductForm form, const StreamWork& work) {
+  return kind != Kind::kSimple && form != ProductForm::kTiled && work.tokens <= kStreamRows &&
+         with_steps(kind, [&]<class F>() { return stream_fits<F>(work); });
+}
+
+/// Whether every CTA of a streamed product may settle and norm for itself.
+bool norms_in_passing(const NormedStream& x) {
+  return x.rows <= kNormedTokens && x.stream.width <= kNormedCols;
+}
+
+void run_stream(cudaStream_t stream, Overlap overlap, Kind kind, const StreamWork& work) {
+  with_steps(kind, [&]<class F>() { linear_stream<F>(stream, overlap, work); });
+}
+
+/// All tokens by linear_stream, as many at a time as it takes.
+void run_in_passes(cudaStream_t stream, const LinearArgs& args, Kind kind) {
+  const WeightMatrix& w = args.w.matrix;
+  const auto pass = [&](int64_t first, int64_t rows) {
+    StreamWork work = work_of(args.x + first * w.cols, w.cols, rows);
+    work.add(part_of(args.w, args.out + first * w.rows));
+    return work;
+  };
+  int64_t most = std::min(args.rows, int64_t{kStreamRows});
+  while (most > 1 && !streams(kind, args.w.form, pass(0, most))) --most;
+  CHECK(streams(kind, args.w.form, pass(0, most)), "a row of {} values in shared memory", w.cols);
+  for (int64_t first = 0; first < args.rows; first += most)
+    run_stream(stream, args.overlap, kind, pass(first, std::min(most, args.rows - first)));
+}
+
+void run_normed(cudaStream_t stream, Kind kind, const NormedStream& x, StreamWork& work) {
+  work.x = nullptr;
+  work.stream = x.stream;
+  work.norm = x.norm;
+  run_stream(stream, x.overlap, kind, work);
+}
+
+ResidualArgs in_place(ResidualArgs stream) {
+  stream.x_out = const_cast<float*>(stream.x);
+  return stream;
+}
+
+LinearArgs linear_of(const NormedStream& x, const LinearWeights& w, float* out) {
+  return {out, x.h, w, x.rows, x.workspace, x.overlap};
+}
+
+/// The router as part of a streamed launch.
+StreamRouter router_of(const EnterArgs& args) {
+  const RouteArgs& route = *args.route;
+  StreamRouter router;
+  router.proj = route.proj.data;
+  router.scale = route.scale;
+  router.per_expert_scale = route.per_expert_scale;
+  router.experts = route.experts;
+  router.weights = route.weights;
+  router.logits = route.logits;
+  router.arrivals = args.arrivals;
+  router.sparse = args.sparse;
+  router.count = static_cast<int32_t>(route.proj.rows);
+  router.top_k = static_cast<int32_t>(route.top_k);
+  router.blocks = static_cast<int32_t>(ceil_div(route.proj.rows, 16));
+  return router;
+}
+
+bool routes_in_passing(const RouteArgs* route) {
+  return route == nullptr ||
+         (routes_in_eights(route->proj) && route->proj.rows <= kMostStreamExperts);
+}
+
 }  // namespace
 
 int64_t linear_workspace_bytes(int64_t rows, int64_t cols) {
-  return round_up(rows * steps_of(cols) * kStepBytesX, 256);
+  return std::max(round_up(rows * steps_of(cols) * kStepBytesX, 256),
+                  fp4_linear_workspace_bytes(rows, cols));
 }
 
 void linear(cudaStream_t stream, const LinearArgs& args) {
   const WeightMatrix& w = args.w.matrix;
   if (args.rows == 0) return;
-  if (args.form == ProductForm::kPlain)
+  if (args.w.form == ProductForm::kFp4) {
+    Fp4Linear call = {args.out, args.x, args.w.fp4, w.input_scale, w.global_scale};
+    call.rows = static_cast<int32_t>(w.rows);
+    call.cols = static_cast<int32_t>(w.cols);
+    call.tokens = static_cast<int32_t>(args.rows);
+    call.workspace = args.workspace;
+    return fp4_linear(stream, call);
+  }
+  const Kind kind = aligned(args.x) ? kind_of(args.w) : Kind::kSimple;
+  if (kind == Kind::kSimple) {
+    CHECK(args.w.tiles == nullptr, "x of tiles not at 16 bytes");
     return linear_simple(stream, args.out, args.x, w, args.rows);
-  const bool rows_aligned = aligned(w.data) && row_bytes(w) % 16 == 0 && aligned(args.x);
-  if (args.w.tiles != nullptr) {
-    CHECK(w.format == WeightFormat::kNvfp4, "tiles of a matrix in {}", to_string(w.format));
-    const auto* tiles = reinterpret_cast<const uint8_t*>(args.w.tiles);
-    const BandSource bands = {.lower = tiles,
-                              .bands = static_cast<int32_t>(tile_bands(w.rows)),
-                              .steps = static_cast<int32_t>(tile_steps(w.cols))};
-    return run<Nvfp4Steps>(stream, args, bands, {.factor = w.global_scale * kNvfp4Gain});
   }
-  if (w.format == WeightFormat::kBF16 && rows_aligned)
-    return run<Bf16Steps>(stream, args, row_major(w), {});
-  if (w.format == WeightFormat::kFp8 && rows_aligned) {
-    return run<Fp8Steps>(stream, args, row_major(w),
-                         {w.scales, w.scale_dtype, static_cast<int32_t>(w.scale_rows)});
+  StreamWork work = work_of(args.x, w.cols, args.rows);
+  work.add(part_of(args.w, args.out));
+  if (streams(kind, args.w.form, work)) return run_stream(stream, args.overlap, kind, work);
+  if (args.w.form == ProductForm::kStream) return run_in_passes(stream, args, kind);
+  const LinearBands bands = {bands_of(args.w),
+                             scale_of(args.w),
+                             args.out,
+                             args.x,
+                             static_cast<int32_t>(w.rows),
+                             static_cast<int32_t>(w.cols),
+                             static_cast<int32_t>(args.rows),
+                             stored_bytes(w)};
+  with_steps(kind, [&]<class F>() {
+    linear_tiled<F>(stream, args.overlap, bands, reinterpret_cast<uint8_t*>(args.workspace));
+  });
+}
+
+std::optional<StreamWork> stream_beside(const LinearArgs& args) {
+  constexpr int64_t kMostTokens = 8;
+  if (args.rows > kMostTokens || !aligned(args.x) || kind_of(args.w) != Kind::kBf16 ||
+      args.w.form == ProductForm::kTiled)
+    return std::nullopt;
+  StreamWork work = work_of(args.x, args.w.matrix.cols, args.rows);
+  work.add(part_of(args.w, args.out));
+  return work;
+}
+
+bool project(cudaStream_t stream, const NormedStream& x, std::span<const LinearOutput> outputs) {
+  const int64_t cols = outputs.front().w.matrix.cols;
+  const Kind kind = kind_of(outputs.front().w);
+  StreamWork work = work_of(x.h, cols, x.rows);
+  bool together = outputs.size() <= StreamWork::kMostParts;
+  for (const LinearOutput& output : outputs) {
+    together = together && kind_of(output.w) == kind && output.w.matrix.cols == cols;
+    if (together) work.add(part_of(output.w, output.out));
   }
-  linear_simple(stream, args.out, args.x, w, args.rows);
+  together = together && streams(kind, outputs.front().w.form, work);
+  if (together && norms_in_passing(x)) {
+    run_normed(stream, kind, x, work);
+    return true;
+  }
+  settle(stream, in_place(x.stream), {x.h, x.norm}, {}, x.rows);
+  if (together) {
+    run_stream(stream, x.overlap, kind, work);
+  } else {
+    for (const LinearOutput& output : outputs) linear(stream, linear_of(x, output.w, output.out));
+  }
+  return false;
+}
+
+bool enter_feed_forward(cudaStream_t stream, const EnterArgs& args) {
+  const NormedStream& x = args.x;
+  const Kind kind = kind_of(args.gate);
+  const bool in_pairs = (kind == Kind::kBf16 || kind == Kind::kFp8) && kind_of(args.up) == kind;
+  StreamWork work = work_of(x.h, args.gate.matrix.cols, x.rows);
+  if (in_pairs) {
+    work.add(gated_part(args.gate, args.up, args.inner));
+    work.gated = true;
+    work.function = args.function;
+  }
+  const bool together = in_pairs && streams(kind, args.gate.form, work);
+  if (together && norms_in_passing(x) && routes_in_passing(args.route)) {
+    if (args.route != nullptr) work.router = router_of(args);
+    run_normed(stream, kind, x, work);
+    return true;
+  }
+  settle(stream, in_place(x.stream), {x.h, x.norm}, args.sparse, x.rows);
+  if (together) {
+    run_stream(stream, x.overlap, kind, work);
+  } else {
+    linear(stream, linear_of(x, args.gate, args.gate_room));
+    linear(stream, linear_of(x, args.up, args.inner));
+    activate(stream, args.inner, args.gate_room, args.inner, x.rows * args.gate.matrix.rows,
+             args.function);
+  }
+  if (args.route != nullptr) route(stream, *args.route);
+  return false;
 }
 
 }  // namespace facet::cuda

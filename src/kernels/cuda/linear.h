@@ -2,8 +2,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <span>
 
+#include "kernels/cuda/fp4.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/linear_kernels.h"
+#include "kernels/cuda/residual.h"
+#include "kernels/cuda/route.h"
 #include "kernels/product_form.h"
 #include "quant/weight_matrix.h"
 
@@ -15,6 +21,8 @@ struct LinearWeights {
   /// NVFP4 in the form of quant/nvfp4_tiles.h (repack.h makes it), read instead of matrix.data and
   /// matrix.scales, which may then be gone; null: there is none, and NVFP4 takes the plain kernel.
   const std::byte* tiles = nullptr;
+  ProductForm form = ProductForm::kByTokens;
+  Fp4Operand fp4 = {};  ///< of kFp4
 };
 
 /// Bytes of workspace that linear() wants for up to `rows` tokens of `cols` values.
@@ -27,7 +35,6 @@ struct LinearArgs {
   int64_t rows = 0;
   std::byte* workspace = nullptr;  ///< linear_workspace_bytes(rows, w.cols), 256-aligned
   Overlap overlap = Overlap::kNo;
-  ProductForm form = ProductForm::kByTokens;
 };
 
 /// out = x · wᵀ: x rounded to BF16, the weights exact, sums in float32 and a fixed order. What a
@@ -38,10 +45,49 @@ struct LinearArgs {
 /// linear_simple() has all others. Up to kStreamRows tokens: bound by the bytes of w, streamed once
 /// through rings of shared memory. More: tiles of rows x tokens; by bytes up to some 100 tokens, by
 /// the tensor cores beyond.
-/// `form` may ask for one of these for any number of tokens.
+/// w.form may ask for one of these for any number of tokens.
 void linear(cudaStream_t stream, const LinearArgs& args);
 
 /// Tokens that share one pass of the streaming kernels.
 inline constexpr int64_t kStreamRows = 16;
+
+/// What linear() would stream beside other work of the same launch: BF16 rows, at most 8 tokens.
+std::optional<StreamWork> stream_beside(const LinearArgs& args);
+
+/// The residual stream with a norm of it, on the way into products.
+struct NormedStream {
+  ResidualArgs stream;          ///< x_out apart from x
+  const float* norm = nullptr;  ///< [cols]
+  float* h = nullptr;           ///< [rows, cols]: room for the normed stream
+  int64_t rows = 0;
+  std::byte* workspace = nullptr;  ///< linear_workspace_bytes(rows, cols)
+  Overlap overlap = Overlap::kNo;
+};
+
+struct LinearOutput {
+  LinearWeights w;
+  float* out = nullptr;  ///< [rows, w.rows]
+};
+
+/// Settles the stream; out = norm · wᵀ for each output, bit for bit as settle() and linear() give
+/// it. Few tokens: one launch, each of whose CTAs settles and norms for itself; up to kStreamRows:
+/// two. True if the stream then is in x_out, false if it is where it was, in x.
+bool project(cudaStream_t stream, const NormedStream& x, std::span<const LinearOutput> outputs);
+
+/// The way into a feed-forward layer: inner = act(gate · h) * (up · h), h the norm of the stream,
+/// and what the routed experts need.
+struct EnterArgs {
+  NormedStream x;
+  LinearWeights gate;
+  LinearWeights up;
+  float* gate_room = nullptr;  ///< [rows, gate.rows]
+  float* inner = nullptr;      ///< [rows, gate.rows]
+  ActivationFunction function = ActivationFunction::kSilu;
+  const RouteArgs* route = nullptr;  ///< null: no experts; its x is the stream
+  NormOut sparse;                    ///< what the experts will read
+  int32_t* arrivals = nullptr;       ///< 0 before and after
+};
+/// True and false as in project().
+bool enter_feed_forward(cudaStream_t stream, const EnterArgs& args);
 
 }  // namespace facet::cuda

@@ -1,5 +1,6 @@
 // The plainest product, for any format: a warp has one row of w and eight of x.
 
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/linear_simple.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/weight_value.cuh"
@@ -37,11 +38,14 @@ __global__ void __launch_bounds__(kWarps* kWarp)
 void linear_simple(
     cudaStream_t stream, float* out, const float* x, const WeightMatrix& w, int64_t rows) {
   if (rows == 0) return;
-  const dim3 blocks(grid(ceil_div(w.rows, kWarps)), grid(ceil_div(rows, kTokens)));
+  const LaunchShape shape = {
+      .grid = dim3(grid(ceil_div(w.rows, kWarps)), grid(ceil_div(rows, kTokens))),
+      .threads = kWarps * kWarp,
+      .traffic = {stored_bytes(w) + rows * (w.rows + w.cols) * int64_t{sizeof(float)}}};
   with_format(w.format, [&]<WeightFormat kFormat>() {
-    linear_simple_kernel<kFormat><<<blocks, kWarps * kWarp, 0, stream>>>(out, x, w, rows);
+    launch(stream, Overlap::kNo, shape, "linear (plain)", linear_simple_kernel<kFormat>, out, x, w,
+           rows);
   });
-  check_launch("linear");
 }
 
 }  // namespace facet::cuda

@@ -35,6 +35,18 @@ __device__ __forceinline__ void copy_async(uint32_t to, const void* from, bool v
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
                : "memory");
 }
+/// The same, nothing at all unless `issue`.
+__device__ __forceinline__ void copy_async_if(uint32_t to,
+                                              const void* from,
+                                              bool valid,
+                                              bool issue) {
+  const int bytes = valid ? 16 : 0;
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %3, 0;\n"
+      "@p cp.async.cg.shared.global [%0], [%1], 16, %2;\n}" ::"r"(to),
+      "l"(from), "r"(bytes), "r"(static_cast<int>(issue))
+      : "memory");
+}
 /// The same for what is read once: first to leave L2.
 __device__ __forceinline__ void copy_async_once(uint32_t to,
                                                 const void* from,

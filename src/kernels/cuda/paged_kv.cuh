@@ -5,13 +5,20 @@
 
 namespace facet::cuda {
 
-/// The element at which position `position` of a sequence's head begins in k and v.
+/// Which head row, of all in k and v, holds position `position` of a sequence's head.
+__device__ inline int32_t kv_row(const PagedKv& kv,
+                                 const int32_t* table,
+                                 int32_t head,
+                                 int32_t position) {
+  const int32_t page = table[position / kv.page_size];
+  return (page * kv.kv_heads + head) * kv.page_size + position % kv.page_size;
+}
+/// The element at which it begins.
 __device__ inline int64_t kv_place(const PagedKv& kv,
                                    const int32_t* table,
                                    int32_t head,
                                    int32_t position) {
-  const int64_t page = table[position / kv.page_size];
-  return ((page * kv.kv_heads + head) * kv.page_size + position % kv.page_size) * kv.head_dim;
+  return int64_t{kv_row(kv, table, head, position)} * kv.head_dim;
 }
 
 /// The page table of the sequence that a row belongs to.

@@ -1,62 +1,28 @@
 // Norms and rotation of q and k, the norm of v, and the store into the cache: bound by its launch
 // in decode, by bytes in prompts.
 
+#include "kernels/cuda/head.cuh"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/paged_kv.cuh"
 #include "kernels/cuda/prepare_attention.h"
-#include "kernels/cuda/reduce.cuh"
 
 namespace facet::cuda {
 namespace {
 
 constexpr int kWarps = 4;
 
-/// One head of kPerLane * 32 components; lane l has components l, l + 32, …, so that both of a
-/// rotated pair are in one lane.
-template <int kPerLane>
-struct Head {
-  float values[kPerLane];
-
-  __device__ void load(const float* from, int lane) {
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) values[i] = from[lane + i * kWarp];
-  }
-  __device__ void norm(const float* weight, float eps, int lane) {
-    float squares = 0.0F;
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) squares = fmaf(values[i], values[i], squares);
-    const float mean = warp_sum(squares) / static_cast<float>(kPerLane * kWarp);
-    const float inverse = 1.0F / sqrtf(mean + eps);
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      values[i] *= inverse;
-      if (weight != nullptr) values[i] *= weight[lane + i * kWarp];
-    }
-  }
-  __device__ void rotate(const float* frequencies, int angles, int32_t position, int lane) {
-#pragma unroll
-    for (int i = 0; i < kPerLane / 2; ++i) {
-      const int index = lane + i * kWarp;
-      if (index >= angles) continue;
-      float sine;
-      float cosine;
-      sincosf(__fmul_rn(static_cast<float>(position), frequencies[index]), &sine, &cosine);
-      const float a = values[i];
-      const float b = values[i + kPerLane / 2];
-      values[i] = a * cosine - b * sine;
-      values[i + kPerLane / 2] = b * cosine + a * sine;
-    }
-  }
-};
-
 template <int kPerLane, DType kType>
 __global__ void __launch_bounds__(kWarps* kWarp) prepare_kernel(const PrepareArgs args) {
   constexpr int kD = kPerLane * kWarp;
+  wait_for_previous();
+  let_next_begin();
   const int lane = threadIdx.x % kWarp;
   const int kv_heads = args.k == nullptr ? 0 : args.kv.kv_heads;
   const int heads = args.q_heads + 2 * kv_heads;  // q, k, v
   const int64_t index = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
-  const int64_t row = index / heads;
-  if (row >= args.rows) return;
+  const int64_t row = args.first_row + index / heads;
+  if (row >= args.first_row + args.rows) return;
   const auto head = static_cast<int>(index % heads);
   const int32_t position = args.kv.positions[row];
   Head<kPerLane> mine;
@@ -89,15 +55,17 @@ bool prepare_fits(int32_t head_dim) { return head_dim == 256 || head_dim == 512;
 void prepare_attention(cudaStream_t stream, const PrepareArgs& args) {
   if (args.rows == 0) return;
   const int64_t heads = args.q_heads + (args.k == nullptr ? 0 : 2 * args.kv.kv_heads);
-  const unsigned blocks = grid(ceil_div(args.rows * heads, kWarps));
+  const LaunchShape shape = {
+      .grid = dim3(grid(ceil_div(args.rows * heads, kWarps))),
+      .threads = kWarps * kWarp,
+      .traffic = {args.rows * (heads + args.q_heads) * args.kv.head_dim * int64_t{sizeof(float)} +
+                  args.rows * (heads - args.q_heads) * args.kv.head_dim * bits_of(args.kv.dtype) /
+                      8}};
   with_kv_dtype(args.kv.dtype, [&]<DType kType>() {
-    if (args.kv.head_dim == 256) {
-      prepare_kernel<8, kType><<<blocks, kWarps * kWarp, 0, stream>>>(args);
-    } else {
-      prepare_kernel<16, kType><<<blocks, kWarps * kWarp, 0, stream>>>(args);
-    }
+    const auto kernel =
+        args.kv.head_dim == 256 ? prepare_kernel<8, kType> : prepare_kernel<16, kType>;
+    launch(stream, args.overlap, shape, "prepare_attention", kernel, args);
   });
-  check_launch("prepare_attention");
 }
 
 }  // namespace facet::cuda

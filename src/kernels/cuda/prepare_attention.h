@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/paged_kv.h"
 
 namespace facet::cuda {
@@ -16,8 +17,10 @@ struct PrepareArgs {
   PagedKv kv;
   int32_t angles = 0;
   int32_t q_heads = 0;
+  int64_t first_row = 0;  // of the step, of which the arrays are
   int64_t rows = 0;
   float eps = 0;
+  Overlap overlap = Overlap::kNo;
 };
 
 /// Head sizes that prepare_attention() takes.

@@ -1,8 +1,10 @@
 // The router: norm and product, then softmax and the top_k. Decode is bound by its two launches.
 
-#include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/route.cuh"
 #include "kernels/cuda/route.h"
-#include "kernels/cuda/weight_value.cuh"
+#include "kernels/cuda/row_norm.cuh"
 
 namespace facet::cuda {
 namespace {
@@ -12,126 +14,141 @@ constexpr int kWarps = kThreads / kWarp;
 
 /// logits[t, e] for the experts of one block, a warp an expert; each block norms its row anew.
 template <WeightFormat kFormat>
-__global__ void __launch_bounds__(kThreads) logits_kernel(const RouteArgs args) {
-  extern __shared__ float z[];  // [H]
+__global__ void __launch_bounds__(kThreads) logits_kernel(const RouteArgs args, bool in_eights) {
+  extern __shared__ __align__(16) float z[];  // [H]
+  wait_for_previous();
+  let_next_begin();
   const int64_t width = args.proj.cols;
+  const float root = router_root(width);
   const float* x = args.x + blockIdx.x * width;
-  float squares = 0.0F;
-  for (int64_t i = threadIdx.x; i < width; i += kThreads) squares += x[i] * x[i];
-  const float mean = block_sum<kThreads>(squares) / static_cast<float>(width);
-  const float inverse = 1.0F / sqrtf(mean + args.eps);
-  const auto root = static_cast<float>(1.0 / sqrt(static_cast<double>(width)));
+  const float inverse = inverse_rms<kThreads>(x, width, args.eps);
   for (int64_t i = threadIdx.x; i < width; i += kThreads)
-    z[i] = x[i] * inverse * args.scale[i] * root;
+    z[i] = router_input(x[i], inverse, args.scale[i], root);
   __syncthreads();
   const int64_t expert = int64_t{blockIdx.y} * kWarps + threadIdx.x / kWarp;
   if (expert >= args.proj.rows) return;
   float sum = 0.0F;
-  for (int64_t i = threadIdx.x % kWarp; i < width; i += kWarp)
-    sum = fmaf(z[i], weight_value<kFormat>(args.proj, expert, i), sum);
-  sum = warp_sum(sum);
+  if (in_eights) {
+    const auto* row = reinterpret_cast<const uint4*>(args.proj.data + expert * width * 2);
+    sum = router_logit_bf16(z, row, static_cast<int>(width));
+  } else {
+    sum = router_logit<kFormat>(z, args.proj, expert);
+  }
   if (threadIdx.x % kWarp == 0) args.logits[blockIdx.x * args.proj.rows + expert] = sum;
 }
 
-__device__ double warp_sum(double value) {
-  for (int offset = kWarp / 2; offset > 0; offset /= 2)
-    value += __shfl_xor_sync(kAllLanes, value, offset);
-  return value;
-}
+constexpr int kTileThreads = kRowThreads;
+constexpr int kTileRows = 8;  // of a block: each weight that is read serves as many
+constexpr int kAtOnce = 4;    // experts of a warp: so does each z
+/// From here on tiles keep the GPU busy.
+constexpr int64_t kManyRows = 256;
 
-/// The largest value of all lanes' candidates, of equal ones that of the lowest index. An index of
-/// -1 is no candidate.
-__device__ void warp_best(float& value, int& index) {
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    const float other = __shfl_xor_sync(kAllLanes, value, offset);
-    const int at = __shfl_xor_sync(kAllLanes, index, offset);
-    const bool better = at >= 0 && (index < 0 || other > value || (other == value && at < index) ||
-                                    (value != value && other == other));
-    if (better) {
-      value = other;
-      index = at;
+/// The same for many rows of BF16 in eights, a warp four experts and kTileRows rows: each sum is
+/// made as router_logit_bf16() makes it.
+__global__ void __launch_bounds__(kTileThreads) logits_tile_kernel(const RouteArgs args) {
+  extern __shared__ __align__(16) float z[];  // [kTileRows][H]
+  wait_for_previous();
+  let_next_begin();
+  const auto width = static_cast<int>(args.proj.cols);
+  const auto experts = static_cast<int>(args.proj.rows);
+  const int64_t first = int64_t{blockIdx.x} * kTileRows;
+  const int rows = args.rows - first < kTileRows ? static_cast<int>(args.rows - first) : kTileRows;
+  const float root = router_root(width);
+  for (int r = 0; r < kTileRows; ++r) {
+    // Rows that are not there: the last one once more, for nobody.
+    const float* x = args.x + (first + min(r, rows - 1)) * width;
+    const float inverse = inverse_rms<kTileThreads>(x, width, args.eps);
+    for (int i = threadIdx.x; i < width; i += kTileThreads)
+      z[r * width + i] = router_input(x[i], inverse, args.scale[i], root);
+  }
+  __syncthreads();
+  const int lane = threadIdx.x % kWarp;
+  constexpr int kStride = kTileThreads / kWarp * kAtOnce;
+  for (int e = threadIdx.x / kWarp * kAtOnce; e < experts; e += kStride) {
+    const uint4* weights[kAtOnce];
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+      const int64_t row = min(e + j, experts - 1);
+      weights[j] = reinterpret_cast<const uint4*>(args.proj.data + row * width * 2);
     }
-  }
-  // Lanes may disagree where NaN is about.
-  value = __shfl_sync(kAllLanes, value, 0);
-  index = __shfl_sync(kAllLanes, index, 0);
-}
-
-/// One warp a row; lane l has experts l, l + 32, ….
-template <int kPerLane>
-__global__ void __launch_bounds__(kWarp) choose_kernel(const RouteArgs args) {
-  const auto count = static_cast<int>(args.proj.rows);
-  const auto top_k = static_cast<int>(args.top_k);
-  const int lane = threadIdx.x;
-  const float* logits = args.logits + int64_t{blockIdx.x} * count;
-  float p[kPerLane];
-  float largest = -INFINITY;
-  for (int e = lane; e < count; e += kWarp) largest = fmaxf(largest, logits[e]);
-  largest = warp_max(largest);
-  double total = 0;
+    float sums[kAtOnce][kTileRows] = {};
+    for (int eight = lane; eight * 8 < width; eight += kWarp) {
+      uint4 packed[kAtOnce];
 #pragma unroll
-  for (int i = 0; i < kPerLane; ++i) {
-    const int e = lane + i * kWarp;
-    if (e < count) total += exp(static_cast<double>(logits[e]) - static_cast<double>(largest));
-  }
-  total = warp_sum(total);
+      for (int j = 0; j < kAtOnce; ++j) packed[j] = weights[j][eight];
 #pragma unroll
-  for (int i = 0; i < kPerLane; ++i) {
-    const int e = lane + i * kWarp;
-    p[i] = e >= count
-               ? -1.0F
-               : static_cast<float>(
-                     exp(static_cast<double>(logits[e]) - static_cast<double>(largest)) / total);
-  }
-  double chosen_total = 0;
-  for (int j = 0; j < top_k; ++j) {
-    float best = -1.0F;
-    int index = -1;
+      for (int r = 0; r < kTileRows; ++r) {
+        const auto* at = reinterpret_cast<const float4*>(z + r * width + eight * 8);
+        const float4 low = at[0];
+        const float4 high = at[1];
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      const int e = lane + i * kWarp;
-      // Taken ones are -1; NaN is taken last, but before nothing.
-      if (e < count && p[i] != -1.0F && (index < 0 || p[i] > best || best != best)) {
-        best = p[i];
-        index = e;
+        for (int j = 0; j < kAtOnce; ++j) sums[j][r] = add_eight(sums[j][r], low, high, packed[j]);
       }
     }
-    warp_best(best, index);
-    chosen_total += static_cast<double>(best);
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      if (lane + i * kWarp == index) p[i] = -1.0F;
-    }
-    if (lane == 0) {
-      args.experts[blockIdx.x * top_k + j] = index;
-      args.weights[blockIdx.x * top_k + j] = best;
+    for (int j = 0; j < kAtOnce; ++j) {
+#pragma unroll
+      for (int r = 0; r < kTileRows; ++r) {
+        const float sum = warp_sum(sums[j][r]);
+        if (lane == 0 && r < rows && e + j < experts)
+          args.logits[(first + r) * experts + e + j] = sum;
+      }
     }
   }
-  __syncwarp();
-  for (int j = lane; j < top_k; j += kWarp) {
-    float* weight = args.weights + blockIdx.x * top_k + j;
-    const int expert = args.experts[blockIdx.x * top_k + j];
-    const auto share = static_cast<float>(static_cast<double>(*weight) / chosen_total);
-    *weight = share * args.per_expert_scale[expert];
-  }
+}
+
+/// One warp a row.
+template <int kPerLane>
+__global__ void __launch_bounds__(kWarp) choose_kernel(const RouteArgs args) {
+  wait_for_previous();
+  let_next_begin();
+  const auto count = static_cast<int>(args.proj.rows);
+  const int64_t row = blockIdx.x;
+  choose_experts<kPerLane>(args.experts + row * args.top_k, args.weights + row * args.top_k,
+                           args.logits + row * count, args.per_expert_scale, count,
+                           static_cast<int>(args.top_k));
+}
+
+void choose(cudaStream_t stream, const RouteArgs& args) {
+  const auto kernel =
+      args.proj.rows <= 4 * kWarp ? choose_kernel<4> : choose_kernel<kMostExperts / kWarp>;
+  const LaunchShape shape = {.grid = dim3(grid(args.rows)),
+                             .threads = kWarp,
+                             .traffic = {args.rows * args.proj.rows * int64_t{sizeof(float)}}};
+  launch(stream, Overlap::kYes, shape, "route: choice", kernel, args);
 }
 
 }  // namespace
 
+bool routes_in_eights(const WeightMatrix& proj) {
+  return proj.format == WeightFormat::kBF16 && proj.cols % 8 == 0 &&
+         reinterpret_cast<uintptr_t>(proj.data) % 16 == 0;
+}
+
 void route(cudaStream_t stream, const RouteArgs& args) {
   if (args.rows == 0) return;
-  const dim3 blocks(grid(args.rows), grid(ceil_div(args.proj.rows, kWarps)));
-  const auto shared = static_cast<size_t>(args.proj.cols) * sizeof(float);
-  with_format(args.proj.format, [&]<WeightFormat kFormat>() {
-    logits_kernel<kFormat><<<blocks, kThreads, shared, stream>>>(args);
-  });
-  check_launch("route: logits");
-  if (args.proj.rows <= 4 * kWarp) {
-    choose_kernel<4><<<grid(args.rows), kWarp, 0, stream>>>(args);
-  } else {
-    choose_kernel<kMostExperts / kWarp><<<grid(args.rows), kWarp, 0, stream>>>(args);
+  constexpr int64_t kValue = sizeof(float);
+  const int64_t row_bytes = args.proj.cols * kValue;
+  const Traffic traffic = {stored_bytes(args.proj) +
+                           args.rows * (row_bytes + args.proj.rows * kValue)};
+  const bool in_eights = routes_in_eights(args.proj);
+  constexpr int64_t kMostShared = 200 * 1024;
+  if (in_eights && args.rows >= kManyRows && kTileRows * row_bytes <= kMostShared) {
+    const LaunchShape tiles = {.grid = dim3(grid(ceil_div(args.rows, kTileRows))),
+                               .threads = kTileThreads,
+                               .shared_bytes = static_cast<int>(kTileRows * row_bytes),
+                               .traffic = traffic};
+    launch(stream, Overlap::kYes, tiles, "route: logits", logits_tile_kernel, args);
+    return choose(stream, args);
   }
-  check_launch("route: choice");
+  const LaunchShape shape = {.grid = dim3(grid(args.rows), grid(ceil_div(args.proj.rows, kWarps))),
+                             .threads = kThreads,
+                             .shared_bytes = static_cast<int>(row_bytes),
+                             .traffic = traffic};
+  with_format(args.proj.format, [&]<WeightFormat kFormat>() {
+    launch(stream, Overlap::kYes, shape, "route: logits", logits_kernel<kFormat>, args, in_eights);
+  });
+  choose(stream, args);
 }
 
 }  // namespace facet::cuda

@@ -23,6 +23,10 @@ struct RouteArgs {
   float eps = 0;
 };
 
+/// Whether rows of the router are read in pieces of eight columns: their sums then have another
+/// order.
+bool routes_in_eights(const WeightMatrix& proj);
+
 /// Backend::route, x not rounded. The softmax is taken in float64 as the reference takes it, so
 /// that ties fall alike.
 void route(cudaStream_t stream, const RouteArgs& args);

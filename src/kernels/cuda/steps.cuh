@@ -43,11 +43,17 @@ struct UnitCursor {
   int end;
 };
 
+/// `somewhere`: any place that may be read.
+template <int kStepBytes>
+__device__ __forceinline__ void copy_unit(
+    uint32_t to, const UnitCursor& unit, int step, const uint8_t* somewhere, uint64_t policy) {
+  const bool valid = step < unit.end;
+  copy_async_once(to, valid ? unit.from + step * kStepBytes : somewhere, valid, policy);
+}
 template <int kStepBytes>
 __device__ __forceinline__ void copy_unit(
     uint32_t to, const UnitCursor& unit, int step, const BandSource& w, uint64_t policy) {
-  const bool valid = step < unit.end;
-  copy_async_once(to, valid ? unit.from + step * kStepBytes : w.lower, valid, policy);
+  copy_unit<kStepBytes>(to, unit, step, w.lower, policy);
 }
 
 /// A lane's unit of row-major rows: `offset` bytes into the row's first step.
@@ -202,11 +208,11 @@ struct LaneUnits {
   }
   /// Starts the copy of a step to `band_at`.
   __device__ __forceinline__ void copy(
-      uint32_t band_at, const BandSource& w, int step, int lane, uint64_t policy) const {
+      uint32_t band_at, const uint8_t* somewhere, int step, int lane, uint64_t policy) const {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       if ((i + 1) * 32 <= F::kUnits || i * 32 + lane < F::kUnits)
-        copy_unit<F::kStepBytes>(band_at + (i * 32 + lane) * 16, units[i], step, w, policy);
+        copy_unit<F::kStepBytes>(band_at + (i * 32 + lane) * 16, units[i], step, somewhere, policy);
     }
   }
 };

@@ -1,5 +1,6 @@
 // Writes K and V of the step's rows into their pages: bound by its launch.
 
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/paged_kv.cuh"
 
 namespace facet::cuda {
@@ -27,11 +28,13 @@ void store_kv(
     cudaStream_t stream, const PagedKv& kv, const float* k, const float* v, int64_t rows) {
   const int64_t count = rows * kv.kv_heads * kv.head_dim;
   if (count == 0) return;
+  const LaunchShape shape = {
+      .grid = dim3(grid(ceil_div(count, kThreads))),
+      .threads = kThreads,
+      .traffic = {2 * count * (int64_t{sizeof(float)} + bits_of(kv.dtype) / 8)}};
   with_kv_dtype(kv.dtype, [&]<DType kType>() {
-    store_kv_kernel<kType>
-        <<<grid(ceil_div(count, kThreads)), kThreads, 0, stream>>>(kv, k, v, count);
+    launch(stream, Overlap::kNo, shape, "store_kv", store_kv_kernel<kType>, kv, k, v, count);
   });
-  check_launch("store_kv");
 }
 
 }  // namespace facet::cuda

@@ -30,7 +30,13 @@ struct Tiling {
   static constexpr int kWeightBytes = kBands * F::kBandBytes;
   static constexpr int kStageBytes = kWeightBytes + kTokens * kStepBytesX;
   static constexpr int kSharedBytes = kStages * kStageBytes;
+  static constexpr int kWeightsAt = 0;
+  static constexpr int kTokensAt = kWeightBytes;
   static_assert(kSharedBytes <= 226 * 1024);
+
+  __device__ __forceinline__ static int token_place(int u) {
+    return u % 8 / 4 * kTokens * 64 + u / 8 * 64 + u % 4 * 16;
+  }
 };
 
 /// Sums of one warp: [band][8 tokens][fragment of mma].
@@ -97,47 +103,77 @@ struct TileWork {
   int count;  ///< of tokens
 };
 
-/// What one thread copies of every stage.
+/// What one thread copies of every stage's weights, which stand at its beginning.
 template <class T>
-struct StageCopier {
+struct WeightCopier {
   using F = typename T::Format;
-  static constexpr int kWeightUnits = T::kBands * F::kUnits;
-  static constexpr int kWeights = (kWeightUnits + T::kThreads - 1) / T::kThreads;
-  static constexpr int kTokenUnits = T::kTokens * 8;
-  static constexpr int kTokens = (kTokenUnits + T::kThreads - 1) / T::kThreads;
-  UnitCursor weights[kWeights];
-  const uint8_t* tokens[kTokens];  // null: no token there
+  static constexpr int kUnits = T::kBands * F::kUnits;
+  static constexpr int kCount = (kUnits + T::kThreads - 1) / T::kThreads;
+  UnitCursor units[kCount];
 
   __device__ __forceinline__ void seek(const TileWork& work, int thread) {
 #pragma unroll
-    for (int i = 0; i < kWeights; ++i) {
-      const int u = min(i * T::kThreads + thread, kWeightUnits - 1);
-      weights[i] = F::unit(work.w, work.band + u / F::kUnits, u % F::kUnits);
-    }
-#pragma unroll
-    for (int i = 0; i < kTokens; ++i) {
-      const int u = i * T::kThreads + thread;
-      const uint64_t from = u < kTokenUnits ? work.tokens[u / 8] : 0;
-      tokens[i] = from == 0 ? nullptr : reinterpret_cast<const uint8_t*>(from) + u % 8 * 16;
+    for (int i = 0; i < kCount; ++i) {
+      const int u = min(i * T::kThreads + thread, kUnits - 1);
+      units[i] = F::unit(work.w, work.band + u / F::kUnits, u % F::kUnits);
     }
   }
   __device__ __forceinline__ void copy(
+      uint32_t to, const TileWork& work, int step, int thread, uint64_t policy) const {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int u = i * T::kThreads + thread;
+      if ((i + 1) * T::kThreads <= kUnits || u < kUnits)
+        copy_unit<F::kStepBytes>(to + u * 16, units[i], step, work.w, policy);
+    }
+  }
+};
+
+/// The same of the tokens' x: unit u % 8 of token u / 8 goes to T::token_place(u).
+template <class T>
+struct TokenCopier {
+  static constexpr int kUnits = T::kTokens * 8;
+  static constexpr int kCount = (kUnits + T::kThreads - 1) / T::kThreads;
+  const uint8_t* units[kCount];  // null: no token there
+
+  __device__ __forceinline__ void seek(const TileWork& work, int thread) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int u = i * T::kThreads + thread;
+      const uint64_t from = u < kUnits ? work.tokens[u / 8] : 0;
+      units[i] = from == 0 ? nullptr : reinterpret_cast<const uint8_t*>(from) + u % 8 * 16;
+    }
+  }
+  __device__ __forceinline__ void copy(uint32_t to,
+                                       const TileWork& work,
+                                       int step,
+                                       int thread) const {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int u = i * T::kThreads + thread;
+      const bool valid = units[i] != nullptr;
+      if ((i + 1) * T::kThreads <= kUnits || u < kUnits) {
+        copy_async(to + T::token_place(u), valid ? units[i] + step * kStepBytesX : work.w.lower,
+                   valid);
+      }
+    }
+  }
+};
+
+/// What one thread copies of every stage.
+template <class T>
+struct StageCopier {
+  WeightCopier<T> weights;
+  TokenCopier<T> tokens;
+
+  __device__ __forceinline__ void seek(const TileWork& work, int thread) {
+    weights.seek(work, thread);
+    tokens.seek(work, thread);
+  }
+  __device__ __forceinline__ void copy(
       uint32_t stage, const TileWork& work, int step, int thread, uint64_t policy) const {
-#pragma unroll
-    for (int i = 0; i < kWeights; ++i) {
-      const int u = i * T::kThreads + thread;
-      if ((i + 1) * T::kThreads <= kWeightUnits || u < kWeightUnits)
-        copy_unit<F::kStepBytes>(stage + u * 16, weights[i], step, work.w, policy);
-    }
-#pragma unroll
-    for (int i = 0; i < kTokens; ++i) {
-      const int u = i * T::kThreads + thread;
-      const uint32_t to =
-          stage + T::kWeightBytes + u % 8 / 4 * T::kTokens * 64 + u / 8 * 64 + u % 4 * 16;
-      const bool valid = tokens[i] != nullptr;
-      if ((i + 1) * T::kThreads <= kTokenUnits || u < kTokenUnits)
-        copy_async(to, valid ? tokens[i] + step * kStepBytesX : work.w.lower, valid);
-    }
+    weights.copy(stage + T::kWeightsAt, work, step, thread, policy);
+    tokens.copy(stage + T::kTokensAt, work, step, thread);
   }
 };
 

@@ -68,13 +68,13 @@ std::span<const PageId> table_of_row(const KvView& kv, const Batch& batch, size_
 }
 
 /// One query head of one row: out[d] = sum over j of softmax(q · k_j) * v_j[d], first <= j <= last.
-void attend(float* out,
-            const float* q,
-            const KvView& kv,
-            std::span<const PageId> table,
-            int64_t kv_head,
-            int32_t first,
-            int32_t last) {
+void attend_head(float* out,
+                 const float* q,
+                 const KvView& kv,
+                 std::span<const PageId> table,
+                 int64_t kv_head,
+                 int32_t first,
+                 int32_t last) {
   const KvLayout& layout = kv.layout;
   std::vector<float> row(static_cast<size_t>(layout.head_dim));
   std::vector<double> weights;
@@ -133,7 +133,7 @@ void RefBackend::attention(
     const int32_t last = batch.positions[t];
     const int32_t first = window > 0 ? std::max(0, last - window + 1) : 0;
     for (int64_t head = 0; head < heads; ++head) {
-      attend(to, from, kv, table, head / group, first, last);
+      attend_head(to, from, kv, table, head / group, first, last);
       from += layout.head_dim;
       to += layout.head_dim;
     }

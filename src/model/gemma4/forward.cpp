@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "base/check.h"
 #include "model/gemma4/gemma4_model.h"
@@ -25,7 +26,11 @@ float inverse_sqrt(int32_t n) { return static_cast<float>(std::pow(static_cast<d
 std::optional<TensorView> Gemma4Model::forward(const Step& step) {
   if (step.observer == nullptr || backend_.allocator().device == Device::kHost) return run(step);
   HostObserver observer(*step.observer, backend_.allocator());
-  return run({step.ids, step.batch, step.kv, step.logit_rows, &observer});
+  return run({step.ids, step.batch, step.kv, step.logit_rows, &observer, step.top_only});
+}
+
+std::span<float> Gemma4Model::fetch_logits(int64_t row) {
+  return backend_.fetch(logits_.slice_rows(row, 1)).as<float>();
 }
 
 std::optional<TensorView> Gemma4Model::run(const Step& step) {
@@ -40,9 +45,11 @@ std::optional<TensorView> Gemma4Model::run(const Step& step) {
   for (int32_t& id : ids_) {
     if (config_.is_placeholder(TokenId{id})) id = to_index(config_.pad_token_id);
   }
-  const StepInputs inputs = {ids_, step.logit_rows, step.batch, step.kv, step.observer != nullptr};
+  const StepInputs inputs = {ids_,    step.logit_rows,          step.batch,
+                             step.kv, step.observer != nullptr, step.top_only};
   const bool wanted = backend_.begin_step(inputs);
   const bool whole = !wanted || compute(step, a);
+  logits_ = a.logits;
   const TensorView logits = backend_.end_step(a.logits);
   if (!whole) return std::nullopt;
   return logits;
@@ -52,97 +59,127 @@ bool Gemma4Model::compute(const Step& step, const Activations& a) {
   Backend& be = backend_;
   be.embed(a.x, weights_.embed_tokens, ids_, bf16_sqrt(config_.hidden_size));  // [T, H]
   if (has_ple()) per_layer_inputs(step, a);                                    // [T, L*P]
+  ResidualStream stream = {a.x, a.spare};
   for (int32_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
     if (step.observer != nullptr) {
       if (!step.observer->goes_on(layer)) return false;
-      step.observer->hidden(layer, a.x);
+      be.settle(stream, eps_);
+      step.observer->hidden(layer, stream.x);
     }
-    decoder_layer(layer, step, a);
+    decoder_layer(layer, step, a, stream);
   }
-  if (step.observer != nullptr) step.observer->after_layers(a.x);
-  be.rms_norm(a.h, a.x, weights_.norm, eps_);  // [T, H]
+  if (step.observer != nullptr) {
+    be.settle(stream, eps_);
+    step.observer->after_layers(stream.x);
+  }
+  be.norm_stream(stream, a.h, weights_.norm, eps_);  // [T, H]
   if (step.observer != nullptr) step.observer->hidden(config_.num_hidden_layers, a.h);
   if (step.logit_rows.empty()) return true;
   be.gather_rows(a.last, a.h, step.logit_rows);   // [R, H]
   be.linear(a.logits, a.last, weights_.lm_head);  // [R, V]
   if (config_.final_logit_softcapping)
     be.soft_cap(a.logits, static_cast<float>(*config_.final_logit_softcapping));
+  if (step.top_only) be.select_top(a.logits);  // [R, V]
   return true;
 }
 
-void Gemma4Model::decoder_layer(int32_t index, const Step& step, const Activations& a) {
+// What a branch gives is not added to x at once, but by the op that needs x next: x is `stream`.
+void Gemma4Model::decoder_layer(int32_t index,
+                                const Step& step,
+                                const Activations& a,
+                                ResidualStream& stream) {
   const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
   Backend& be = backend_;
 
-  be.rms_norm(a.h, a.x, w.input_layernorm, eps_);                     // [T, H]
-  attention(index, step, a);                                          // h = Attn(h)
-  be.add_rms_norm(a.x, a.h, w.post_attention_layernorm, eps_, 1.0F);  // x += norm(h)
-  if (step.observer != nullptr) step.observer->after_attention(index, a.x);
+  attention(index, step, a, stream);                                       // h = Attn(norm(x))
+  stream.pending = {.branch = a.h, .weight = w.post_attention_layernorm};  // x += norm(h)
+  if (step.observer != nullptr) {
+    be.settle(stream, eps_);
+    step.observer->after_attention(index, stream.x);
+  }
 
-  be.rms_norm(a.h, a.x, w.pre_feedforward_layernorm, eps_);  // [T, H]
-  feed_forward(index, step, a);                              // dense = MLP(h) [+ experts]
-  const float scalar = has_ple() ? 1.0F : w.layer_scalar;
-  be.add_rms_norm(a.x, a.dense, w.post_feedforward_layernorm, eps_,
-                  scalar);  // x = (x + norm) * scalar
+  feed_forward(index, step, a, stream);  // x = (x + norm(MLP(norm(x)) [+ experts])) * scalar
   if (!has_ple()) return;
 
-  be.linear(a.ple_gate, a.x, w.per_layer_input_gate);                    // [T, P]
-  be.gather_rows(a.ple_layer, a.ple, rows_of_layer(index, a.x.rows()));  // [T, P]
+  be.settle(stream, eps_);
+  be.linear(a.ple_gate, stream.x, w.per_layer_input_gate);                    // [T, P]
+  be.gather_rows(a.ple_layer, a.ple, rows_of_layer(index, stream.x.rows()));  // [T, P]
   be.activate(a.ple_gate, a.ple_gate, a.ple_layer,
               {activation_.function, Gating::kGated});  // act(gate) * ple
   be.linear(a.h, a.ple_gate, w.per_layer_projection);   // [T, H]
-  be.add_rms_norm(a.x, a.h, w.post_per_layer_input_norm, eps_,
-                  w.layer_scalar);  // x = (x + norm) * scalar
+  stream.pending = {.branch = a.h,
+                    .weight = w.post_per_layer_input_norm,
+                    .factor = w.layer_scalar};  // x = (x + norm(h)) * scalar
 }
 
-void Gemma4Model::attention(int32_t index, const Step& step, const Activations& a) {
+void Gemma4Model::attention(int32_t index,
+                            const Step& step,
+                            const Activations& a,
+                            ResidualStream& stream) {
   const LayerConfig& c = config_.layers[static_cast<size_t>(index)];
-  const AttentionWeights& w = weights_.layers[static_cast<size_t>(index)].self_attn;
+  const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
+  const AttentionWeights& w = layer.self_attn;
   const RopeTable& rope = rope_[static_cast<size_t>(index)];
   const KvView kv = kv_of(index, step.kv);
   const int64_t rows = a.h.rows();
   Backend& be = backend_;
 
   const TensorView q = scratch_view(a.q, {rows, c.num_heads, c.head_dim});
-  be.linear(q.reshaped({rows, c.q_size()}), a.h, w.q_proj);  // [T, Q*D]
   AttentionRows projected = {q, {}, {}, c.k_eq_v, w.q_norm, w.k_norm};
+  std::vector<Projection> products = {{q.reshaped({rows, c.q_size()}), w.q_proj}};  // [T, Q*D]
   if (c.kv_donor == index) {
     projected.k = scratch_view(a.k, {rows, c.num_kv_heads, c.head_dim});
     projected.v = scratch_view(a.v, {rows, c.num_kv_heads, c.head_dim});
-    be.linear(projected.k.reshaped({rows, c.kv_size()}), a.h, w.k_proj);  // [T, K*D]
-    if (!c.k_eq_v) be.linear(projected.v.reshaped({rows, c.kv_size()}), a.h, w.v_proj);
+    products.push_back({projected.k.reshaped({rows, c.kv_size()}), w.k_proj});  // [T, K*D]
+    if (!c.k_eq_v) products.push_back({projected.v.reshaped({rows, c.kv_size()}), w.v_proj});
   }
-  // q, k, v: norms per head, q and k rotated; k and v to the cache (2.5)
-  be.prepare_attention(projected, kv, rope, step.batch, eps_);
+  be.project(stream, a.h, layer.input_layernorm, products, eps_);
+  // q, k, v: norms per head, q and k rotated; k and v to the cache (2.5); scores not scaled
   const TensorView o = scratch_view(a.attended, {rows, c.num_heads, c.head_dim});
-  be.attention(o, q, kv, c.window, step.batch);              // [T, Q, D], scores not scaled
-  be.linear(a.h, o.reshaped({rows, c.q_size()}), w.o_proj);  // [T, H]
+  be.attend(o, projected, kv, rope, c.window, step.batch, eps_);  // [T, Q, D]
+  be.linear(a.h, o.reshaped({rows, c.q_size()}), w.o_proj);       // [T, H]
 }
 
-void Gemma4Model::feed_forward(int32_t index, const Step& step, const Activations& a) {
+void Gemma4Model::feed_forward(int32_t index,
+                               const Step& step,
+                               const Activations& a,
+                               ResidualStream& stream) {
   const LayerConfig& c = config_.layers[static_cast<size_t>(index)];
   const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
   Backend& be = backend_;
 
   const Shape inner = {a.h.rows(), c.intermediate_size};
-  const TensorView up = scratch_view(a.up, inner);
-  const TensorView gate =
-      activation_.gating == Gating::kGated ? scratch_view(a.gate, inner) : TensorView();
-  if (!gate.empty()) be.linear(gate, a.h, w.mlp.gate_proj);  // [T, I]
-  be.linear(up, a.h, w.mlp.up_proj);                         // [T, I]
-  be.activate(up, gate, up, activation_);                    // act(gate) * up
-  be.linear(a.dense, up, w.mlp.down_proj);                   // [T, H]
-  if (!c.sparse) return;
-
-  // Routing looks at the residual stream itself, not at any normalised copy (2.4).
-  const RouterWeightsView router = {w.router.proj, w.router.scale, w.router.per_expert_scale};
-  const Routing routing = {a.router_experts, a.router_weights};
-  be.route(routing, a.x, router, eps_);  // [T, top_k]
-  if (step.observer != nullptr) step.observer->routing(index, routing);
-  be.rms_norm(a.h, a.x, w.pre_feedforward_layernorm_2, eps_);  // [T, H]
-  be.experts(a.sparse, a.h, w.experts, routing, activation_);  // [T, H]
-  be.join_branches(a.dense, a.sparse, w.post_feedforward_layernorm_1,
-                   w.post_feedforward_layernorm_2, eps_);
+  FeedForwardRows rows = {.h = a.h,
+                          .gate = {},
+                          .inner = scratch_view(a.up, inner),
+                          .dense = a.dense,
+                          .experts_in = a.experts_in,
+                          .sparse = a.sparse,
+                          .routing = {a.router_experts, a.router_weights}};
+  if (activation_.gating == Gating::kGated) rows.gate = scratch_view(a.gate, inner);
+  FeedForward layer = {.norm = w.pre_feedforward_layernorm,
+                       .gate = w.mlp.gate_proj,
+                       .up = w.mlp.up_proj,
+                       .down = w.mlp.down_proj,
+                       .activation = activation_};
+  PendingBranch result = {.branch = a.dense,
+                          .weight = w.post_feedforward_layernorm,
+                          .factor = has_ple() ? 1.0F : w.layer_scalar};
+  if (c.sparse) {
+    // Routing looks at the residual stream itself, not at any normalised copy (2.4).
+    layer.experts = &w.experts;
+    layer.router = {w.router.proj, w.router.scale, w.router.per_expert_scale};
+    layer.experts_norm = w.pre_feedforward_layernorm_2;
+    result.sparse = a.sparse;
+    result.branch_norm = w.post_feedforward_layernorm_1;
+    result.sparse_norm = w.post_feedforward_layernorm_2;
+  }
+  // inner = act(gate · norm(x)) * (up · norm(x)) [T, I]; which experts [T, top_k]
+  be.enter_feed_forward(stream, rows, layer, eps_);
+  if (c.sparse && step.observer != nullptr) step.observer->routing(index, rows.routing);
+  // dense = down · inner [T, H]; sparse = the experts' [T, H]
+  be.leave_feed_forward(rows, layer);
+  stream.pending = result;
 }
 
 void Gemma4Model::per_layer_inputs(const Step& step, const Activations& a) {

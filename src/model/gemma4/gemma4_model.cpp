@@ -132,6 +132,7 @@ void Gemma4Model::allocate_scratch() {
   };
   std::vector<Want> wants = {
       {&Activations::x, {rows, hidden}},
+      {&Activations::spare, {rows, hidden}},
       {&Activations::h, {rows, hidden}},
       {&Activations::q, {rows, q}},
       {&Activations::k, {rows, kv}},
@@ -144,6 +145,7 @@ void Gemma4Model::allocate_scratch() {
       {&Activations::logits, {logit_rows, config_.vocab_size}},
   };
   if (config_.num_experts > 0) {
+    wants.push_back({&Activations::experts_in, {rows, hidden}});
     wants.push_back({&Activations::sparse, {rows, hidden}});
     wants.push_back({&Activations::router_experts, {rows, top_k}, DType::kI32});
     wants.push_back({&Activations::router_weights, {rows, top_k}});
@@ -163,9 +165,9 @@ void Gemma4Model::allocate_scratch() {
 
 Gemma4Model::Activations Gemma4Model::activations(int64_t rows, int64_t logit_rows) const {
   Activations a = scratch_;
-  for (TensorView* view : {&a.x, &a.h, &a.dense}) *view = view->slice_rows(0, rows);
+  for (TensorView* view : {&a.x, &a.spare, &a.h, &a.dense}) *view = view->slice_rows(0, rows);
   if (config_.num_experts > 0) {
-    for (TensorView* view : {&a.sparse, &a.router_experts, &a.router_weights}) {
+    for (TensorView* view : {&a.experts_in, &a.sparse, &a.router_experts, &a.router_weights}) {
       *view = view->slice_rows(0, rows);
     }
   }

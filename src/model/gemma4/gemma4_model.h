@@ -38,6 +38,8 @@ class Gemma4Model final : public Model {
   int32_t max_logit_rows() const override { return limits_.max_logit_rows; }
   std::vector<KvGroupSpec> kv_groups(int32_t page_size, DType dtype) const override;
   std::optional<TensorView> forward(const Step& step) override;
+  std::span<const TopLogits> top_logits() const override { return backend_.top_logits(); }
+  std::span<float> fetch_logits(int64_t row) override;
 
   /// The cache that layer `index` reads, its own or its donor's, among those of a step (Step::kv),
   /// with the checkpoint's scales.
@@ -52,6 +54,7 @@ class Gemma4Model final : public Model {
   /// Scratch of a step: views of one arena, for max_rows rows or for the T rows of a step.
   struct Activations {
     TensorView x;               // [T, H] the residual stream
+    TensorView spare;           // [T, H] room for it
     TensorView h;               // [T, H] what goes into a branch, then what comes out
     TensorView q;               // room for [T, Q, D] of any layer
     TensorView k;               // room for [T, K, D]
@@ -60,6 +63,7 @@ class Gemma4Model final : public Model {
     TensorView gate;            // room for [T, I]
     TensorView up;              // room for [T, I]
     TensorView dense;           // [T, H]
+    TensorView experts_in;      // [T, H]
     TensorView sparse;          // [T, H]
     TensorView router_experts;  // [T, top_k] I32
     TensorView router_weights;  // [T, top_k]
@@ -85,9 +89,11 @@ class Gemma4Model final : public Model {
   /// The ops of a step. False if the observer gave it up.
   bool compute(const Step& step, const Activations& a);
   void per_layer_inputs(const Step& step, const Activations& a);
-  void decoder_layer(int32_t index, const Step& step, const Activations& a);
-  void attention(int32_t index, const Step& step, const Activations& a);
-  void feed_forward(int32_t index, const Step& step, const Activations& a);
+  void decoder_layer(int32_t index, const Step& step, const Activations& a, ResidualStream& stream);
+  /// Leaves its result in a.h.
+  void attention(int32_t index, const Step& step, const Activations& a, ResidualStream& stream);
+  /// Leaves its result pending.
+  void feed_forward(int32_t index, const Step& step, const Activations& a, ResidualStream& stream);
 
   const Gemma4Config config_;
   Weights weights_;  // changed by load() only
@@ -99,6 +105,7 @@ class Gemma4Model final : public Model {
   std::vector<int32_t> cache_layer_;  // by layer: the place of its KV among Step::kv
   Arena arena_;
   Activations scratch_;                         // for max_rows
+  TensorView logits_;                           // [R, V], of the last step
   std::vector<int32_t> ids_;                    // the step's ids, placeholders replaced
   std::vector<std::vector<int32_t>> ple_rows_;  // by layer: the rows of its values among [T*L, P]
 };

@@ -94,6 +94,17 @@ void ExpertCounter::routing(int32_t layer, const Routing& routing) {
   for (const int32_t e : routing.experts.as<int32_t>()) chosen[static_cast<size_t>(e)] = true;
 }
 
+double ExpertCounter::chosen_per_layer() const {
+  int64_t chosen = 0;
+  int64_t layers = 0;
+  for (const std::vector<bool>& layer : chosen_) {
+    const auto some = std::count(layer.begin(), layer.end(), true);
+    chosen += some;
+    if (some > 0) ++layers;
+  }
+  return layers == 0 ? 0 : static_cast<double>(chosen) / static_cast<double>(layers);
+}
+
 StepCost step_cost(const Gemma4Config& config,
                    const Weights& weights,
                    DType kv_dtype,

@@ -36,6 +36,8 @@ class ExpertCounter final : public StepObserver {
   void routing(int32_t layer, const Routing& routing) override;
   void per_layer_inputs(TensorView /*ple*/) override {}
 
+  /// Distinct experts that a layer's rows chose, the mean over layers with experts; 0 without.
+  double chosen_per_layer() const;
   /// Whether a row of the step chose this expert.
   bool chosen(size_t layer, size_t expert) const { return chosen_[layer][expert]; }
 

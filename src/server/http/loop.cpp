@@ -65,6 +65,18 @@ void Loop::stop() {
 
 void Loop::post(std::function<void()> body) { asio::post(impl_->io, std::move(body)); }
 
+void Loop::after_pause(std::function<void()> body) {
+  impl_->after_pause.push_back(std::move(body));
+  if (impl_->after_pause.size() > 1) return;
+  impl_->pause.expires_after(kPause);
+  impl_->pause.async_wait([this](const error_code& error) {
+    if (error) return;
+    std::vector<std::function<void()>> bodies;
+    bodies.swap(impl_->after_pause);
+    for (const std::function<void()>& each : bodies) each();
+  });
+}
+
 void Loop::in_background(std::function<void()> body) {
   asio::post(impl_->background, std::move(body));
 }

@@ -31,6 +31,11 @@ class Loop {
   /// Any thread: `body` runs on a helper.
   void in_background(std::function<void()> body);
 
+  /// The loop's thread: `body` runs there when kPause has gone by, or a little earlier together
+  /// with others that were told so before it.
+  void after_pause(std::function<void()> body);
+  static constexpr std::chrono::milliseconds kPause{1};
+
   /// Before start(): `body` runs on the loop's thread again and again.
   void every(std::chrono::milliseconds period, std::function<void()> body);
   /// Before start(): `body` runs on the loop's thread when one of the signals arrives.

@@ -4,6 +4,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <functional>
 #include <list>
 #include <thread>
 #include <vector>
@@ -23,6 +24,8 @@ struct Loop::Impl {
       io.get_executor()};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> background_work{
       background.get_executor()};
+  boost::asio::steady_timer pause{io};
+  std::vector<std::function<void()>> after_pause;  // of the loop's thread
   std::list<boost::asio::steady_timer> timers;
   std::list<boost::asio::signal_set> signals;
   std::vector<std::thread> threads;

@@ -1,0 +1,197 @@
+#pragma once
+
+// The kernels around stream_bands and their launcher. A file for each format instantiates it.
+
+#include <algorithm>
+
+#include "kernels/cuda/linear_stream.cuh"
+#include "kernels/cuda/route.cuh"
+#include "kernels/cuda/row_norm.cuh"
+
+namespace facet::cuda {
+
+/// x as it stands.
+template <class F, int kBlocks, int kGroups>
+__global__ void __launch_bounds__(kGroups* kGroupThreads)
+    stream_kernel(const __grid_constant__ StreamWork work) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  stream_bands<F, kBlocks, kGroups, kStreamStages<F, kGroups>>(work, work.all_bands, blockIdx.x,
+                                                               gridDim.x, shared, [&](uint8_t* x) {
+                                                                 let_next_begin();
+                                                                 wait_for_previous();
+                                                                 stage_plain<F>(work, x);
+                                                               });
+}
+
+inline constexpr int kNormedPer = kNormedCols / kRowThreads;
+
+/// The stream settled and normed, rounded into `x` in F's order.
+template <class F>
+__device__ __forceinline__ void stage_normed(const StreamWork& work,
+                                             uint8_t* x,
+                                             RowParts& parts,
+                                             bool writes) {
+  const int steps = work.parts[0].w.steps;
+  for (int token = 0; token < work.tokens; ++token) {
+    RowValues<kNormedPer> values;
+    float inverse;
+    settle_row(work.stream, token, token, parts, values, inverse);
+    if (writes) values.store(work.stream.x_out + int64_t{token} * work.cols, work.cols);
+    RowValues<kNormedPer> weights;
+    weights.load_weights(work.norm, work.cols);
+    auto* to = reinterpret_cast<uint16_t*>(x + token * pitch_of(steps));
+#pragma unroll
+    for (int k = 0; k < kNormedPer; ++k) {
+      const int i = threadIdx.x + k * kRowThreads;
+      if (i >= steps * kStep) continue;
+      const float normed = __fmul_rn(__fmul_rn(values.v[k], inverse), weights.v[k]);
+      to[position_of<F>(i)] = static_cast<uint16_t>(pack_bf16(i < work.cols ? normed : 0.0F, 0.0F));
+    }
+  }
+  __syncthreads();
+}
+
+/// The logits of a block's experts, a warp an expert; the block that comes last chooses.
+/// `shared`: a row of proj for each warp, then z. Not inlined: its float64 would take registers
+/// from the streaming blocks.
+inline __device__ __noinline__ void route_block(const StreamWork& work,
+                                                int block,
+                                                uint8_t* shared,
+                                                RowParts& parts) {
+  __shared__ bool comes_last;
+  const StreamRouter& router = work.router;
+  const int warp = threadIdx.x / kWarp;
+  const int lane = threadIdx.x % kWarp;
+  const int expert = block * kRowWarps + warp;
+  const int row_bytes = work.cols * 2;
+  const auto* row = reinterpret_cast<const uint4*>(shared + warp * row_bytes);
+  auto* z = reinterpret_cast<float*>(shared + kRowWarps * row_bytes);
+  const uint64_t policy = evict_first();
+  if (expert < router.count) {
+    const std::byte* from = router.proj + int64_t{expert} * row_bytes;
+    for (int unit = lane; unit * 16 < row_bytes; unit += kWarp)
+      copy_async_once(shared_address(row + unit), from + unit * 16, true, policy);
+  }
+  copy_commit();
+  let_next_begin();
+  const float root = router_root(work.cols);
+  wait_for_previous();
+  for (int token = 0; token < work.tokens; ++token) {
+    RowValues<kNormedPer> values;
+    float inverse;
+    settle_row(work.stream, token, token, parts, values, inverse);
+    if (block == 0) values.store_norm(router.sparse, token, work.cols, inverse);
+    RowValues<kNormedPer> scale;
+    scale.load_weights(router.scale, work.cols);
+#pragma unroll
+    for (int k = 0; k < kNormedPer; ++k) {
+      const int i = threadIdx.x + k * kRowThreads;
+      if (i < work.cols) z[i] = router_input(values.v[k], inverse, scale.v[k], root);
+    }
+    copy_wait<0>();
+    __syncthreads();
+    if (expert < router.count) {
+      const float logit = router_logit_bf16(z, row, work.cols);
+      if (lane == 0) router.logits[token * router.count + expert] = logit;
+    }
+    __syncthreads();
+  }
+  if (threadIdx.x == 0) {
+    __threadfence();
+    comes_last = atomicAdd(router.arrivals, 1) == router.blocks - 1;
+  }
+  __syncthreads();
+  if (!comes_last) return;
+  __threadfence();
+  if (threadIdx.x == 0) *router.arrivals = 0;
+  for (int token = warp; token < work.tokens; token += kRowWarps) {
+    choose_experts<kMostStreamExperts / kWarp>(
+        router.experts + token * router.top_k, router.weights + token * router.top_k,
+        router.logits + token * router.count, router.per_expert_scale, router.count, router.top_k);
+  }
+}
+
+/// x is the norm of the stream. The last blocks are the router's. Two find room on an SM, so that
+/// the next kernel can fill its rings.
+template <class F, int kGroups>
+__global__ void __launch_bounds__(kRowThreads, 2)
+    normed_kernel(const __grid_constant__ StreamWork work) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  __shared__ RowParts parts;
+  const int blocks = gridDim.x - work.router.blocks;
+  const int block = blockIdx.x;
+  if (block >= blocks) return route_block(work, block - blocks, shared, parts);
+  stream_bands<F, 1, kGroups, kStreamStages<F, kGroups>>(
+      work, work.all_bands, block, blocks, shared, [&](uint8_t* x) {
+        let_next_begin();
+        wait_for_previous();
+        stage_normed<F>(work, x, parts, block == 0);
+      });
+}
+
+/// Shared memory of a CTA; where there is more, the rest is left to what the kernel declares.
+inline int most_shared() { return std::min(226 * 1024, most_shared_bytes()); }
+inline constexpr int kProcessors = 132;
+
+/// Bands per CTA: with more tokens, x should serve more rows and take more threads to round; few
+/// bands should take more SMs. Measured on an H100, November 2026 (cuda_products time).
+inline int choose_groups(int bands, int tokens) {
+  if (bands < kProcessors) return tokens <= 4 ? 1 : 2;
+  return tokens > 4 || bands >= 3 * kProcessors ? 4 : 2;
+}
+
+template <class F, int kGroups, int kBlocks>
+int stream_bytes(const StreamWork& work) {
+  const int ring = kStreamRing<F, kGroups, kStreamStages<F, kGroups>>;
+  const int streamed =
+      ring + kStreamPartial<kGroups, kBlocks> + work.tokens * pitch_of(work.steps());
+  const int routed = work.router.blocks == 0 ? 0 : kRowWarps * work.cols * 2 + work.cols * 4;
+  return streamed > routed ? streamed : routed;
+}
+
+template <class F, int kGroups, int kBlocks>
+void launch_stream(cudaStream_t stream, Overlap overlap, const StreamWork& work) {
+  const bool normed = work.x == nullptr;
+  const int bytes = stream_bytes<F, kGroups, kBlocks>(work);
+  const int resident = std::max(1, most_shared() / (bytes + 1024));
+  const int64_t most = kProcessors * (resident < 4 / kGroups + 1 ? resident : 4 / kGroups + 1);
+  const int64_t wanted = ceil_div(work.all_bands, kGroups);
+  const int64_t blocks = (wanted < most ? wanted : most) + work.router.blocks;
+  const unsigned threads = normed ? kRowThreads : kGroups * kGroupThreads;
+  const LaunchShape shape = {.grid = dim3(grid(blocks)),
+                             .threads = threads,
+                             .shared_bytes = bytes,
+                             .traffic = traffic_of(work)};
+  const char* name = !normed                  ? "linear_stream"
+                     : work.router.blocks > 0 ? "norm, gate and up, router"
+                     : work.gated             ? "norm, gate and up"
+                                              : "norm, linear_stream";
+  if constexpr (kBlocks == 1) {
+    if (normed) return launch(stream, overlap, shape, name, normed_kernel<F, kGroups>, work);
+  }
+  launch(stream, overlap, shape, name, stream_kernel<F, kBlocks, kGroups>, work);
+}
+
+template <class F, int kBlocks>
+void launch_groups(cudaStream_t stream, Overlap overlap, const StreamWork& work, int groups) {
+  if (groups == 4 && stream_bytes<F, 4, kBlocks>(work) <= most_shared())
+    return launch_stream<F, 4, kBlocks>(stream, overlap, work);
+  if (groups >= 2 && stream_bytes<F, 2, kBlocks>(work) <= most_shared())
+    return launch_stream<F, 2, kBlocks>(stream, overlap, work);
+  launch_stream<F, 1, kBlocks>(stream, overlap, work);
+}
+
+template <class F>
+bool stream_fits(const StreamWork& work) {
+  return (work.tokens <= 8 ? stream_bytes<F, 1, 1>(work) : stream_bytes<F, 1, 2>(work)) <=
+         most_shared();
+}
+
+template <class F>
+void linear_stream(cudaStream_t stream, Overlap overlap, const StreamWork& work, int groups) {
+  if (groups == 0) groups = choose_groups(work.all_bands, work.tokens);
+  if (work.tokens <= 8) return launch_groups<F, 1>(stream, overlap, work, groups);
+  launch_groups<F, 2>(stream, overlap, work, groups);
+}
+
+}  // namespace facet::cuda
