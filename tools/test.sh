@@ -5,6 +5,7 @@
 #   tests    ctest; arguments that are not listed here go to it (-R NAME, -j8, …)
 #   headers  every header compiles alone
 #   format   clang-format would change nothing
+#   cuda     the kernels compile, for sm_90a alone, where nvcc is there and the main build is not CUDA's
 #   asan     the tests labelled unit or fuzz, under AddressSanitizer and UndefinedBehaviorSanitizer
 #   tidy     clang-tidy over src/, less its slow checks; a file is looked at again when it or any header
 #            changed
@@ -43,7 +44,7 @@ stage() {
 }
 
 check_only() {
-  [[ $only =~ ^(build|tests|headers|format|asan|tidy|tsan|neon)(,(build|tests|headers|format|asan|tidy|tsan|neon))*$ ]] && return
+  [[ $only =~ ^(build|tests|headers|format|cuda|asan|tidy|tsan|neon)(,(build|tests|headers|format|cuda|asan|tidy|tsan|neon))*$ ]] && return
   say "--only wants names of checks, as build,tests; found '$only'"
   exit 64
 }
@@ -104,6 +105,7 @@ run_tests() {
     if ((all)); then untrusted=(all); fi
     local checked='unit|fuzz'
     if ((all)); then checked+='|serve'; fi
+    stage "cuda" if_built check_cuda
     stage "asan" if_built in_preset asan "$checked" "$unwanted" "${untrusted[@]}"
     if ((all)); then
       stage "tidy" if_built check_tidy tidy-all
@@ -233,6 +235,21 @@ in_preset() {
   build_targets "${@:4}" && run_ctest "$3" -L "$2"
   local status=$?
   no_aslr=()
+  use_preset "$main_preset"
+  return $status
+}
+
+# One architecture in the time there is; preset cuda-all has them all.
+check_cuda() {
+  if [[ $main_preset == cuda* ]]; then
+    echo "the main build has them"
+    return 0
+  fi
+  find_nvcc || { echo "no nvcc on PATH or in /usr/local/cuda/bin"; return 77; }
+  local -x CUDACXX=${CUDACXX:-$nvcc}
+  use_preset cuda
+  build_targets facet_kernels_cuda
+  local status=$?
   use_preset "$main_preset"
   return $status
 }

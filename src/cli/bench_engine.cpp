@@ -45,7 +45,7 @@ Request request_of(PlannedRequest planned, AnswerEnd end, const ServedModel& mod
 
 void bench_engine(const Options& options) {
   const LoadBench bench(options.load);
-  LoadedModel loaded(options.serve.model, options.serve.max_running);
+  LoadedModel loaded(options.serve.model, options.serve.max_running, cache_wish(options.serve));
   loaded.warm_up();
   const std::unique_ptr<ServedModel> model = served_model(options.serve, loaded);
   Engine engine(loaded.model(), loaded.backend(), engine_options(options.serve, loaded));

@@ -252,9 +252,10 @@ void bench_model(Options options) {
   if (!options.json.empty()) check_writable(options.json);
   const int32_t sequences = std::max(1, largest(options.decode));
   options.model.prefill_chunk = std::max(options.model.prefill_chunk, sequences);
-  Session session(
-      options.model,
-      {.max_logit_rows = sequences, .positions = positions_of(options), .sequences = sequences});
+  Session session(options.model, {.max_logit_rows = sequences,
+                                  .positions = positions_of(options),
+                                  .sequences = sequences,
+                                  .memory_flags = "--context or --decode"});
   check_context(options, session);
   if (options.kernels && !session.backend().profile([] {})) {
     throw Error(ErrorCode::kUsage, fmt::format("--kernels: {} cannot take steps apart, cuda can",

@@ -9,6 +9,7 @@
 #include "base/mapped_file.h"
 #include "base/process.h"
 #include "commit.h"
+#include "kernels/cuda/cuda_backend.h"
 
 namespace facet::cli {
 namespace {
@@ -69,7 +70,10 @@ uint64_t checkpoint_digest(const Checkpoint& checkpoint, const TensorSums& sums)
 std::string numeric_mode(const ServeOptions& options, DType kv_dtype, int32_t max_model_len) {
   std::string computes = options.model.backend;
   if (computes_on_cuda(options.model)) {
-    computes = "cuda";
+    // W4A4 gives other results, and what auto means depends on the GPU.
+    computes = fmt::format("cuda {} {} {} {} {}", to_string(cuda::gpu_setup().device),
+                           options.model.nvfp4_path, options.model.expert_kernel,
+                           options.model.linear_kernel, options.model.attention_kernel);
   } else if (computes != "ref") {
     computes =
         fmt::format("cpu {}", to_string(cpu_options(options.model).isa.value_or(cpu::best_isa())));

@@ -22,7 +22,8 @@ struct Options {
 
 void generate(const Options& options) {
   const std::vector<int32_t> prompt = parse_ids(options.ids);
-  Session session(options.model, {.positions = std::ssize(prompt) + options.max_tokens});
+  Session session(options.model, {.positions = std::ssize(prompt) + options.max_tokens,
+                                  .memory_flags = "--max-tokens"});
   check_ids(prompt, session.config().vocab_size);
   GenerationParams params;
   params.sampling = sampling_params(options.sampling, session.checkpoint());

@@ -8,13 +8,16 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/cpu_weights.h"
 #include "cli/inventory.h"
+#include "cli/kernel_lines.h"
 #include "cli/options.h"
 #include "cli/session.h"
 #include "kernels/cpu/cpu_isa.h"
+#include "kernels/cuda/cuda_backend.h"
 
 namespace facet::cli {
 namespace {
@@ -22,31 +25,9 @@ namespace {
 struct Options {
   ModelOptions model;
   int64_t context = 8192;
+  std::string gpu;
   bool json = false;
 };
-
-/// What would run one kind of op over one format.
-struct KernelRow {
-  std::string kind;    // "linears", "experts", "attention"
-  std::string format;  // of weights, or of the KV cache
-  KernelChoice choice;
-};
-
-std::vector<KernelRow> chosen_kernels(const OpenModel& open,
-                                      const Inventory& inventory,
-                                      const Backend& backend,
-                                      DType kv) {
-  std::vector<KernelRow> all;
-  for (const WeightFormat format : inventory.expert_formats()) {
-    all.push_back({"experts", std::string(to_string(format)),
-                   backend.experts_kernel(format, open.activation)});
-  }
-  all.push_back({"attention", std::string(to_string(kv)), backend.attention_kernel(kv)});
-  for (const WeightFormat format : inventory.linear_formats()) {
-    all.push_back({"linears", std::string(to_string(format)), backend.linear_kernel(format)});
-  }
-  return all;
-}
 
 std::string joined(const std::set<WeightFormat>& formats) {
   std::string text;
@@ -55,9 +36,9 @@ std::string joined(const std::set<WeightFormat>& formats) {
   return text;
 }
 
-boost::json::array kernels_json(const std::vector<KernelRow>& kernels) {
+boost::json::array kernels_json(const std::vector<KernelLine>& kernels) {
   boost::json::array list;
-  for (const KernelRow& each : kernels) {
+  for (const KernelLine& each : kernels) {
     list.push_back(boost::json::object{{"kind", each.kind},
                                        {"format", each.format},
                                        {"kernel", each.choice.kernel},
@@ -72,9 +53,15 @@ struct Inventories {
   Inventory read;
 };
 
+/// What computes, and how.
+struct Kernels {
+  std::string device;
+  std::vector<KernelLine> lines;
+};
+
 void print_json(const OpenModel& open,
                 const Inventories& inventories,
-                const Backend& backend,
+                const Kernels& kernels,
                 const MemoryPlan& plan,
                 const std::optional<CpuWeightsPlan>& copies) {
   boost::json::object kinds;
@@ -107,8 +94,8 @@ void print_json(const OpenModel& open,
         {"activation_bytes", plan.scratch},
         {"machine_bytes", plan.machine}}},
       {"modules", kinds},
-      {"backend", backend.describe()},
-      {"kernels", kernels_json(chosen_kernels(open, inventories.read, backend, plan.kv_dtype))},
+      {"backend", kernels.device},
+      {"kernels", kernels_json(kernels.lines)},
   };
   if (copies) {
     all["cpu_weights"] = {{"format", to_string(copies->format)},
@@ -134,6 +121,7 @@ void print_plan(const Inventory& inventory, const MemoryPlan& plan, int64_t copi
   fmt::print("  {:<22}{:>10}  of which {} let a chat go back to its last prompt\n", "KV cache",
              human_bytes(plan.cache), human_bytes(plan.kept));
   fmt::print("  {:<22}{:>10}  --prefill-chunk decides\n", "activations", human_bytes(plan.scratch));
+  if (plan.machine == 0) return;
   const bool fits = plan.weights + plan.allocated() + copies <= plan.machine;
   const char* short_of = plan.on_gpu ? "too little: a shorter --context needs less"
                                      : "weights are read from disk again and again: slow";
@@ -143,7 +131,7 @@ void print_plan(const Inventory& inventory, const MemoryPlan& plan, int64_t copi
 
 void print_text(const OpenModel& open,
                 const Inventories& inventories,
-                const Backend& backend,
+                const Kernels& kernels,
                 const MemoryPlan& plan,
                 const std::optional<CpuWeightsPlan>& copies) {
   const gemma4::Gemma4Config& c = open.config;
@@ -165,8 +153,8 @@ void print_text(const OpenModel& open,
              human_bytes(open.weights.text_bytes));
   print_plan(inventories.read, plan, copies ? copies->bytes : 0);
   if (copies) fmt::print("cpu weights       {} more memory\n", copies->describe());
-  fmt::print("kernels           {}\n", backend.describe());
-  for (const KernelRow& each : chosen_kernels(open, inventories.read, backend, plan.kv_dtype)) {
+  fmt::print("kernels           {}\n", kernels.device);
+  for (const KernelLine& each : kernels.lines) {
     fmt::print("  {:<22}{}\n  {:<22}because {}\n", each.kind, each.choice.kernel, "",
                each.choice.why);
   }
@@ -174,18 +162,52 @@ void print_text(const OpenModel& open,
              cpu::list_of(cpu::supported_isas()));
 }
 
+/// A GPU that need not be here.
+GpuKernels kernels_elsewhere(const Options& options) {
+  const auto device = find_compute_capability(options.gpu);
+  if (!device) {
+    throw Error(ErrorCode::kUsage, "wanted a compute capability, as sm_80, sm_90 or sm_100",
+                fmt::format("--gpu '{}'", printable(options.gpu)));
+  }
+  return GpuKernels(
+      {*device, "", cuda::has_fp4_kernel(*device), kernel_wishes(options.model, true)});
+}
+
+Kernels chosen_kernels(const OpenModel& open,
+                       const gemma4::Weights& read,
+                       const Options& options,
+                       DType kv) {
+  const auto lines_of = [&](const KernelChooser& chooser) {
+    return kernel_lines(open.config, read, open.activation, kv, chooser);
+  };
+  if (!options.gpu.empty()) {
+    const GpuKernels elsewhere = kernels_elsewhere(options);
+    check_wishes(elsewhere.setup().wishes, traits_of(read));
+    return {
+        fmt::format("{}, a GPU that need not be here (--gpu)", to_string(elsewhere.setup().device)),
+        lines_of(elsewhere)};
+  }
+  const std::unique_ptr<Backend> backend = make_backend(options.model);
+  check_wishes(kernel_wishes(options.model, computes_on_cuda(options.model)), traits_of(read));
+  return {std::string(backend->describe()), lines_of(*backend)};
+}
+
 void info(const Options& options) {
   OpenModel open(find_model(options.model.model));
-  const std::unique_ptr<Backend> backend = make_backend(options.model);
-  const MemoryPlan plan = plan_memory(open, options.model, options.context);
+  MemoryPlan plan = plan_memory(open, options.model, options.context);
+  if (!options.gpu.empty()) {
+    plan.on_gpu = true;
+    plan.machine = 0;
+  }
   gemma4::Weights read = open.weights;
   const std::optional<CpuWeightsPlan> copies = plan_cpu_weights(read, options.model);
   const Inventories inventories = {Inventory(open.config, open.weights),
                                    Inventory(open.config, read)};
+  const Kernels kernels = chosen_kernels(open, read, options, plan.kv_dtype);
   if (options.json) {
-    print_json(open, inventories, *backend, plan, copies);
+    print_json(open, inventories, kernels, plan, copies);
   } else {
-    print_text(open, inventories, *backend, plan, copies);
+    print_text(open, inventories, kernels, plan, copies);
   }
 }
 
@@ -201,6 +223,9 @@ void add_info(CLI::App& app, Chosen& chosen) {
                    "Positions of the sequence that memory is planned for")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
       ->capture_default_str();
+  command->add_option("--gpu", options->gpu,
+                      "Say which kernels a GPU of this compute capability would run, as sm_90 or "
+                      "sm_100; none need be here");
   command->add_flag("--json", options->json, "Print one JSON object");
   command->callback([options, &chosen] { chosen = [options] { info(*options); }; });
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <fmt/core.h>
 #include <span>
 #include <sys/sysinfo.h>
@@ -9,16 +10,23 @@
 
 #include "base/checksum.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "base/worker_pool.h"
+#include "cli/kernel_lines.h"
 #include "cli/progress.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/ref/ref_backend.h"
+#include "model/gemma4/operands.h"
 
 namespace facet::cli {
 namespace {
 
 constexpr size_t kPieceBytes = size_t{8} << 20;
+/// What kernels take beside activations, and graphs of steps: both grow in the first steps.
+constexpr int64_t kGpuWorkspace = int64_t{512} << 20;
+/// Names the step in which a kernel writes out of range: for tests of what follows.
+constexpr const char* kFaultVariable = "FACET_PLANT_ILLEGAL_ACCESS";
 constexpr size_t kPiecesAtOnce = 32;  // between two reports of progress
 
 /// Some bytes of a tensor, read by one thread.
@@ -27,6 +35,11 @@ struct Piece {
   std::span<const std::byte> bytes;
   uint64_t sum = 0;
 };
+
+int64_t fault_step() {
+  const char* text = std::getenv(kFaultVariable);
+  return text == nullptr ? 0 : std::strtoll(text, nullptr, 10);
+}
 
 }  // namespace
 
@@ -65,7 +78,11 @@ bool computes_on_cuda(const ModelOptions& options) {
 }
 
 std::unique_ptr<Backend> make_backend(const ModelOptions& options) {
-  if (computes_on_cuda(options)) return cuda::make_cuda_backend();
+  const bool on_gpu = computes_on_cuda(options);
+  const KernelWishes wishes = kernel_wishes(options, on_gpu);
+  if (on_gpu) return cuda::make_cuda_backend({.wishes = wishes, .fault_step = fault_step()});
+  if (options.backend == "auto" && cuda::is_built())
+    log_info("kernels", "no GPU computes: {}", cuda::unavailable().value_or("--cpu-weights"));
   if (options.backend == "ref") return ref::make_ref_backend();
   return cpu::make_cpu_backend(cpu_options(options));
 }
@@ -91,27 +108,51 @@ DType kv_dtype(const ModelOptions& options, const QuantConfig& quant) {
   return quant.kv_fp8() ? DType::kF8E4M3 : DType::kBF16;
 }
 
-LoadedModel::LoadedModel(const ModelOptions& options, int32_t max_logit_rows)
-    : LoadedModel(options, max_logit_rows, OpenModel(find_model(options.model))) {}
+LoadedModel::LoadedModel(const ModelOptions& options,
+                         int32_t max_logit_rows,
+                         const CacheWish& cache)
+    : LoadedModel(options, max_logit_rows, cache, OpenModel(find_model(options.model))) {}
 
-LoadedModel::LoadedModel(const ModelOptions& options, int32_t max_logit_rows, OpenModel open)
+LoadedModel::LoadedModel(const ModelOptions& options,
+                         int32_t max_logit_rows,
+                         const CacheWish& cache,
+                         OpenModel open)
     : phases_(open.begun),
       checkpoint_(std::move(open.checkpoint)),
-      quant_(std::move(open.quant)),
       threads_(options.threads),
-      backend_(timed_backend(options)),
+      backend_(backend_for(open, options, max_logit_rows, cache)),
       cpu_weights_(open.weights, checkpoint_, options),
       model_(std::move(open.config),
              std::move(open.weights),
              open.activation,
              *backend_,
              {options.prefill_chunk, max_logit_rows}) {
+  quant_ = std::move(open.quant);  // backend_for() asks it
   phases_.end("weights", checkpoint_.file_bytes());
 }
 
-std::unique_ptr<Backend> LoadedModel::timed_backend(const ModelOptions& options) {
+std::unique_ptr<Backend> LoadedModel::backend_for(OpenModel& open,
+                                                  const ModelOptions& options,
+                                                  int32_t max_logit_rows,
+                                                  const CacheWish& cache) {
   phases_.end("checkpoint");
   std::unique_ptr<Backend> backend = make_backend(options);
+  if (computes_on_cuda(options)) {
+    check_wishes(kernel_wishes(options, true), traits_of(open.weights));
+    const DType kv = kv_dtype(options, open.quant);
+    log_kernels(kernel_lines(open.config, open.weights, open.activation, kv, *backend));
+    const auto host = ref::make_ref_backend();  // its scratch is reserved, and never touched
+    const gemma4::Gemma4Model planned(open.config, open.weights, open.activation, *host,
+                                      {options.prefill_chunk, max_logit_rows});
+    ModelOperands operands = gemma4::operands_of(open.weights);
+    operands.activation = open.activation;
+    GpuNeeds needs;
+    needs.weights = backend->load_bytes(operands);
+    needs.activations = planned.scratch_bytes() + kGpuWorkspace;
+    if (cache.bytes) needs.cache = cache.bytes(planned, kv);
+    needs.cache_flags = cache.flags;
+    check_gpu_memory(needs, cuda::device_memory());
+  }
   phases_.end("backend");
   return backend;
 }

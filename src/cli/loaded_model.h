@@ -42,6 +42,8 @@ cpu::CpuOptions cpu_options(const ModelOptions& options);
 
 /// Whether the options mean the GPU: by name, or by auto where there is one that can be used.
 bool computes_on_cuda(const ModelOptions& options);
+/// Throws Error{kUsage} for a choice of GPU kernels where no GPU computes, Error{kDevice} with what
+/// is wrong with a GPU that was asked for.
 std::unique_ptr<Backend> make_backend(const ModelOptions& options);
 /// What --kv-dtype means for this checkpoint: auto is FP8 where it is declared, else BF16.
 DType kv_dtype(const ModelOptions& options, const QuantConfig& quant);
@@ -53,8 +55,18 @@ using TensorSums = std::vector<std::optional<uint64_t>>;
 /// A model on a backend, without a cache.
 class LoadedModel {
  public:
-  /// `max_logit_rows` of one step. Progress of copies goes to stderr.
-  LoadedModel(const ModelOptions& options, int32_t max_logit_rows);
+  /// What keys and values will take of a GPU's memory, so that a start that cannot be is refused
+  /// before the load.
+  struct CacheWish {
+    /// Of a model, in a precision; none: nothing is known of it.
+    std::function<int64_t(const gemma4::Gemma4Model&, DType)> bytes;
+    std::string flags;  ///< that make it smaller
+  };
+
+  /// `max_logit_rows` of one step. Progress of copies goes to stderr. On a GPU the log says which
+  /// kernels run and why. Throws Error{kUsage} for kernels that cannot be had and
+  /// Error{kOutOfMemory} where weights, activations and cache do not fit, both before the load.
+  LoadedModel(const ModelOptions& options, int32_t max_logit_rows, const CacheWish& cache = {});
 
   const gemma4::Gemma4Config& config() const { return model_.config(); }
   const Checkpoint& checkpoint() const { return checkpoint_; }
@@ -75,8 +87,14 @@ class LoadedModel {
   int64_t stored_bytes() const;
 
  private:
-  LoadedModel(const ModelOptions& options, int32_t max_logit_rows, OpenModel open);
-  std::unique_ptr<Backend> timed_backend(const ModelOptions& options);
+  LoadedModel(const ModelOptions& options,
+              int32_t max_logit_rows,
+              const CacheWish& cache,
+              OpenModel open);
+  std::unique_ptr<Backend> backend_for(OpenModel& open,
+                                       const ModelOptions& options,
+                                       int32_t max_logit_rows,
+                                       const CacheWish& cache);
 
   LoadPhases phases_;
   Checkpoint checkpoint_;

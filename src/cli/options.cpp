@@ -1,9 +1,12 @@
 #include "cli/options.h"
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <fmt/core.h>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -43,7 +46,55 @@ std::string bundled_models() {
   return names.empty() ? "none found" : names;
 }
 
+template <typename Names>
+CLI::Option* add_choice(CLI::App& command,
+                        std::string_view name,
+                        std::string& value,
+                        const Names& names,
+                        const char* text) {
+  const std::vector<std::string> all(names.begin(), names.end());
+  return command.add_option(std::string(name), value, text)
+      ->check(CLI::IsMember(all))
+      ->capture_default_str();
+}
+
+void add_kernel_options(CLI::App& command, ModelOptions& options) {
+  add_choice(command, kPathOption, options.nvfp4_path, kPathNames,
+             "On a GPU, products with NVFP4 weights. w4a16: decoded to BF16, exact. w4a4: on FP4 "
+             "tensor cores, activations are rounded to FP4 too; auto: w4a4 where GPU, checkpoint "
+             "and build have it");
+  add_choice(command, kExpertOption, options.expert_kernel, kFormNames,
+             "On a GPU, kernels of the experts. stream: weights are streamed for a few tokens at a "
+             "time; tiled: many tokens at once; plain: slow, takes everything; auto: by the number "
+             "of tokens (facet info says why)");
+  add_choice(command, kLinearOption, options.linear_kernel, kFormNames,
+             "On a GPU, kernels of all other products, as --expert-kernel");
+  add_choice(command, kAttentionOption, options.attention_kernel, kAttentionNames,
+             "On a GPU, kernels of attention. tiles: on tensor cores; plain: slow, takes "
+             "everything; auto: tiles where they fit");
+}
+
 }  // namespace
+
+KernelWishes kernel_wishes(const ModelOptions& options, bool on_gpu) {
+  // Their values were checked when they were parsed.
+  const KernelWishes wishes = {find_path_wish(options.nvfp4_path).value(),
+                               find_form_wish(options.expert_kernel).value(),
+                               find_form_wish(options.linear_kernel).value(),
+                               find_attention_wish(options.attention_kernel).value()};
+  if (on_gpu) return wishes;
+  const std::array<std::pair<std::string_view, std::string_view>, 4> given = {
+      {{kPathOption, options.nvfp4_path},
+       {kExpertOption, options.expert_kernel},
+       {kLinearOption, options.linear_kernel},
+       {kAttentionOption, options.attention_kernel}}};
+  for (const auto& [option, value] : given) {
+    if (value == "auto") continue;
+    throw Error(ErrorCode::kUsage, "is for a GPU, and none computes here (see --backend)",
+                fmt::format("{} {}", option, value));
+  }
+  return wishes;
+}
 
 std::string find_model(const std::string& model) {
   std::error_code ignored;
@@ -94,6 +145,7 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
       "--cpu-weights-cache", options.cpu_weights_cache,
       "A file that keeps the nvfp4 or int8 copies for the next start; made if it is not "
       "there");
+  add_kernel_options(command, options);
   command.add_option("--prefill-chunk", options.prefill_chunk, "Prompt tokens per step")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();

@@ -67,8 +67,9 @@ void perplexity(Options options) {
   const std::string text = read_file(options.text, kMostTextBytes);
   options.model.prefill_chunk = std::min(options.model.prefill_chunk, options.window);
   const Tokenizer tokenizer = Tokenizer::load(find_model(options.model.model) + "/tokenizer.json");
-  Session session(options.model,
-                  {.max_logit_rows = options.model.prefill_chunk, .positions = options.window});
+  Session session(options.model, {.max_logit_rows = options.model.prefill_chunk,
+                                  .positions = options.window,
+                                  .memory_flags = "--window"});
   tokenizer.check_fits(session.config().vocab_size);
   if (options.window > session.max_positions()) {
     throw Error(ErrorCode::kUsage, fmt::format("--window {}: the model's context is {}",

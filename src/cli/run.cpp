@@ -57,7 +57,9 @@ void run(const Options& options) {
   }
   const auto start = Clock::now();
   const Tokenizer tokenizer = load_tokenizer(options.model.model);
-  Session session(options.model, {.positions = options.context, .rewinding = Rewinding::kYes});
+  Session session(
+      options.model,
+      {.positions = options.context, .rewinding = Rewinding::kYes, .memory_flags = "--context"});
   tokenizer.check_fits(session.config().vocab_size);
   RenderOptions render = render_options(find_model(options.model.model), options.chat_template);
   render.enable_thinking = options.thinking;

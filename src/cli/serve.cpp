@@ -119,13 +119,15 @@ void serve(ServeOptions& options) {
   std::unique_ptr<ServedModel> served;
   std::optional<Engine> engine;
   const Running running(loop);
-  loaded.emplace(options.model, options.max_running);
+  loaded.emplace(options.model, options.max_running, cache_wish(options));
   const TensorSums sums = loaded->warm_up([&](int64_t done, int64_t total) {
     service.set_progress(static_cast<int32_t>(100 * done / std::max<int64_t>(total, 1)));
   });
   served = served_model(options, *loaded);
   loaded->phases().end("tokenizer");
-  engine.emplace(loaded->model(), loaded->backend(), engine_options(options, *loaded));
+  in_place("keys and values (see --kv-memory, --max-model-len)", [&] {
+    engine.emplace(loaded->model(), loaded->backend(), engine_options(options, *loaded));
+  });
   loaded->phases().end("engine");
   served->max_model_len = engine->limits().max_model_len;
   const std::string mode =

@@ -19,6 +19,7 @@
 #include "cache/kv_cache.h"
 #include "cli/model_text.h"
 #include "cli/sampling_options.h"
+#include "engine/page_plan.h"
 #include "kernels/cuda/cuda_backend.h"
 
 namespace facet::cli {
@@ -30,6 +31,7 @@ constexpr int64_t kMostTemplateBytes = 1 << 20;
 /// Of the tokenizer.json that all published sizes share (server-api 15).
 constexpr std::string_view kPublishedTokenizer =
     "cc8d3a0ce36466ccc1278bf987df5f71db1719b9ca6b4118264f45cb627bfe0f";
+constexpr int32_t kLeastUseful = 2048;  // tokens
 constexpr int64_t kMostTokenizerBytes = int64_t{1} << 28;
 
 void log_other_tokenizer(const std::string& folder) {
@@ -120,6 +122,24 @@ EngineOptions engine_options(const ServeOptions& options, const LoadedModel& loa
   engine.schedule =
       options.schedule == "priority" ? ScheduleOrder::kPriority : ScheduleOrder::kFcfs;
   return engine;
+}
+
+LoadedModel::CacheWish cache_wish(const ServeOptions& options) {
+  const auto bytes = [options](const gemma4::Gemma4Model& model, DType dtype) {
+    if (options.kv_memory > 0) return options.kv_memory;
+    // Room for one request: all of it if a length was asked for, else one that is of some use.
+    const int32_t wanted = options.max_model_len > 0 ? options.max_model_len : kLeastUseful;
+    const PageNeeds needs = {.max_model_len = std::min(wanted, model.max_positions()),
+                             .max_running = 1,
+                             .step_rows = model.max_rows(),
+                             .lag = 0};
+    int64_t sum = 0;
+    for (const KvGroupSpec& group : model.kv_groups(EngineOptions().page_size, dtype)) {
+      sum += pages_of_sequence(group, needs.max_model_len, needs) * KvCache::page_bytes(group);
+    }
+    return sum;
+  };
+  return {bytes, options.kv_memory > 0 ? "--kv-memory" : "--max-model-len or --kv-dtype fp8"};
 }
 
 std::vector<std::string> describe_pages(const ServeOptions& options,

@@ -20,6 +20,9 @@ std::unique_ptr<ServedModel> served_model(const ServeOptions& options, const Loa
 /// Throws Error{kOutOfMemory} with the numbers and the flags that help.
 EngineOptions engine_options(const ServeOptions& options, const LoadedModel& loaded);
 
+/// What keys and values take at least, for the check before a load.
+LoadedModel::CacheWish cache_wish(const ServeOptions& options);
+
 /// A line for each KV group: its pages, the tokens they hold, their bytes.
 std::vector<std::string> describe_pages(const ServeOptions& options,
                                         const LoadedModel& loaded,

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/error.h"
+
 namespace facet::cli {
 namespace {
 
@@ -11,19 +13,38 @@ int64_t positions_of(const SessionLimits& limits, const gemma4::Gemma4Config& co
   return limits.positions <= 0 ? most : std::min(limits.positions, most);
 }
 
-KvCache make_cache(const gemma4::Gemma4Model& model,
-                   DType dtype,
-                   int64_t positions,
-                   const SessionLimits& limits,
-                   const Buffer::Allocator& allocator) {
-  const std::vector<KvGroupSpec> groups = model.kv_groups(kPageSize, dtype);
+std::vector<int32_t> pages_of(const gemma4::Gemma4Model& model,
+                              const std::vector<KvGroupSpec>& groups,
+                              const SessionLimits& limits) {
   std::vector<int32_t> pages;
   pages.reserve(groups.size());
   for (const KvGroupSpec& group : groups) {
-    pages.push_back(limits.sequences *
-                    pages_of_sequence(group, positions, model.max_rows(), limits.rewinding));
+    pages.push_back(limits.sequences * pages_of_sequence(group,
+                                                         positions_of(limits, model.config()),
+                                                         model.max_rows(), limits.rewinding));
   }
-  return {groups, pages, allocator};
+  return pages;
+}
+
+KvCache make_cache(const gemma4::Gemma4Model& model,
+                   DType dtype,
+                   const SessionLimits& limits,
+                   const Buffer::Allocator& allocator) {
+  const std::vector<KvGroupSpec> groups = model.kv_groups(kPageSize, dtype);
+  return in_place("keys and values",
+                  [&] { return KvCache(groups, pages_of(model, groups, limits), allocator); });
+}
+
+/// Of what make_cache() will allocate.
+LoadedModel::CacheWish cache_wish(const SessionLimits& limits) {
+  const auto bytes = [limits](const gemma4::Gemma4Model& model, DType dtype) {
+    const std::vector<KvGroupSpec> groups = model.kv_groups(kPageSize, dtype);
+    const std::vector<int32_t> pages = pages_of(model, groups, limits);
+    int64_t sum = 0;
+    for (size_t g = 0; g < groups.size(); ++g) sum += pages[g] * KvCache::page_bytes(groups[g]);
+    return sum;
+  };
+  return {bytes, limits.memory_flags};
 }
 
 }  // namespace
@@ -40,11 +61,10 @@ int32_t pages_of_sequence(const KvGroupSpec& group,
 }
 
 Session::Session(const ModelOptions& options, const SessionLimits& limits)
-    : loaded_(options, limits.max_logit_rows),
+    : loaded_(options, limits.max_logit_rows, cache_wish(limits)),
       positions_(positions_of(limits, loaded_.config())),
       cache_(make_cache(loaded_.model(),
                         kv_dtype(options, loaded_.quant()),
-                        positions_,
                         limits,
                         loaded_.backend().allocator())),
       stepper_(loaded_.model(), cache_) {}

@@ -20,6 +20,7 @@ struct SessionLimits {
   int64_t positions = 0;  ///< of one sequence; 0, or more than the model has: the model's
   int32_t sequences = 1;  ///< at the same time
   Rewinding rewinding = Rewinding::kNo;
+  const char* memory_flags = "";  ///< the command's, that make the cache smaller: "--context"
 };
 
 /// Pages of one KV group that a sequence of up to `positions` may hold.

@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/cpu_weights.h"
 #include "cli/ids.h"
+#include "cli/kernel_lines.h"
 #include "cli/progress.h"
 #include "cli/session.h"
 #include "cli/verify_output.h"
@@ -152,6 +153,11 @@ void verify(const Options& options) {
   Sides sides(folder);
   VerifyPlan plan = plan_of(options, folder, sides.open.config);
   plan.kv_dtype = kv_dtype(options.model, sides.open.quant);
+  if (computes_on_cuda(options.model)) {
+    check_wishes(kernel_wishes(options.model, true), traits_of(sides.open.weights));
+    log_kernels(kernel_lines(sides.open.config, sides.open.weights, sides.open.activation,
+                             plan.kv_dtype, *fast));
+  }
   // CUDA rounds what enters a product to BF16.
   const bool exact = plan.kv_dtype == DType::kF32 && !computes_on_cuda(options.model);
   const Tolerance& tolerance = exact ? kExact : kRounded;

@@ -2,15 +2,16 @@
 
 namespace facet {
 
-KernelChoice Backend::linear_kernel(WeightFormat /*format*/) const {
+KernelChoice Backend::linear_kernel(const WeightMatrix& /*matrix*/) const {
   return {std::string(describe()), "the only kernel of this backend"};
 }
 
-KernelChoice Backend::experts_kernel(WeightFormat format, const Activation& /*activation*/) const {
-  return linear_kernel(format);
+KernelChoice Backend::experts_kernel(const ExpertWeights& /*experts*/,
+                                     const Activation& /*activation*/) const {
+  return {std::string(describe()), "the only kernel of this backend"};
 }
 
-KernelChoice Backend::attention_kernel(DType /*kv*/) const {
+KernelChoice Backend::attention_kernel(const AttentionShape& /*shape*/) const {
   return {std::string(describe()), "the only kernel of this backend"};
 }
 

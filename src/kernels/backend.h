@@ -115,6 +115,7 @@ struct ModelOperands {
   std::vector<ExpertWeights*> experts = {};              ///< by layer
   std::vector<std::span<const float>> vectors = {};      ///< norm weights, scales, frequencies
   std::vector<std::span<const int32_t>> row_lists = {};  ///< that gather_rows() gets
+  Activation activation = {};                            ///< of the experts
 
   /// Called with bytes done and bytes in all.
   std::function<void(int64_t done, int64_t total)> on_progress = {};
@@ -141,6 +142,30 @@ struct KernelChoice {
   std::string why;
 };
 
+/// What attention() of a layer is over.
+struct AttentionShape {
+  DType kv = DType::kBF16;  ///< of the cache
+  int32_t head_dim = 0;
+  int32_t q_heads = 0;
+  int32_t kv_heads = 0;
+};
+
+/// Says which kernels run what, by formats and shapes alone: the views may point anywhere.
+class KernelChooser {
+ public:
+  virtual ~KernelChooser() = default;
+  /// Throws Error{kUsage} where what the user asked for cannot be.
+  virtual KernelChoice linear_kernel(const WeightMatrix& matrix) const = 0;
+  virtual KernelChoice experts_kernel(const ExpertWeights& experts,
+                                      const Activation& activation) const = 0;
+  virtual KernelChoice attention_kernel(const AttentionShape& shape) const = 0;
+
+ protected:
+  KernelChooser() = default;
+  KernelChooser(const KernelChooser&) = default;
+  KernelChooser& operator=(const KernelChooser&) = default;
+};
+
 /// Every op the model may call. Activations are float32 tensors of the backend's device, row-major,
 /// contiguous. Sums are in float32 at least.
 ///
@@ -150,10 +175,8 @@ struct KernelChoice {
 ///
 /// Shape letters: T rows, H hidden, Q query heads, K KV heads, D head size, F feed-forward width, E
 /// experts.
-class Backend {
+class Backend : public KernelChooser {
  public:
-  virtual ~Backend() = default;
-
   /// "ref", "cpu (AVX2, 2 threads)": for logs.
   virtual std::string_view describe() const = 0;
   virtual const Buffer::Allocator& allocator() const = 0;
@@ -161,11 +184,11 @@ class Backend {
   /// speed is not the point.
   virtual std::optional<DevicePeaks> measure_peaks() { return std::nullopt; }
 
-  /// Which kernels would run linear() and experts() over weights of a format, and attention() over
-  /// a cache of `kv` values. Here: a backend that has one kernel for everything.
-  virtual KernelChoice linear_kernel(WeightFormat format) const;
-  virtual KernelChoice experts_kernel(WeightFormat format, const Activation& activation) const;
-  virtual KernelChoice attention_kernel(DType kv) const;
+  // Here: a backend that has one kernel for everything.
+  KernelChoice linear_kernel(const WeightMatrix& matrix) const override;
+  KernelChoice experts_kernel(const ExpertWeights& experts,
+                              const Activation& activation) const override;
+  KernelChoice attention_kernel(const AttentionShape& shape) const override;
 
   // ---- around ops ----
 
@@ -173,6 +196,8 @@ class Backend {
   /// view that memory, which is the backend's; vectors and row lists are known by where they stand
   /// on the host. A backend on the host reads everything in place. Throws Error{kOutOfMemory}.
   virtual void load(const ModelOperands& /*operands*/) {}
+  /// Bytes of the device's memory that load() would take at most at a time; 0 on the host.
+  virtual int64_t load_bytes(const ModelOperands& /*operands*/) const { return 0; }
   /// Begins a step. False if the backend repeats by itself what it recorded of a step of this make,
   /// so that the ops need not be called.
   virtual bool begin_step(const StepInputs& /*inputs*/) { return true; }

@@ -1,18 +1,22 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "kernels/activation.h"
 #include "kernels/backend.h"
+#include "kernels/product_form.h"
 #include "quant/format.h"
 
 namespace facet {
 
-// Which GPU kernels compute products with stored weights: a pure function of what is known before
-// anything is allocated (HW-1 … HW-5 of the checkpoint formats).
+// Which GPU kernels run: a pure function of the GPU, the build, the model's formats and shapes and
+// what the user asked for, all known before anything is allocated (HW-1 … HW-5 of the checkpoint
+// formats). The CUDA backend asks it for each matrix; `info --gpu` asks it for a GPU elsewhere.
 
 /// Compute capability of a GPU: {9, 0} is sm_90.
 struct ComputeCapability {
@@ -20,6 +24,13 @@ struct ComputeCapability {
   int32_t minor = 0;
   bool operator==(const ComputeCapability&) const = default;
 };
+
+/// "sm_90".
+std::string to_string(ComputeCapability device);
+/// Of "sm_90", "sm90", "90", "sm_90a" or "9.0"; nullopt for anything else.
+std::optional<ComputeCapability> find_compute_capability(std::string_view name);
+/// Shared memory that one CTA can be given, in bytes (CUDA's table of compute capabilities).
+int32_t shared_memory_of(ComputeCapability device);
 
 /// How products with one matrix are computed.
 enum class ProductPath : uint8_t {
@@ -32,47 +43,130 @@ enum class ProductPath : uint8_t {
 /// "W4A16", …: what logs, `info` and benchmarks print.
 std::string_view to_string(ProductPath path);
 
-/// What the user asked for.
+/// What the user asked for, one for each option.
 enum class PathWish : uint8_t { kAuto, kW4A16, kW4A4 };
-/// "auto", "w4a16", "w4a4"; nullopt for anything else.
-std::optional<PathWish> find_path_wish(std::string_view name);
+enum class FormWish : uint8_t { kAuto, kStream, kTiled, kPlain };
+enum class AttentionWish : uint8_t { kAuto, kTiles, kPlain };
 
-/// One product to choose for.
-struct ProductQuery {
+inline constexpr std::string_view kPathOption = "--nvfp4-path";
+inline constexpr std::string_view kExpertOption = "--expert-kernel";
+inline constexpr std::string_view kLinearOption = "--linear-kernel";
+inline constexpr std::string_view kAttentionOption = "--attention-kernel";
+
+/// The options' values, in the order of the enums.
+inline constexpr std::array<std::string_view, 3> kPathNames = {"auto", "w4a16", "w4a4"};
+inline constexpr std::array<std::string_view, 4> kFormNames = {"auto", "stream", "tiled", "plain"};
+inline constexpr std::array<std::string_view, 3> kAttentionNames = {"auto", "tiles", "plain"};
+
+std::optional<PathWish> find_path_wish(std::string_view name);
+std::optional<FormWish> find_form_wish(std::string_view name);
+std::optional<AttentionWish> find_attention_wish(std::string_view name);
+
+struct KernelWishes {
+  PathWish nvfp4 = PathWish::kAuto;
+  FormWish experts = FormWish::kAuto;
+  FormWish linears = FormWish::kAuto;
+  AttentionWish attention = AttentionWish::kAuto;
+  bool operator==(const KernelWishes&) const = default;
+};
+
+/// Everything but the model.
+struct GpuSetup {
   ComputeCapability device;
+  std::string name;         ///< "NVIDIA H200"; empty: known by its capability alone
+  bool fp4_kernel = false;  ///< the build has a W4A4 kernel for this GPU
+  KernelWishes wishes = {};
+};
+
+/// One matrix of linear().
+struct LinearQuery {
   WeightFormat format = WeightFormat::kBF16;
   int64_t rows = 0;
   int64_t cols = 0;
   bool input_scale = false;  ///< the file has a static activation scale
-  PathWish wish = PathWish::kAuto;
 };
+LinearQuery query_of(const WeightMatrix& matrix);
 
 /// The routed experts of one layer.
 struct ExpertsQuery {
-  ComputeCapability device;
   WeightFormat format = WeightFormat::kBF16;
   Activation activation;
   int64_t hidden = 0;
   int64_t width = 0;
-  bool input_scale = false;
-  PathWish wish = PathWish::kAuto;
+  bool input_scale = false;  ///< every matrix has one, an expert's gate and up the same
+  bool uniform = true;       ///< all of one format and shape
 };
+ExpertsQuery query_of(const ExpertWeights& experts, const Activation& activation);
+
+/// Why a plan is what it is.
+enum class PlanReason : uint8_t {
+  kExact,         ///< nothing else to choose
+  kNoFp4Cores,    ///< the GPU has none
+  kNoInputScale,  ///< the file quantises weights alone
+  kNoFp4Kernel,   ///< the build lacks it
+  kFp4Shape,      ///< the shape is not one of the FP4 kernel
+  kFp4,           ///< FP4 tensor cores, and all that they need
+  kAskedPath,
+  kAskedForm,
+  kFormat,  ///< no kernel on tensor cores reads it
+  kColumns,
+  kActivation,
+  kMixed,  ///< experts of several formats or shapes
+};
+
+struct ProductPlan {
+  ProductPath path = ProductPath::kW16;
+  ProductForm form = ProductForm::kByTokens;
+  PlanReason reason = PlanReason::kExact;
+};
+
+/// The plan for a matrix, cheap enough to ask in every step; a wish that cannot be is not met.
+ProductPlan plan_linear(const GpuSetup& setup, const LinearQuery& query);
+ProductPlan plan_experts(const GpuSetup& setup, const ExpertsQuery& query);
 
 struct ProductChoice {
-  ProductPath path = ProductPath::kW16;
-  bool tensor_cores = true;  ///< false: the plain kernel, right for every format and shape, slow
-  KernelChoice words;        ///< kernel and why, one line each
+  ProductPlan plan;
+  KernelChoice words;  ///< kernel and why, one line each
 };
 
-/// The kernel for `linear`. Throws Error{kDevice} for a device below sm_80, and Error{kUsage} where
-/// `wish` cannot run, naming the option, what was found and what was wanted; a wish is never
-/// quietly dropped.
-ProductChoice choose_linear(const ProductQuery& query);
-/// The same for `experts`; an activation or format that no kernel has is Error{kBadCheckpoint} with
-/// its name.
-ProductChoice choose_experts(const ExpertsQuery& query);
+/// The plan in words. Throws Error{kDevice} for a device below sm_80, and Error{kUsage} where a
+/// wish cannot be met, naming option, value, GPU and what would work: a wish is never quietly
+/// dropped.
+ProductChoice choose_linear(const GpuSetup& setup, const LinearQuery& query);
+ProductChoice choose_experts(const GpuSetup& setup, const ExpertsQuery& query);
 
-/// The option that `wish` comes from, as error lines name it.
-inline constexpr std::string_view kPathOption = "--nvfp4-path";
+/// Whether attention() runs on the tiles of tensor cores.
+bool plan_attention_tiles(const GpuSetup& setup, const AttentionShape& shape);
+struct AttentionChoice {
+  bool tiles = false;
+  KernelChoice words;
+};
+/// Throws as choose_linear().
+AttentionChoice choose_attention(const GpuSetup& setup, const AttentionShape& shape);
+
+/// Refuses wishes that are about something the model does not have: Error{kUsage}.
+struct ModelTraits {
+  bool experts = false;
+  bool nvfp4 = false;
+};
+void check_wishes(const KernelWishes& wishes, const ModelTraits& model);
+
+/// The choices for one GPU.
+class GpuKernels final : public KernelChooser {
+ public:
+  explicit GpuKernels(GpuSetup setup) : setup_(std::move(setup)) {}
+  const GpuSetup& setup() const { return setup_; }
+
+  KernelChoice linear_kernel(const WeightMatrix& matrix) const override;
+  KernelChoice experts_kernel(const ExpertWeights& experts,
+                              const Activation& activation) const override;
+  KernelChoice attention_kernel(const AttentionShape& shape) const override;
+
+ private:
+  GpuSetup setup_;
+};
+
+/// What the tile kernels of attention take of shared memory at most; their source holds them to it.
+inline constexpr int32_t kAttentionShared = 227 * 1024;
 
 }  // namespace facet

@@ -48,17 +48,17 @@ std::string_view WrappedBackend::describe() const { return inner_.describe(); }
 
 const Buffer::Allocator& WrappedBackend::allocator() const { return inner_.allocator(); }
 
-KernelChoice WrappedBackend::linear_kernel(WeightFormat format) const {
-  return inner_.linear_kernel(format);
+KernelChoice WrappedBackend::linear_kernel(const WeightMatrix& matrix) const {
+  return inner_.linear_kernel(matrix);
 }
 
-KernelChoice WrappedBackend::experts_kernel(WeightFormat format,
+KernelChoice WrappedBackend::experts_kernel(const ExpertWeights& experts,
                                             const Activation& activation) const {
-  return inner_.experts_kernel(format, activation);
+  return inner_.experts_kernel(experts, activation);
 }
 
-KernelChoice WrappedBackend::attention_kernel(DType kv) const {
-  return inner_.attention_kernel(kv);
+KernelChoice WrappedBackend::attention_kernel(const AttentionShape& shape) const {
+  return inner_.attention_kernel(shape);
 }
 
 void WrappedBackend::embed(TensorView out,

@@ -14,9 +14,10 @@ class WrappedBackend : public Backend {
 
   std::string_view describe() const override;
   const Buffer::Allocator& allocator() const override;
-  KernelChoice linear_kernel(WeightFormat format) const override;
-  KernelChoice experts_kernel(WeightFormat format, const Activation& activation) const override;
-  KernelChoice attention_kernel(DType kv) const override;
+  KernelChoice linear_kernel(const WeightMatrix& matrix) const override;
+  KernelChoice experts_kernel(const ExpertWeights& experts,
+                              const Activation& activation) const override;
+  KernelChoice attention_kernel(const AttentionShape& shape) const override;
   void embed(TensorView out,
              const WeightMatrix& table,
              std::span<const int32_t> ids,

@@ -112,6 +112,7 @@ double worst_error(const std::vector<float>& got,
                    const std::vector<double>& size);
 
 void check_all_experts(cudaStream_t stream);
+void check_fp4(cudaStream_t stream);
 
 int check_products();
 int time_products();

@@ -206,6 +206,7 @@ int check_products() {
   }
   std::printf("repetitions of linear done\n");
   check_all_experts(stream);
+  check_fp4(stream);
   std::printf(failures == 0 ? "all good\n" : "%d FAILED\n", failures);
   return failures == 0 ? 0 : 1;
 }

@@ -40,6 +40,17 @@ FaultyServer::FaultyServer(const Faults& faults) {
   const std::string file = environment.front().substr(environment.front().find('=') + 1);
   child_ = start_program(FACET_SCRIPTED_SERVER, {dir_.path("script.json"), "--faults", file},
                          dir_.path("log"), environment);
+  wait_until_ready();
+}
+
+FaultyServer::FaultyServer(const std::string& program,
+                           const std::vector<std::string>& arguments,
+                           const std::vector<std::string>& environment) {
+  child_ = start_program(program, arguments, dir_.path("log"), environment);
+  wait_until_ready();
+}
+
+void FaultyServer::wait_until_ready() {
   const auto deadline = Clock::now() + std::chrono::seconds(20);
   const std::string mark = "listening url=http://127.0.0.1:";
   while (Clock::now() < deadline && alive()) {

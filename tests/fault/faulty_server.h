@@ -17,6 +17,10 @@ namespace facet::test {
 class FaultyServer {
  public:
   explicit FaultyServer(const Faults& faults);
+  /// Any server that logs "listening url=…" as `facet serve` does; waits for its model.
+  FaultyServer(const std::string& program,
+               const std::vector<std::string>& arguments,
+               const std::vector<std::string>& environment);
   ~FaultyServer();
   FaultyServer(const FaultyServer&) = delete;
   FaultyServer& operator=(const FaultyServer&) = delete;
@@ -38,6 +42,8 @@ class FaultyServer {
   std::string log() const;
 
  private:
+  void wait_until_ready();
+
   TempDir dir_;
   pid_t child_ = -1;
   std::optional<int> end_;

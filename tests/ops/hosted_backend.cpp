@@ -149,7 +149,7 @@ void HostedBackend::experts(TensorView out,
                             const Routing& routing,
                             const Activation& activation) {
   ExpertWeights there = weights;
-  inner_->load({.experts = {&there}});
+  inner_->load({.experts = {&there}, .activation = activation});
   const There to(out, *inner_);
   const There from(x, *inner_);
   const There chosen(routing.experts, *inner_);

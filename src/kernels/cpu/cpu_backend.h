@@ -32,9 +32,10 @@ class CpuBackend final : public Backend {
   std::string_view describe() const override { return description_; }
   const Buffer::Allocator& allocator() const override { return host_allocator(); }
   std::optional<DevicePeaks> measure_peaks() override;
-  KernelChoice linear_kernel(WeightFormat format) const override;
-  KernelChoice experts_kernel(WeightFormat format, const Activation& activation) const override;
-  KernelChoice attention_kernel(DType kv) const override;
+  KernelChoice linear_kernel(const WeightMatrix& matrix) const override;
+  KernelChoice experts_kernel(const ExpertWeights& experts,
+                              const Activation& activation) const override;
+  KernelChoice attention_kernel(const AttentionShape& shape) const override;
 
   void embed(TensorView out,
              const WeightMatrix& table,

@@ -28,21 +28,24 @@ std::string why_exact(WeightFormat format) {
 
 }  // namespace
 
-KernelChoice CpuBackend::linear_kernel(WeightFormat format) const {
+KernelChoice CpuBackend::linear_kernel(const WeightMatrix& matrix) const {
+  const WeightFormat format = matrix.format;
   return {fmt::format("{} {}: decoded in registers for a few tokens, in panels for more",
                       to_string(isa_), to_string(format)),
           fmt::format("{}; {}", why_isa(isa_), why_exact(format))};
 }
 
-KernelChoice CpuBackend::experts_kernel(WeightFormat format, const Activation& activation) const {
+KernelChoice CpuBackend::experts_kernel(const ExpertWeights& experts,
+                                        const Activation& activation) const {
+  const WeightFormat format = experts.experts.front().up.format;
   return {fmt::format("{} {}, rows grouped by expert, {}", to_string(isa_), to_string(format),
                       to_string(activation)),
           fmt::format("{}; each expert's weights are read once for all its rows; {}", why_isa(isa_),
                       why_exact(format))};
 }
 
-KernelChoice CpuBackend::attention_kernel(DType kv) const {
-  return {fmt::format("{} over {} pages, parts of 256 positions", to_string(isa_), to_string(kv)),
+KernelChoice CpuBackend::attention_kernel(const AttentionShape& shape) const {
+  return {fmt::format("{} over {} pages, parts of 256 positions", to_string(isa_), to_string(shape.kv)),
           fmt::format("{}; parts at fixed positions give the same bits for any chunk of a prompt",
                       why_isa(isa_))};
 }

@@ -10,40 +10,40 @@
 #include "base/text.h"
 #include "kernels/cuda/cuda_backend_impl.h"
 #include "kernels/cuda/peaks.h"
+#include "kernels/cuda/plant_fault.h"
 #include "kernels/cuda/top_logits.h"
 
 namespace facet::cuda {
 namespace {
 
-constexpr int kLeastMajor = 8;  // BF16 products
-
-/// The reason why the device cannot be used, or nullopt.
-std::optional<std::string> find_fault() {
+/// What was found out about the GPU; of a failed call nothing stays behind.
+GpuFacts find_facts() {
+  GpuFacts facts;
+  facts.build = CUDART_VERSION;
   int driver = 0;
-  cudaDriverGetVersion(&driver);
+  if (cudaDriverGetVersion(&driver) == cudaSuccess) facts.driver = driver;
   int count = 0;
   const cudaError_t counted = cudaGetDeviceCount(&count);
-  cudaGetLastError();
-  if (counted == cudaErrorInsufficientDriver ||
-      (driver != 0 && driver < CUDART_VERSION / 1000 * 1000)) {
-    return driver == 0
-               ? std::string("no NVIDIA driver was found")
-               : fmt::format("the NVIDIA driver knows CUDA {}.{}, this build needs {}.0 or newer",
-                             driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000);
+  if (counted == cudaSuccess) {
+    facts.devices = count;
+  } else {
+    facts.count_error = cudaGetErrorString(counted);
+    cudaGetLastError();  // it is told by the facts
   }
-  if (counted != cudaSuccess || count == 0)
-    return fmt::format("no GPU: cudaGetDeviceCount: {}", cudaGetErrorString(counted));
+  if (facts.devices == 0) return facts;
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
-  if (properties.major < kLeastMajor) {
-    return fmt::format("{} has compute capability {}.{}, wanted {}.0 or higher", properties.name,
-                       properties.major, properties.minor, kLeastMajor);
+  facts.name = properties.name;
+  facts.capability = {properties.major, properties.minor};
+  const cudaError_t used = cudaFree(nullptr);
+  if (used != cudaSuccess) {
+    facts.context_error = cudaGetErrorString(used);
+    facts.taken = used == cudaErrorDevicesUnavailable || used == cudaErrorDeviceAlreadyInUse;
+    cudaGetLastError();
+    return facts;
   }
-  if (!has_code_for_device()) {
-    return fmt::format("this build has no code for {} (compute capability {}.{})", properties.name,
-                       properties.major, properties.minor);
-  }
-  return std::nullopt;
+  facts.has_code = has_code_for_device();
+  return facts;
 }
 
 /// A digest of where the caches of all layers lie: another cache may begin where an old one did.
@@ -64,8 +64,19 @@ uint64_t digest_of(std::span<const KvView> kv) {
 }  // namespace
 
 std::optional<std::string> unavailable() {
-  static const std::optional<std::string> fault = find_fault();
+  static const std::optional<std::string> fault = find_gpu_fault(find_facts());
   return fault;
+}
+
+bool is_built() { return true; }
+
+GpuSetup gpu_setup() {
+  const auto fault = unavailable();
+  CHECK(!fault, "{}", *fault);
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  const ComputeCapability device = {properties.major, properties.minor};
+  return {device, properties.name, has_fp4_kernel(device)};
 }
 
 DeviceMemory device_memory() {
@@ -91,7 +102,18 @@ std::byte* Workspace::take(int64_t bytes, bool& moved) {
   return memory_.data();
 }
 
-CudaBackend::CudaBackend(const CudaOptions& options) : options_(options) {
+namespace {
+
+GpuSetup setup_with(const KernelWishes& wishes) {
+  GpuSetup setup = gpu_setup();
+  setup.wishes = wishes;
+  return setup;
+}
+
+}  // namespace
+
+CudaBackend::CudaBackend(const CudaOptions& options)
+    : options_(options), kernels_(setup_with(options.wishes)) {
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
   description_ = fmt::format("cuda ({}, SM{}{}, {} multiprocessors, {})", properties.name,
@@ -121,9 +143,13 @@ std::byte* CudaBackend::workspace(Workspace& of, int64_t bytes) {
   return data;
 }
 
+int64_t CudaBackend::load_bytes(const ModelOperands& operands) const {
+  return WeightStore::bytes_of(operands, kernels_.setup());
+}
+
 void CudaBackend::load(const ModelOperands& operands) {
   forget_graphs();  // a new model may stand where an old one stood
-  weights_.load(operands, stream_);
+  weights_.load(operands, kernels_.setup(), stream_);
 }
 
 bool CudaBackend::begin_step(const StepInputs& inputs) {
@@ -160,6 +186,7 @@ void CudaBackend::bring(PinnedBuffer& to, const void* from, int64_t bytes) {
 
 TensorView CudaBackend::end_step(TensorView result) {
   graphs_.end(stream_);
+  if (++steps_ == options_.fault_step) plant_illegal_access(stream_);
   if (profile_.recording()) profile_.end(stream_);
   if (wanted_top_ > 0) {
     bool moved = false;

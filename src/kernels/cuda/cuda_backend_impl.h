@@ -38,10 +38,12 @@ class CudaBackend final : public Backend {
   std::string_view describe() const override { return description_; }
   const Buffer::Allocator& allocator() const override { return device_allocator(); }
   std::optional<DevicePeaks> measure_peaks() override;
-  KernelChoice linear_kernel(WeightFormat format) const override;
-  KernelChoice experts_kernel(WeightFormat format, const Activation& activation) const override;
-  KernelChoice attention_kernel(DType kv) const override;
+  KernelChoice linear_kernel(const WeightMatrix& matrix) const override;
+  KernelChoice experts_kernel(const ExpertWeights& experts,
+                              const Activation& activation) const override;
+  KernelChoice attention_kernel(const AttentionShape& shape) const override;
 
+  int64_t load_bytes(const ModelOperands& operands) const override;
   void load(const ModelOperands& operands) override;
   bool begin_step(const StepInputs& inputs) override;
   TensorView end_step(TensorView result) override;
@@ -113,6 +115,8 @@ class CudaBackend final : public Backend {
                      float eps) override;
 
  private:
+  LinearWeights linear_weights(const WeightMatrix& w) const;
+  void run_fp4_experts(const Fp4Layer& layer, const ExpertsArgs& args);
   void bring(PinnedBuffer& to, const void* from, int64_t bytes);
   void run_experts(const LoadedExperts& loaded, ExpertsArgs args, const LinearArgs* beside);
   LinearArgs linear_args(TensorView out, TensorView x, const WeightMatrix& w);
@@ -133,6 +137,7 @@ class CudaBackend final : public Backend {
   PagedKv paged(const KvView& kv, const Batch& batch) const;
   AttentionArgs attention_args(
       TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) const;
+  bool runs_tiles(const AttentionArgs& args) const;
   AttentionMemory attention_memory(const AttentionArgs& args, const RowRun& run);
   PrepareArgs prepare_args(const AttentionRows& rows,
                            const KvView& kv,
@@ -144,11 +149,13 @@ class CudaBackend final : public Backend {
   void forget_graphs();
 
   const CudaOptions options_;
+  const GpuKernels kernels_;
   std::string description_;
   cudaStream_t stream_ = nullptr;
   WeightStore weights_;
   StepArena arena_;
   StepGraphs graphs_;
+  int64_t steps_ = 0;
   StepProfile profile_;
   Workspace route_logits_;
   Buffer arrivals_;  // what counts blocks within a kernel: 0 between kernels

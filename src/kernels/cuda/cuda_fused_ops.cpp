@@ -81,7 +81,7 @@ void CudaBackend::project(ResidualStream& stream,
   for (const Projection& product : products) {
     const WeightMatrix& w = product.w;
     CHECK(w.cols == x.stream.width, "[{}, {}] for {}", w.rows, w.cols, to_string(stream.x.shape()));
-    outputs.push_back({{w, weights_.find_tiles(w)}, values(product.out, {x.rows, w.rows}, "out")});
+    outputs.push_back({linear_weights(w), values(product.out, {x.rows, w.rows}, "out")});
   }
   if (cuda::project(stream_, x, outputs)) std::swap(stream.x, stream.spare);
   stream.pending = {};
@@ -101,8 +101,8 @@ void CudaBackend::enter_feed_forward(ResidualStream& stream,
         layer.up.cols, to_string(stream.x.shape()));
   EnterArgs args;
   args.x = normed_stream(stream, rows.h, layer.norm, eps);
-  args.gate = {layer.gate, weights_.find_tiles(layer.gate)};
-  args.up = {layer.up, weights_.find_tiles(layer.up)};
+  args.gate = linear_weights(layer.gate);
+  args.up = linear_weights(layer.up);
   args.gate_room = values(rows.gate, inner, "gate");
   args.inner = values(rows.inner, inner, "inner");
   args.function = layer.activation.function;

@@ -68,12 +68,20 @@ void CudaBackend::rms_norm(TensorView out, TensorView x, std::span<const float> 
                  eps);
 }
 
+LinearWeights CudaBackend::linear_weights(const WeightMatrix& w) const {
+  const ProductForm form = plan_linear(kernels_.setup(), query_of(w)).form;
+  if (form != ProductForm::kFp4) return {w, weights_.find_tiles(w), form, {}};
+  const Fp4Operand operand = weights_.find_fp4(w);
+  CHECK(operand.scales != nullptr, "an NVFP4 matrix [{}, {}] that was not loaded", w.rows, w.cols);
+  return {w, nullptr, form, operand};
+}
+
 LinearArgs CudaBackend::linear_args(TensorView out, TensorView x, const WeightMatrix& w) {
   LinearArgs args;
   args.rows = x.rows();
   args.out = values(out, {args.rows, w.rows}, "out");
   args.x = values(x, {args.rows, w.cols}, "x");
-  args.w = {w, weights_.find_tiles(w)};
+  args.w = linear_weights(w);
   args.workspace = workspace(linear_, linear_workspace_bytes(args.rows, w.cols));
   args.overlap = Overlap::kYes;
   return args;
@@ -134,6 +142,13 @@ AttentionArgs CudaBackend::attention_args(
   return args;
 }
 
+bool CudaBackend::runs_tiles(const AttentionArgs& args) const {
+  const bool tiles = plan_attention_tiles(
+      kernels_.setup(), {args.kv.dtype, args.kv.head_dim, args.q_heads, args.kv.kv_heads});
+  CHECK(!tiles || tiles_fit(args), "tiles for heads of {}", args.kv.head_dim);
+  return tiles;
+}
+
 AttentionMemory CudaBackend::attention_memory(const AttentionArgs& args, const RowRun& run) {
   return {workspace(attention_parts_, attention_workspace_bytes(args, run)),
           reinterpret_cast<int32_t*>(attention_arrivals_.data())};
@@ -142,7 +157,7 @@ AttentionMemory CudaBackend::attention_memory(const AttentionArgs& args, const R
 void CudaBackend::attention(
     TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) {
   const AttentionArgs args = attention_args(out, q, kv, window, batch);
-  if (!tiles_fit(args)) return attention_simple(stream_, args);
+  if (!runs_tiles(args)) return attention_simple(stream_, args);
   for (const RowRun& run : runs_of(batch, arena_.longest(), window))
     attention_tiles(stream_, args, run, attention_memory(args, run));
 }
@@ -155,7 +170,7 @@ void CudaBackend::attend(TensorView out,
                          const Batch& batch,
                          float eps) {
   const AttentionArgs args = attention_args(out, rows.q, kv, window, batch);
-  if (!tiles_fit(args)) return Backend::attend(out, rows, kv, rope, window, batch, eps);
+  if (!runs_tiles(args)) return Backend::attend(out, rows, kv, rope, window, batch, eps);
   PrepareArgs prepare = prepare_args(rows, kv, rope, batch, eps);
   const Unprepared unprepared = {prepare.q_norm,      prepare.k,      prepare.v,  prepare.k_norm,
                                  prepare.frequencies, prepare.angles, prepare.eps};
@@ -252,8 +267,11 @@ void CudaBackend::experts(TensorView out,
 void CudaBackend::run_experts(const LoadedExperts& loaded,
                               ExpertsArgs args,
                               const LinearArgs* beside) {
+  CHECK(loaded.activation == args.activation, "experts loaded for {}, asked for {}",
+        to_string(loaded.activation), to_string(args.activation));
   if (loaded.layer.experts == nullptr) {
     if (beside != nullptr) cuda::linear(stream_, *beside);
+    if (loaded.fp4.experts != nullptr) return run_fp4_experts(loaded.fp4, args);
     args.experts = loaded.plain;
     args.inner = reinterpret_cast<float*>(
         workspace(experts_, args.rows * args.top_k * args.width * int64_t{sizeof(float)}));
@@ -261,7 +279,6 @@ void CudaBackend::run_experts(const LoadedExperts& loaded,
   }
   ExpertsCall call;
   call.layer = loaded.layer;
-  call.layer.activation = args.activation;
   call.out = args.out;
   call.x = args.x;
   call.chosen = args.chosen;
@@ -272,6 +289,19 @@ void CudaBackend::run_experts(const LoadedExperts& loaded,
   call.overlap = Overlap::kYes;
   call.beside = beside;
   cuda::experts(stream_, call);
+}
+
+void CudaBackend::run_fp4_experts(const Fp4Layer& layer, const ExpertsArgs& args) {
+  Fp4ExpertsCall call;
+  call.layer = layer;
+  call.out = args.out;
+  call.x = args.x;
+  call.chosen = args.chosen;
+  call.weights = args.weights;
+  call.rows = static_cast<int32_t>(args.rows);
+  call.top_k = static_cast<int32_t>(args.top_k);
+  call.workspace = workspace(experts_, fp4_experts_workspace_bytes(layer, call.rows, call.top_k));
+  fp4_experts(stream_, call);
 }
 
 void CudaBackend::add(TensorView x, TensorView y) {

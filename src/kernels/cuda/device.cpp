@@ -15,15 +15,28 @@ void check(cudaError_t result, const char* what) {
   throw Error(code, fmt::format("{}: {}", what, cudaGetErrorString(result)), "CUDA");
 }
 
-bool device_has_wgmma() {
-  static const bool has = [] {
-    int major = 0;
-    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0),
-          "the compute capability");
-    return major == 9;
-  }();
-  return has;
+namespace {
+
+int attribute(cudaDeviceAttr which) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, 0), "an attribute of the GPU");
+  return value;
 }
+
+}  // namespace
+
+int architecture() {
+  static const int value = 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
+                           attribute(cudaDevAttrComputeCapabilityMinor);
+  return value;
+}
+
+int most_shared_bytes() {
+  static const int value = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  return value;
+}
+
+bool device_has_wgmma() { return architecture() / 10 == 9; }
 
 unsigned grid(int64_t blocks) {
   CHECK(blocks > 0 && blocks <= std::numeric_limits<int32_t>::max(), "{} blocks", blocks);

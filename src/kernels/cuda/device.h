@@ -38,6 +38,13 @@ bool device_has_wgmma();
 /// A grid's extent. CHECKs that it is one.
 unsigned grid(int64_t blocks);
 
+/// Compute capability of the GPU, times ten: 90, 120. Of the first question on; one GPU a process.
+int architecture();
+/// Whether CTAs can form clusters, and launches overlap with the one before: from sm_90 on.
+inline bool has_clusters() { return architecture() >= 90; }
+/// Dynamic shared memory that one CTA can be given, in bytes.
+int most_shared_bytes();
+
 /// Lanes of a warp, as everywhere.
 inline constexpr int kWarp = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffu;

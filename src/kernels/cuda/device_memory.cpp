@@ -1,13 +1,17 @@
 #include "kernels/cuda/device_memory.h"
 
+#include <atomic>
 #include <fmt/core.h>
 #include <utility>
 
 #include "base/error.h"
 #include "base/text.h"
+#include "kernels/gpu_fault.h"
 
 namespace facet::cuda {
 namespace {
+
+std::atomic<int64_t> held = 0;  // bytes that this process has allocated
 
 void* allocate_raw(int64_t bytes) {
   void* data = nullptr;
@@ -17,12 +21,14 @@ void* allocate_raw(int64_t bytes) {
     size_t free = 0;
     size_t total = 0;
     check(cudaMemGetInfo(&free, &total), "free memory of the GPU");
+    const DeviceMemory memory = {static_cast<int64_t>(free), static_cast<int64_t>(total)};
     throw Error(ErrorCode::kOutOfMemory,
-                fmt::format("the GPU has {} of {} free, {} more are needed",
-                            human_bytes(static_cast<int64_t>(free)),
-                            human_bytes(static_cast<int64_t>(total)), human_bytes(bytes)));
+                fmt::format("{} more are needed, the GPU has {}", human_bytes(bytes),
+                            describe_memory(memory, held)),
+                "memory of the GPU");
   }
   check(result, "memory of the GPU");
+  held += bytes;
   return data;
 }
 
@@ -33,7 +39,10 @@ void* allocate(int64_t bytes) {
 }
 
 // After a fault of the GPU all calls fail; the fault was told where it was met.
-void release(void* data, int64_t /*bytes*/) noexcept { cudaFree(data); }
+void release(void* data, int64_t bytes) noexcept {
+  cudaFree(data);
+  held -= bytes;
+}
 
 void copy(void* to, const void* from, int64_t bytes) {
   if (bytes == 0) return;

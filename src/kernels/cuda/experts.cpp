@@ -25,26 +25,57 @@ class Carver {
   int64_t used_ = 0;
 };
 
-/// Whether the streaming kernels take this call: few pairs, whose operands find room in shared
+int64_t shared_bytes(const ExpertsWork& work) {
+  return work.layer.format == WeightFormat::kNvfp4 ? experts_stream_shared_bytes<Nvfp4Steps>(work)
+                                                   : experts_stream_shared_bytes<Bf16Steps>(work);
+}
+
+/// Whether the streaming kernels can take this call: few pairs, whose operands find room in shared
 /// memory.
-bool streams(const ExpertsWork& work) {
+bool can_stream(const ExpertsWork& work) {
   constexpr int64_t kRoom = 100 * 1024;
   const int64_t pairs = int64_t{work.rows} * work.top_k;
   return work.rows <= kStreamExpertRows && pairs <= kStreamPairs &&
          work.rows * x_pitch(work.hidden_steps) <= kRoom &&
-         pairs * x_pitch(work.width_steps) <= kRoom;
+         pairs * x_pitch(work.width_steps) <= kRoom && shared_bytes(work) <= most_shared_bytes();
+}
+
+bool streams(const ExpertsWork& work) {
+  return work.layer.form != ProductForm::kTiled && can_stream(work);
+}
+
+void set_steps(ExpertsWork& work) {
+  work.hidden_steps = static_cast<int32_t>(steps_of(work.layer.hidden));
+  work.width_steps = static_cast<int32_t>(steps_of(work.layer.width));
+}
+
+/// Rows that are computed at a time.
+int32_t pass_rows(const ExpertsLayer& layer, int32_t top_k) {
+  if (layer.form != ProductForm::kStream) return kPassRows;
+  ExpertsWork work = {.layer = layer, .rows = kStreamExpertRows, .top_k = top_k};
+  set_steps(work);
+  while (work.rows > 1 && !can_stream(work)) --work.rows;
+  CHECK(can_stream(work), "experts [{}, {}], {} of them a row, in shared memory", layer.width,
+        layer.hidden, top_k);
+  return work.rows;
+}
+
+/// Whether tiles of kManyTokens find room in shared memory.
+bool many_fit(const ExpertsLayer& layer) {
+  constexpr int kRoom = 105 * 1024;  // BF16 takes 104 KiB; NVFP4 58
+  return layer.format == WeightFormat::kNvfp4 || most_shared_bytes() >= kRoom;
 }
 
 /// Fills in what lies in the workspace; returns its size.
 int64_t carve(ExpertsWork& work, std::byte* workspace) {
   const int64_t pairs = int64_t{work.rows} * work.top_k;
-  work.hidden_steps = static_cast<int32_t>(steps_of(work.layer.hidden));
-  work.width_steps = static_cast<int32_t>(steps_of(work.layer.width));
+  set_steps(work);
   Carver carver(workspace);
   work.inner = carver.take<uint8_t>(pairs * work.width_steps * kStepBytesX);
   if (streams(work)) return carver.used();
   // Two tokens an expert and more waste less in small items; many are better in large ones.
-  work.item_tokens = pairs <= int64_t{20} * work.layer.count ? kFewTokens : kManyTokens;
+  const bool few = pairs <= int64_t{20} * work.layer.count || !many_fit(work.layer);
+  work.item_tokens = few ? kFewTokens : kManyTokens;
   work.wide = work.item_tokens == kManyTokens && device_has_wgmma();
   work.max_items = max_items(work.layer.count, static_cast<int32_t>(pairs), work.item_tokens);
   work.packed = carver.take<uint8_t>(int64_t{work.rows} * work.hidden_steps * kStepBytesX);
@@ -63,13 +94,14 @@ void run(cudaStream_t stream, const ExpertsCall& call) {
     if (streams(all)) beside = stream_beside(*call.beside);
     if (!beside) linear(stream, *call.beside);
   }
-  for (int32_t first = 0; first < call.rows; first += kPassRows) {
+  const int32_t most_rows = pass_rows(call.layer, call.top_k);
+  for (int32_t first = 0; first < call.rows; first += most_rows) {
     ExpertsWork work = {.layer = call.layer,
                         .out = call.out + int64_t{first} * call.layer.hidden,
                         .x = call.x + int64_t{first} * call.layer.hidden,
                         .chosen = call.chosen + int64_t{first} * call.top_k,
                         .weights = call.weights + int64_t{first} * call.top_k,
-                        .rows = std::min(kPassRows, call.rows - first),
+                        .rows = std::min(most_rows, call.rows - first),
                         .top_k = call.top_k};
     carve(work, call.workspace);
     if (streams(work)) {
@@ -93,6 +125,7 @@ bool experts_fit(const ExpertsLayer& layer) {
 int64_t experts_workspace_bytes(const ExpertsLayer& layer, int32_t rows, int32_t top_k) {
   // A smaller call may take the other kernels, or smaller items: the largest of what can occur.
   int64_t bytes = 0;
+  rows = std::min(rows, pass_rows(layer, top_k));
   for (const int32_t few : {kStreamExpertRows, 20 * layer.count / std::max(top_k, 1), kPassRows}) {
     ExpertsWork work = {.layer = layer, .rows = std::min(rows, few), .top_k = top_k};
     bytes = std::max(bytes, carve(work, nullptr));

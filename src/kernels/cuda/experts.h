@@ -7,6 +7,7 @@
 #include "kernels/cuda/bands.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/product_form.h"
 #include "quant/format.h"
 
 namespace facet::cuda {
@@ -31,6 +32,7 @@ struct ExpertsLayer {
   int32_t hidden = 0;                       ///< H
   int32_t width = 0;                        ///< F
   const ExpertPointers* experts = nullptr;  ///< [E], device
+  ProductForm form = ProductForm::kByTokens;
 };
 
 struct ExpertsCall {
@@ -63,6 +65,7 @@ int64_t experts_workspace_bytes(const ExpertsLayer& layer, int32_t rows, int32_t
 /// Each expert's weights are read once for all tokens that chose it. Up to kStreamPairs choices:
 /// two kernels that stream the chosen experts' bytes. More: choices are sorted by expert (on the
 /// device) and each expert takes tiles of 16 or 80 tokens, in passes of at most kPassRows rows.
+/// layer.form may ask for one of these for any number of tokens.
 void experts(cudaStream_t stream, const ExpertsCall& call);
 
 inline constexpr int32_t kStreamExpertRows = 8;

@@ -51,6 +51,9 @@ constexpr int32_t max_items(int32_t experts, int32_t pairs, int32_t item_tokens)
   return (experts < pairs ? experts : pairs) + pairs / item_tokens;
 }
 
+/// Shared memory that experts_stream() asks for, at least.
+template <class F>
+int64_t experts_stream_shared_bytes(const ExpertsWork& work);
 /// `beside`: as ExpertsCall::beside.
 template <class F>
 void experts_stream(cudaStream_t stream,

@@ -22,7 +22,6 @@ constexpr int kPartial = kTokens * 16;
 constexpr int kBandThreads = kChunks * kWarp;
 constexpr int kBands = 2;  // of gate_up
 constexpr int kDownWarps = 8;
-constexpr int kMostShared = 226 * 1024;
 
 constexpr int kTableExperts = 128;  // whose pointers find room in shared memory
 
@@ -305,6 +304,18 @@ __global__ void __launch_bounds__(2 * kDownWarps * kWarp)
 }  // namespace
 
 template <class F>
+int64_t experts_stream_shared_bytes(const ExpertsWork& work) {
+  constexpr int64_t kStatic = 4 * 1024;  // what the kernels declare themselves
+  const int pairs = work.rows * work.top_k;
+  const int64_t gate_up = kBands * kChunks * kStages<F> * F::kBandBytes +
+                          2 * kBands * kChunks * kPartial * static_cast<int>(sizeof(float)) +
+                          work.rows * pitch_of(work.hidden_steps);
+  const int64_t down = kDownWarps * kStages<F> * F::kBandBytes +
+                       pairs * (16 * static_cast<int>(sizeof(float)) + pitch_of(work.width_steps));
+  return std::max(gate_up, down) + kStatic;
+}
+
+template <class F>
 void experts_stream(cudaStream_t stream,
                     Overlap overlap,
                     const ExpertsWork& work,
@@ -313,7 +324,8 @@ void experts_stream(cudaStream_t stream,
   const int gate_up_bytes = kBands * kChunks * kStages<F> * F::kBandBytes +
                             2 * kBands * kChunks * kPartial * static_cast<int>(sizeof(float)) +
                             work.rows * pitch_of(work.hidden_steps);
-  const int64_t resident = 132 * (kMostShared / (gate_up_bytes + 6 * 1024));
+  const int most_shared = std::min(226 * 1024, most_shared_bytes());
+  const int64_t resident = 132 * std::max(1, most_shared / (gate_up_bytes + 6 * 1024));
   const int64_t wanted = ceil_div(int64_t{pairs} * work.width_steps * 8, kBands);
   int64_t beside_blocks = 0;
   int beside_bytes = 0;
@@ -338,7 +350,7 @@ void experts_stream(cudaStream_t stream,
            groups * pairs * 16 * static_cast<int>(sizeof(float)) +
            pairs * pitch_of(work.width_steps);
   };
-  const int groups = work.rows > 4 && down_shared(2) <= kMostShared ? 2 : 1;
+  const int groups = work.rows > 4 && down_shared(2) <= most_shared ? 2 : 1;
   const int down_bytes = down_shared(groups);
   const LaunchShape down = {.grid = dim3(grid(ceil_div(ceil_div(work.layer.hidden, 16), groups))),
                             .threads = static_cast<unsigned>(groups * kDownWarps * kWarp),
@@ -347,6 +359,8 @@ void experts_stream(cudaStream_t stream,
   launch(stream, overlap, down, "experts: down", down_kernel<F>, work, groups);
 }
 
+template int64_t experts_stream_shared_bytes<Bf16Steps>(const ExpertsWork&);
+template int64_t experts_stream_shared_bytes<Nvfp4Steps>(const ExpertsWork&);
 template void experts_stream<Bf16Steps>(cudaStream_t,
                                         Overlap,
                                         const ExpertsWork&,

@@ -37,7 +37,7 @@ void launch(cudaStream_t stream,
   cudaLaunchAttribute attributes[2] = {};
   unsigned count = 0;
   LaunchWatch* const watch = LaunchWatch::current();
-  if (overlap == Overlap::kYes && watch == nullptr) {
+  if (overlap == Overlap::kYes && watch == nullptr && has_clusters()) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }

@@ -16,6 +16,8 @@ enum class Kind { kBf16, kFp8, kNvfp4, kSimple };
 
 Kind kind_of(const LinearWeights& weights) {
   const WeightMatrix& w = weights.matrix;
+  if (weights.form == ProductForm::kPlain || weights.form == ProductForm::kFp4)
+    return Kind::kSimple;
   if (weights.tiles != nullptr) {
     CHECK(w.format == WeightFormat::kNvfp4, "tiles of a matrix in {}", to_string(w.format));
     return Kind::kNvfp4;
@@ -85,9 +87,9 @@ StreamWork work_of(const float* x, int64_t cols, int64_t rows) {
   return work;
 }
 
-/// Whether the streaming kernels take `work`, whose parts are all of one kind.
-bool streams(Kind kind, const StreamWork& work) {
-  return kind != Kind::kSimple && work.tokens <= kStreamRows &&
+/// Whether the streaming kernels take `work`, whose parts are all of one kind and form.
+bool streams(Kind kind, ProductForm form, const StreamWork& work) {
+  return kind != Kind::kSimple && form != ProductForm::kTiled && work.tokens <= kStreamRows &&
          with_steps(kind, [&]<class F>() { return stream_fits<F>(work); });
 }
 
@@ -105,6 +107,21 @@ bool norms_in_passing(const NormedStream& x) {
 
 void run_stream(cudaStream_t stream, Overlap overlap, Kind kind, const StreamWork& work) {
   with_steps(kind, [&]<class F>() { linear_stream<F>(stream, overlap, work); });
+}
+
+/// All tokens by linear_stream, as many at a time as it takes.
+void run_in_passes(cudaStream_t stream, const LinearArgs& args, Kind kind) {
+  const WeightMatrix& w = args.w.matrix;
+  const auto pass = [&](int64_t first, int64_t rows) {
+    StreamWork work = work_of(args.x + first * w.cols, w.cols, rows);
+    work.add(part_of(args.w, args.out + first * w.rows));
+    return work;
+  };
+  int64_t most = std::min(args.rows, int64_t{kStreamRows});
+  while (most > 1 && !streams(kind, args.w.form, pass(0, most))) --most;
+  CHECK(streams(kind, args.w.form, pass(0, most)), "a row of {} values in shared memory", w.cols);
+  for (int64_t first = 0; first < args.rows; first += most)
+    run_stream(stream, args.overlap, kind, pass(first, std::min(most, args.rows - first)));
 }
 
 void run_normed(cudaStream_t stream, Kind kind, const NormedStream& x, StreamWork& work) {
@@ -154,12 +171,21 @@ bool wide_fits(int32_t tokens) {
 }
 
 int64_t linear_workspace_bytes(int64_t rows, int64_t cols) {
-  return round_up(rows * steps_of(cols) * kStepBytesX, 256);
+  return std::max(round_up(rows * steps_of(cols) * kStepBytesX, 256),
+                  fp4_linear_workspace_bytes(rows, cols));
 }
 
 void linear(cudaStream_t stream, const LinearArgs& args) {
   const WeightMatrix& w = args.w.matrix;
   if (args.rows == 0) return;
+  if (args.w.form == ProductForm::kFp4) {
+    Fp4Linear call = {args.out, args.x, args.w.fp4, w.input_scale, w.global_scale};
+    call.rows = static_cast<int32_t>(w.rows);
+    call.cols = static_cast<int32_t>(w.cols);
+    call.tokens = static_cast<int32_t>(args.rows);
+    call.workspace = args.workspace;
+    return fp4_linear(stream, call);
+  }
   const Kind kind = aligned(args.x) ? kind_of(args.w) : Kind::kSimple;
   if (kind == Kind::kSimple) {
     CHECK(args.w.tiles == nullptr, "x of tiles not at 16 bytes");
@@ -167,7 +193,8 @@ void linear(cudaStream_t stream, const LinearArgs& args) {
   }
   StreamWork work = work_of(args.x, w.cols, args.rows);
   work.add(part_of(args.w, args.out));
-  if (streams(kind, work)) return run_stream(stream, args.overlap, kind, work);
+  if (streams(kind, args.w.form, work)) return run_stream(stream, args.overlap, kind, work);
+  if (args.w.form == ProductForm::kStream) return run_in_passes(stream, args, kind);
   if (wide_fits(work.tokens)) return run_wide(stream, args.overlap, kind, work, args.workspace);
   const LinearBands bands = {bands_of(args.w),
                              scale_of(args.w),
@@ -184,7 +211,8 @@ void linear(cudaStream_t stream, const LinearArgs& args) {
 
 std::optional<StreamWork> stream_beside(const LinearArgs& args) {
   constexpr int64_t kMostTokens = 8;
-  if (args.rows > kMostTokens || !aligned(args.x) || kind_of(args.w) != Kind::kBf16)
+  if (args.rows > kMostTokens || !aligned(args.x) || kind_of(args.w) != Kind::kBf16 ||
+      args.w.form == ProductForm::kTiled)
     return std::nullopt;
   StreamWork work = work_of(args.x, args.w.matrix.cols, args.rows);
   work.add(part_of(args.w, args.out));
@@ -201,7 +229,8 @@ bool project(cudaStream_t stream, const NormedStream& x, std::span<const LinearO
     if (together) work.add(part_of(output.w, output.out));
   }
   together = together && kind != Kind::kSimple;
-  const bool streamed = together && streams(kind, work);
+  const ProductForm form = outputs.front().w.form;
+  const bool streamed = together && streams(kind, form, work);
   if (streamed && norms_in_passing(x)) {
     run_normed(stream, kind, x, work);
     return true;
@@ -209,7 +238,7 @@ bool project(cudaStream_t stream, const NormedStream& x, std::span<const LinearO
   settle(stream, in_place(x.stream), {x.h, x.norm}, {}, x.rows);
   if (streamed) {
     run_stream(stream, x.overlap, kind, work);
-  } else if (together && wide_fits(work.tokens)) {
+  } else if (together && form != ProductForm::kStream && wide_fits(work.tokens)) {
     run_wide(stream, x.overlap, kind, work, x.workspace);
   } else {
     for (const LinearOutput& output : outputs) linear(stream, linear_of(x, output.w, output.out));
@@ -227,7 +256,8 @@ bool enter_feed_forward(cudaStream_t stream, const EnterArgs& args) {
     work.gated = true;
     work.function = args.function;
   }
-  const bool streamed = in_pairs && streams(kind, work);
+  const ProductForm form = args.gate.form;
+  const bool streamed = in_pairs && streams(kind, form, work);
   if (streamed && norms_in_passing(x) && routes_in_passing(args.route)) {
     if (args.route != nullptr) work.router = router_of(args);
     run_normed(stream, kind, x, work);
@@ -236,7 +266,7 @@ bool enter_feed_forward(cudaStream_t stream, const EnterArgs& args) {
   settle(stream, in_place(x.stream), {x.h, x.norm}, args.sparse, x.rows);
   if (streamed) {
     run_stream(stream, x.overlap, kind, work);
-  } else if (in_pairs && wide_fits(work.tokens)) {
+  } else if (in_pairs && form != ProductForm::kStream && wide_fits(work.tokens)) {
     run_wide(stream, x.overlap, kind, work, x.workspace);
   } else {
     linear(stream, linear_of(x, args.gate, args.gate_room));

@@ -5,10 +5,12 @@
 #include <optional>
 #include <span>
 
+#include "kernels/cuda/fp4.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/linear_kernels.h"
 #include "kernels/cuda/residual.h"
 #include "kernels/cuda/route.h"
+#include "kernels/product_form.h"
 #include "quant/weight_matrix.h"
 
 namespace facet::cuda {
@@ -19,6 +21,8 @@ struct LinearWeights {
   /// NVFP4 in the form of quant/nvfp4_tiles.h (repack.h makes it), read instead of matrix.data and
   /// matrix.scales, which may then be gone; null: there is none, and NVFP4 takes the plain kernel.
   const std::byte* tiles = nullptr;
+  ProductForm form = ProductForm::kByTokens;
+  Fp4Operand fp4 = {};  ///< of kFp4
 };
 
 /// Bytes of workspace that linear() wants for up to `rows` tokens of `cols` values.
@@ -41,6 +45,7 @@ struct LinearArgs {
 /// linear_simple() has all others. Up to kStreamRows tokens: bound by the bytes of w, streamed once
 /// through rings of shared memory. More: tiles of rows x tokens; by bytes up to some 100 tokens, by
 /// the tensor cores beyond.
+/// w.form may ask for one of these for any number of tokens.
 void linear(cudaStream_t stream, const LinearArgs& args);
 
 /// Tokens that share one pass of the streaming kernels.

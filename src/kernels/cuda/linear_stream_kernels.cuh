@@ -2,6 +2,8 @@
 
 // The kernels around stream_bands and their launcher. A file for each format instantiates it.
 
+#include <algorithm>
+
 #include "kernels/cuda/linear_stream.cuh"
 #include "kernels/cuda/route.cuh"
 #include "kernels/cuda/row_norm.cuh"
@@ -127,7 +129,8 @@ __global__ void __launch_bounds__(kRowThreads, 2)
       });
 }
 
-inline constexpr int kMostShared = 226 * 1024;
+/// Shared memory of a CTA; where there is more, the rest is left to what the kernel declares.
+inline int most_shared() { return std::min(226 * 1024, most_shared_bytes()); }
 inline constexpr int kProcessors = 132;
 
 /// Bands per CTA: with more tokens, x should serve more rows and take more threads to round; few
@@ -150,7 +153,7 @@ template <class F, int kGroups, int kBlocks>
 void launch_stream(cudaStream_t stream, Overlap overlap, const StreamWork& work) {
   const bool normed = work.x == nullptr;
   const int bytes = stream_bytes<F, kGroups, kBlocks>(work);
-  const int resident = kMostShared / (bytes + 1024) < 1 ? 1 : kMostShared / (bytes + 1024);
+  const int resident = std::max(1, most_shared() / (bytes + 1024));
   const int64_t most = kProcessors * (resident < 4 / kGroups + 1 ? resident : 4 / kGroups + 1);
   const int64_t wanted = ceil_div(work.all_bands, kGroups);
   const int64_t blocks = (wanted < most ? wanted : most) + work.router.blocks;
@@ -171,9 +174,9 @@ void launch_stream(cudaStream_t stream, Overlap overlap, const StreamWork& work)
 
 template <class F, int kBlocks>
 void launch_groups(cudaStream_t stream, Overlap overlap, const StreamWork& work, int groups) {
-  if (groups == 4 && stream_bytes<F, 4, kBlocks>(work) <= kMostShared)
+  if (groups == 4 && stream_bytes<F, 4, kBlocks>(work) <= most_shared())
     return launch_stream<F, 4, kBlocks>(stream, overlap, work);
-  if (groups >= 2 && stream_bytes<F, 2, kBlocks>(work) <= kMostShared)
+  if (groups >= 2 && stream_bytes<F, 2, kBlocks>(work) <= most_shared())
     return launch_stream<F, 2, kBlocks>(stream, overlap, work);
   launch_stream<F, 1, kBlocks>(stream, overlap, work);
 }
@@ -181,7 +184,7 @@ void launch_groups(cudaStream_t stream, Overlap overlap, const StreamWork& work,
 template <class F>
 bool stream_fits(const StreamWork& work) {
   return (work.tokens <= 8 ? stream_bytes<F, 1, 1>(work) : stream_bytes<F, 1, 2>(work)) <=
-         kMostShared;
+         most_shared();
 }
 
 template <class F>

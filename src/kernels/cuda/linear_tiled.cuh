@@ -233,7 +233,8 @@ void launch_narrow(cudaStream_t stream,
                    const uint8_t* packed) {
   const dim3 tiles(grid(ceil_div(args.tokens, T::kTokens)), grid(ceil_div(args.rows, T::kRows)),
                    kChunks);
-  if (chunks_of(args.w.steps) != kChunks || int64_t{tiles.x} * tiles.y >= 3 * kProcessors)
+  if (chunks_of(args.w.steps) != kChunks || int64_t{tiles.x} * tiles.y >= 3 * kProcessors ||
+      !has_clusters())
     return launch_tiled<T>(stream, overlap, args, packed);
   const LaunchShape shape = {.grid = tiles,
                              .threads = T::kThreads,
@@ -318,7 +319,7 @@ void linear_tiled(cudaStream_t stream, Overlap overlap, const LinearBands& args,
     return launch_narrow<Tiling<F, 4, 1, 1, 4, 5>>(stream, overlap, args, packed);
   using Large = Tiling<F, 4, 2, 2, 8, 5>;
   const int64_t large = ceil_div(args.rows, Large::kRows) * ceil_div(args.tokens, Large::kTokens);
-  if (args.tokens <= 64 || large < kProcessors - 8)
+  if (args.tokens <= 64 || large < kProcessors - 8 || Large::kSharedBytes > most_shared_bytes())
     return launch_narrow<Tiling<F, 4, 1, 1, 8, 4>>(stream, overlap, args, packed);
   launch_tiled<Large>(stream, overlap, args, packed);
 }

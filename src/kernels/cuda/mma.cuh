@@ -1,6 +1,7 @@
 #pragma once
 
-// The instructions that products are made of, one function each.
+// The instructions that products are made of, one function each. What an older architecture lacks
+// is left out there (overlapping launches: device.h says so to the host) or done by others.
 
 #include <cstdint>
 
@@ -78,13 +79,19 @@ __device__ __forceinline__ void bar_sync() {
 
 /// Waits for the kernels before this one, if it was launched to overlap with them.
 __device__ __forceinline__ void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 /// Lets the next kernel's CTAs take free places.
 __device__ __forceinline__ void let_next_begin() {
+#if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
 }
 
+// Clusters came with sm_90; below, a kernel that uses them is never launched (has_clusters()).
+#if __CUDA_ARCH__ >= 900
 __device__ __forceinline__ uint32_t cluster_rank() {
   uint32_t rank;
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
@@ -102,6 +109,11 @@ __device__ __forceinline__ float load_cluster(uint32_t address, uint32_t rank) {
   asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(there) : "memory");
   return value;
 }
+#else
+__device__ __forceinline__ uint32_t cluster_rank() { return 0; }
+__device__ __forceinline__ void cluster_sync() { __trap(); }
+__device__ __forceinline__ float load_cluster(uint32_t, uint32_t) { return 0.0F; }
+#endif
 
 /// Two floats as BF16, nearest even; the first in the low half.
 __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
@@ -112,7 +124,11 @@ __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
 /// Products of two pairs of BF16; subnormal operands count.
 __device__ __forceinline__ uint32_t multiply_bf16(uint32_t a, uint32_t b) {
   uint32_t product;
+#if __CUDA_ARCH__ >= 900
   asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+#else  // -0 changes nothing, not even the sign of a zero
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(product) : "r"(a), "r"(b), "r"(0x80008000u));
+#endif
   return product;
 }
 

@@ -37,11 +37,30 @@ __device__ float kv_value(const std::byte* data, int64_t index) {
   }
 }
 
+/// to_e4m3 where no instruction does it.
+__device__ inline uint8_t to_e4m3_by_bits(float value) {
+  const uint32_t bits = __float_as_uint(value);
+  const uint32_t sign = (bits >> 24) & 0x80u;
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return 0x7fu;
+  uint32_t code = ((magnitude + 0x7ffffu + ((magnitude >> 20) & 1u)) >> 20) - (120u << 3);
+  if (magnitude >= 0x43e00000u) code = 0x7eu;  // 448
+  // Below 2^-6 the step is 2^-9, which is that of floats from 2^14 on: the addition rounds.
+  if (magnitude < (121u << 23))
+    code = __float_as_uint(__fadd_rn(__uint_as_float(magnitude), 16384.0F)) -
+           __float_as_uint(16384.0F);
+  return static_cast<uint8_t>(sign | code);
+}
+
 /// Nearest, ties to even, saturating at 448; NaN stays NaN. As float_to_e4m3 (quant/float_formats).
 __device__ inline uint8_t to_e4m3(float value) {
+#if __CUDA_ARCH__ >= 890
   uint16_t pair;
   asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(0.0F), "f"(value));
   return static_cast<uint8_t>(pair & 0xffu);
+#else
+  return to_e4m3_by_bits(value);
+#endif
 }
 
 template <DType kType>

@@ -73,9 +73,13 @@ int multiprocessors() {
 
 bool has_code_for_device() {
   cudaFuncAttributes attributes{};
-  const bool has = cudaFuncGetAttributes(&attributes, read_kernel) == cudaSuccess;
-  cudaGetLastError();
-  return has;
+  const cudaError_t result = cudaFuncGetAttributes(&attributes, read_kernel);
+  if (result == cudaErrorNoKernelImageForDevice || result == cudaErrorInvalidDeviceFunction) {
+    cudaGetLastError();
+    return false;
+  }
+  check(result, "machine code for the GPU");
+  return true;
 }
 
 double measure_read(cudaStream_t stream, void* data, int64_t bytes) {

@@ -1,12 +1,12 @@
 #include "kernels/cuda/weight_store.h"
 
 #include <algorithm>
-#include <fmt/core.h>
+#include <unordered_set>
 
 #include "base/check.h"
-#include "base/error.h"
-#include "base/text.h"
+#include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/repack.h"
+#include "quant/nvfp4.h"
 #include "quant/nvfp4_tiles.h"
 
 namespace facet::cuda {
@@ -37,27 +37,25 @@ void for_each_matrix(Expert& expert, const Body& body) {
   body(expert.down);
 }
 
-/// What experts() is told of a layer, if it can take it: all experts of one shape and format.
-std::optional<ExpertsLayer> fast_layer(const ExpertWeights& weights) {
-  const WeightMatrix& first = weights.experts.front().up;
-  for (const ExpertMatrices& expert : weights.experts) {
-    bool same = !expert.gate.empty() && expert.down.rows == first.cols;
-    for_each_matrix(expert,
-                    [&](const WeightMatrix& m) { same = same && m.format == first.format; });
-    for (const WeightMatrix* m : {&expert.gate, &expert.up})
-      same = same && m->rows == first.rows && m->cols == first.cols;
-    if (!same) return std::nullopt;
-  }
+/// What experts() is told of a layer, if the plan is its kernels.
+std::optional<ExpertsLayer> fast_layer(const ExpertWeights& weights,
+                                       const Activation& activation,
+                                       const GpuSetup& setup) {
+  const ExpertsQuery query = query_of(weights, activation);
+  const ProductPlan plan = plan_experts(setup, query);
+  if (plan.form == ProductForm::kPlain || plan.form == ProductForm::kFp4) return std::nullopt;
   ExpertsLayer layer;
-  layer.format = first.format;
+  layer.format = query.format;
   layer.count = weights.count();
-  layer.hidden = static_cast<int32_t>(first.cols);
-  layer.width = static_cast<int32_t>(first.rows);
-  if (!experts_fit(layer)) return std::nullopt;
+  layer.hidden = static_cast<int32_t>(query.hidden);
+  layer.width = static_cast<int32_t>(query.width);
+  layer.activation = query.activation;
+  layer.form = plan.form;
   return layer;
 }
 
-int64_t bytes_of(const ModelOperands& operands) {
+/// Bytes that are copied: each piece of the files once.
+int64_t copied_bytes(const ModelOperands& operands) {
   Upload all;
   for (const WeightMatrix* matrix : operands.matrices) add(all, *matrix);
   for (const ExpertWeights* layer : operands.experts) {
@@ -68,18 +66,6 @@ int64_t bytes_of(const ModelOperands& operands) {
     all.add(vector.data(), std::ssize(std::as_bytes(vector)));
   for (const auto& rows : operands.row_lists) all.add(rows.data(), std::ssize(std::as_bytes(rows)));
   return all.bytes();
-}
-
-void check_room(int64_t bytes) {
-  size_t free = 0;
-  size_t total = 0;
-  check(cudaMemGetInfo(&free, &total), "free memory of the GPU");
-  if (bytes <= static_cast<int64_t>(free)) return;
-  throw Error(ErrorCode::kOutOfMemory,
-              fmt::format("{} are needed, the GPU has {} of {} free", human_bytes(bytes),
-                          human_bytes(static_cast<int64_t>(free)),
-                          human_bytes(static_cast<int64_t>(total))),
-              "weights");
 }
 
 /// What experts() reads of an NVFP4 layer, made of its uploaded matrices in `tiles`.
@@ -125,19 +111,69 @@ Buffer on_device(const std::vector<T>& table) {
   return buffer;
 }
 
+int64_t stored_bytes_of(const ExpertWeights& layer) {
+  Upload upload;
+  for (const ExpertMatrices& expert : layer.experts)
+    for_each_matrix(expert, [&](const WeightMatrix& m) { add(upload, m); });
+  return upload.bytes();
+}
+
+/// Whether linear() reads the matrix as tiles, which stand beside the stored form.
+bool is_tiled(const WeightMatrix& matrix, const GpuSetup& setup) {
+  const ProductForm form = plan_linear(setup, query_of(matrix)).form;
+  return matrix.format == WeightFormat::kNvfp4 && form != ProductForm::kPlain &&
+         form != ProductForm::kFp4;
+}
+
+bool is_fp4(const ExpertWeights& layer, const Activation& activation, const GpuSetup& setup) {
+  return plan_experts(setup, query_of(layer, activation)).form == ProductForm::kFp4;
+}
+
+/// Bytes of the layer's scales as FP4 tensor cores want them, beside the stored form.
+int64_t fp4_scale_bytes_of(const ExpertWeights& layer) {
+  int64_t bytes = 0;
+  for (const ExpertMatrices& expert : layer.experts) {
+    for_each_matrix(expert, [&](const WeightMatrix& m) {
+      bytes += nvfp4_scale_bytes_128x4(m.rows, scale_cols(m));
+    });
+  }
+  return bytes;
+}
+
 }  // namespace
+
+int64_t WeightStore::bytes_of(const ModelOperands& operands, const GpuSetup& setup) {
+  ModelOperands others = operands;
+  others.experts.clear();
+  int64_t bytes = copied_bytes(others);
+  int64_t passing = 0;  // a layer's stored form while its tiles are made
+  for (const ExpertWeights* layer : operands.experts) {
+    const std::optional<ExpertsLayer> fast = fast_layer(*layer, operands.activation, setup);
+    const int64_t stored = stored_bytes_of(*layer);
+    const bool tiles = fast && fast->format == WeightFormat::kNvfp4;
+    bytes += tiles ? expert_tiles_bytes(*layer) : stored;
+    if (is_fp4(*layer, operands.activation, setup)) bytes += fp4_scale_bytes_of(*layer);
+    if (tiles) passing = std::max(passing, stored);
+  }
+  std::unordered_set<const void*> tiled;
+  for (const WeightMatrix* matrix : operands.matrices) {
+    if (is_tiled(*matrix, setup) && tiled.insert(matrix->data).second)
+      bytes += nvfp4_tiles_bytes(matrix->rows, matrix->cols);
+  }
+  return bytes + passing;
+}
 
 std::byte* WeightStore::keep(Buffer buffer) {
   return memory_.emplace_back(std::move(buffer)).data();
 }
 
-void WeightStore::load(const ModelOperands& operands, cudaStream_t stream) {
-  const int64_t total = bytes_of(operands);
+void WeightStore::load(const ModelOperands& operands, const GpuSetup& setup, cudaStream_t stream) {
+  const int64_t total = copied_bytes(operands);
   if (total == 0) return;
-  check_room(total);
+  check_gpu_memory({.weights = bytes_of(operands, setup)}, device_memory());
   UploadRing ring(std::min(kSlotBytes, total));
   int64_t done = 0;
-  const Loading loading = {operands, stream, ring, [&](int64_t bytes) {
+  const Loading loading = {operands, setup, stream, ring, [&](int64_t bytes) {
                              done += bytes;
                              if (operands.on_progress) operands.on_progress(done, total);
                            }};
@@ -176,14 +212,23 @@ void WeightStore::load_experts(const Loading& loading, ExpertWeights& layer) {
   Upload upload;
   for (const ExpertMatrices& expert : layer.experts)
     for_each_matrix(expert, [&](const WeightMatrix& m) { add(upload, m); });
-  const std::optional<ExpertsLayer> fast = fast_layer(layer);
+  const std::optional<ExpertsLayer> fast =
+      fast_layer(layer, loading.operands.activation, loading.setup);
   Buffer block = upload.run(loading.ring, loading.on_bytes);
   for (ExpertMatrices& expert : layer.experts)
     for_each_matrix(expert, [&](WeightMatrix& m) { move(m, upload, block.data()); });
   LoadedExperts& loaded = experts_[layer.experts.data()];
   loaded = {};
+  loaded.activation = loading.operands.activation;
   std::vector<ExpertPointers> pointers;
-  if (!fast) {
+  if (is_fp4(layer, loading.operands.activation, loading.setup)) {
+    const ExpertsQuery query = query_of(layer, loading.operands.activation);
+    const Buffer& table = memory_.emplace_back(on_device(fp4_experts_of(loading, layer)));
+    loaded.fp4 = {reinterpret_cast<const Fp4Expert*>(table.data()), query.activation.function,
+                  layer.count(), static_cast<int32_t>(query.hidden),
+                  static_cast<int32_t>(query.width)};
+    check(cudaStreamSynchronize(loading.stream), "scales for FP4 tensor cores");
+  } else if (!fast) {
     std::vector<DeviceExpert> table;
     for (const ExpertMatrices& expert : layer.experts)
       table.push_back({expert.gate, expert.up, expert.down});
@@ -204,9 +249,31 @@ void WeightStore::load_experts(const Loading& loading, ExpertWeights& layer) {
   loaded.layer.experts = reinterpret_cast<const ExpertPointers*>(keep(on_device(pointers)));
 }
 
+Fp4Operand WeightStore::fp4_operand(const WeightMatrix& matrix, cudaStream_t stream) {
+  const int64_t bytes = nvfp4_scale_bytes_128x4(matrix.rows, scale_cols(matrix));
+  auto* scales = reinterpret_cast<uint8_t*>(keep(Buffer(bytes, device_allocator())));
+  swizzle_scales(stream, scales, matrix.scales, matrix.rows, scale_cols(matrix));
+  return {reinterpret_cast<const uint8_t*>(matrix.data), scales};
+}
+
+std::vector<Fp4Expert> WeightStore::fp4_experts_of(const Loading& loading, ExpertWeights& layer) {
+  std::vector<Fp4Expert> experts;
+  for (const ExpertMatrices& e : layer.experts) {
+    experts.push_back(
+        {fp4_operand(e.gate, loading.stream), fp4_operand(e.up, loading.stream),
+         fp4_operand(e.down, loading.stream), e.gate.input_scale * e.gate.global_scale,
+         e.up.input_scale * e.up.global_scale, e.down.input_scale * e.down.global_scale,
+         e.up.input_scale, e.down.input_scale});
+  }
+  return experts;
+}
+
 void WeightStore::tile_matrices(const Loading& loading) {
   for (const WeightMatrix* matrix : loading.operands.matrices) {
-    if (matrix->format != WeightFormat::kNvfp4 || tiles_.contains(matrix->data)) continue;
+    const bool fp4 = plan_linear(loading.setup, query_of(*matrix)).form == ProductForm::kFp4;
+    if (fp4 && !fp4_.contains(matrix->data))
+      fp4_[matrix->data] = fp4_operand(*matrix, loading.stream);
+    if (!is_tiled(*matrix, loading.setup) || tiles_.contains(matrix->data)) continue;
     std::byte* tiles = keep(device_buffer(nvfp4_tiles_bytes(matrix->rows, matrix->cols)));
     repack_nvfp4(loading.stream, tiles, *matrix);
     tiles_[matrix->data] = tiles;
@@ -234,6 +301,11 @@ const LoadedExperts& WeightStore::find(const ExpertWeights& experts) const {
   const auto found = experts_.find(experts.experts.data());
   CHECK(found != experts_.end(), "experts that were not loaded");
   return found->second;
+}
+
+Fp4Operand WeightStore::find_fp4(const WeightMatrix& matrix) const {
+  const auto found = fp4_.find(matrix.data);
+  return found == fp4_.end() ? Fp4Operand() : found->second;
 }
 
 const std::byte* WeightStore::find_tiles(const WeightMatrix& matrix) const {

@@ -78,6 +78,7 @@ void Gemma4Model::load() {
     }
   }
   ModelOperands operands = operands_of(weights_);
+  operands.activation = activation_;
   for (const RopeTable& table : rope_) operands.vectors.emplace_back(table.frequencies);
   for (const std::vector<int32_t>& rows : ple_rows_) operands.row_lists.emplace_back(rows);
   backend_.load(operands);

@@ -1,0 +1,33 @@
+# FACET_CUTLASS: sets FACET_CUTLASS_INCLUDES to the headers of CUTLASS, from FACET_CUTLASS_DIR (a checkout or an
+# unpacked release) or, without one, from the PyPI package nvidia-cutlass, fetched once into the build folder.
+
+set(version 4.2.0)
+set(wheel_sum f9599ada45c7bcb6bf53f7d3f0a7d154183e53451c01bfa59eecd37dd4a693f6)
+if(NOT CMAKE_CUDA_ARCHITECTURES MATCHES "10[03]a")
+  message(FATAL_ERROR "FACET_CUTLASS is for FP4 tensor cores: CMAKE_CUDA_ARCHITECTURES must hold 100a-real or 103a-real, "
+                      "not '${CMAKE_CUDA_ARCHITECTURES}' alone")
+endif()
+set(root "${FACET_CUTLASS_DIR}")
+if(NOT root)
+  set(folder ${PROJECT_BINARY_DIR}/cutlass)
+  set(root ${folder}/cutlass_library/source)
+  if(NOT EXISTS ${root}/include/cutlass/cutlass.h)
+    find_package(Python3 REQUIRED COMPONENTS Interpreter)
+    execute_process(COMMAND ${Python3_EXECUTABLE} -m pip download --quiet --no-deps --dest ${folder} nvidia-cutlass==${version}.0
+                    RESULT_VARIABLE failed)
+    file(GLOB wheel ${folder}/nvidia_cutlass-*.whl)
+    if(failed OR NOT wheel)
+      message(FATAL_ERROR "CUTLASS ${version} could not be fetched; FACET_CUTLASS_DIR names a copy")
+    endif()
+    file(SHA256 ${wheel} sum)
+    if(NOT sum STREQUAL wheel_sum)
+      message(FATAL_ERROR "${wheel} is not the file that was tried: ${sum}")
+    endif()
+    file(ARCHIVE_EXTRACT INPUT ${wheel} DESTINATION ${folder})
+  endif()
+endif()
+file(STRINGS ${root}/include/cutlass/version.h found REGEX "define CUTLASS_(MAJOR|MINOR|PATCH) ")
+string(REGEX MATCHALL "[0-9]+" found "${found}")
+string(REPLACE ";" "." found "${found}")
+message(STATUS "FP4 kernels by CUTLASS ${found} in ${root}")
+set(FACET_CUTLASS_INCLUDES ${root}/include ${root}/tools/util/include)

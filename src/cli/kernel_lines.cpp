@@ -1,0 +1,86 @@
+#include "cli/kernel_lines.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+
+namespace facet::cli {
+namespace {
+
+void add(std::vector<KernelLine>& to, KernelLine line) {
+  if (std::find(to.begin(), to.end(), line) == to.end()) to.push_back(std::move(line));
+}
+
+std::string name_of(WeightFormat format) { return std::string(to_string(format)); }
+
+void add_linears(std::vector<KernelLine>& to,
+                 const gemma4::Weights& weights,
+                 const KernelChooser& chooser) {
+  const auto linear = [&](const WeightMatrix& matrix) {
+    if (!matrix.empty())
+      add(to, {"linears", name_of(matrix.format), chooser.linear_kernel(matrix)});
+  };
+  for (const gemma4::LayerWeights& layer : weights.layers) {
+    const gemma4::AttentionWeights& a = layer.self_attn;
+    for (const WeightMatrix* matrix :
+         {&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj, &layer.mlp.gate_proj, &layer.mlp.up_proj,
+          &layer.mlp.down_proj, &layer.per_layer_input_gate, &layer.per_layer_projection}) {
+      linear(*matrix);
+    }
+  }
+  linear(weights.per_layer_model_projection);
+  linear(weights.lm_head);
+}
+
+}  // namespace
+
+bool KernelLine::operator==(const KernelLine& other) const {
+  return kind == other.kind && format == other.format && choice.kernel == other.choice.kernel &&
+         choice.why == other.choice.why;
+}
+
+std::vector<KernelLine> kernel_lines(const gemma4::Gemma4Config& config,
+                                     const gemma4::Weights& weights,
+                                     const Activation& activation,
+                                     DType kv,
+                                     const KernelChooser& chooser) {
+  std::vector<KernelLine> lines;
+  for (const gemma4::LayerWeights& layer : weights.layers) {
+    if (layer.experts.empty()) continue;
+    add(lines, {"experts", name_of(layer.experts.experts.front().up.format),
+                chooser.experts_kernel(layer.experts, activation)});
+  }
+  for (const gemma4::LayerConfig& layer : config.layers) {
+    const AttentionShape shape = {kv, layer.head_dim, layer.num_heads, layer.num_kv_heads};
+    add(lines, {"attention", std::string(to_string(kv)), chooser.attention_kernel(shape)});
+  }
+  add_linears(lines, weights, chooser);
+  return lines;
+}
+
+ModelTraits traits_of(const gemma4::Weights& weights) {
+  ModelTraits traits;
+  const auto see = [&](const WeightMatrix& matrix) {
+    traits.nvfp4 = traits.nvfp4 || matrix.format == WeightFormat::kNvfp4;
+  };
+  for (const gemma4::LayerWeights& layer : weights.layers) {
+    for (const WeightMatrix* matrix :
+         {&layer.self_attn.q_proj, &layer.self_attn.k_proj, &layer.self_attn.v_proj,
+          &layer.self_attn.o_proj, &layer.mlp.gate_proj, &layer.mlp.up_proj,
+          &layer.mlp.down_proj}) {
+      see(*matrix);
+    }
+    if (layer.experts.empty()) continue;
+    traits.experts = true;
+    see(layer.experts.experts.front().up);
+  }
+  return traits;
+}
+
+void log_kernels(const std::vector<KernelLine>& lines) {
+  for (const KernelLine& line : lines)
+    log_info("kernels", "{}: {} (because {})", line.kind, line.choice.kernel, line.choice.why);
+}
+
+}  // namespace facet::cli
