@@ -80,14 +80,6 @@ void print_time(const std::string& name, int tokens, double bytes, double us, do
 
 namespace {
 
-struct Bench {
-  cudaStream_t stream;
-  DeviceArray<uint32_t>& weights;  // random bytes, read as anything
-  DeviceArray<float>& x;
-  DeviceArray<float>& out;
-  DeviceArray<std::byte>& workspace;
-};
-
 /// One shape: a chain of calls over copies that together exceed L2 several times.
 double time_linear(const Bench& b,
                    WeightFormat format,
@@ -230,6 +222,7 @@ int time_products() {
   }
   read_rate = best;
   std::printf("plain reads of 4 GB: %.3f TB/s\n", best / 1e12);
+  for (const int tokens : {1, 2, 4, 8}) time_phases(b, tokens);
   time_all_attention(stream);
   using cuda::Overlap;
   const auto kBF16 = WeightFormat::kBF16;

@@ -7,6 +7,8 @@
 
 #include <cuda_runtime.h>
 
+#include "tests/cuda/products.h"
+
 namespace facet::test {
 
 /// Median microseconds of one replay of a graph of what `body` enqueues.
@@ -15,6 +17,17 @@ double time_graph(cudaStream_t stream, const std::function<void()>& body, int re
 /// A line of the table; the share is of the plain reads measured in the same run.
 void print_time(const std::string& name, int tokens, double bytes, double us, double flops);
 
+/// What products are timed over.
+struct Bench {
+  cudaStream_t stream;
+  DeviceArray<uint32_t>& weights;  // random bytes, read as anything
+  DeviceArray<float>& x;
+  DeviceArray<float>& out;
+  DeviceArray<std::byte>& workspace;
+};
+
+/// The phases of a layer of decode, each as a chain of itself over weights larger than L2.
+void time_phases(const Bench& bench, int tokens);
 void time_all_attention(cudaStream_t stream);
 
 }  // namespace facet::test

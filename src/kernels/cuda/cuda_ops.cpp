@@ -206,7 +206,8 @@ RouteArgs CudaBackend::route_args(const Routing& routing,
   const int64_t width = router.proj.cols;
   const int64_t count = router.proj.rows;
   const int64_t top_k = routing.weights.shape()[1];
-  CHECK(top_k > 0 && top_k <= count && count <= kMostExperts, "top {} of {} experts", top_k, count);
+  CHECK(top_k > 0 && top_k <= std::min(count, kMostChosen) && count <= kMostExperts,
+        "top {} of {} experts", top_k, count);
   CHECK(std::ssize(router.scale) == width && std::ssize(router.per_expert_scale) == count,
         "{} scales and {} per-expert scales for [{}, {}]", router.scale.size(),
         router.per_expert_scale.size(), count, width);

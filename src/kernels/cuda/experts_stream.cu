@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kBands* kBandThreads)
   find_groups(work, chosen, firsts, groups, &group_count);
   const int items = group_count * bands;
   const int stride = blocks * kBands;
-  const int first = block * kBands + slot;
+  const int first = slot * blocks + block;  // so that SMs differ by a band, not by a CTA
 
   int next_item = first;
   int next_step = begin;
@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(kBands* kBandThreads)
   };
 #pragma unroll 1
   for (int i = 0; i < kStages<F>; ++i) issue();
-  if (first - slot < items) {
+  if (block < items) {
     stage_x<F>(x, pitch_of(steps), work.rows, steps, work.layer.hidden,
                [&](int token) { return work.x + int64_t{token} * work.layer.hidden; });
   }
@@ -325,7 +325,9 @@ void experts_stream(cudaStream_t stream,
                             2 * kBands * kChunks * kPartial * static_cast<int>(sizeof(float)) +
                             work.rows * pitch_of(work.hidden_steps);
   const int most_shared = std::min(226 * 1024, most_shared_bytes());
-  const int64_t resident = 132 * std::max(1, most_shared / (gate_up_bytes + 6 * 1024));
+  // One token: fewer CTAs with more bands each, all there at once, beside those of `beside`.
+  const int fitting = std::max(1, most_shared / (gate_up_bytes + 6 * 1024));
+  const int64_t resident = 132 * (work.rows == 1 ? std::min(fitting, 2) : fitting);
   const int64_t wanted = ceil_div(int64_t{pairs} * work.width_steps * 8, kBands);
   int64_t beside_blocks = 0;
   int beside_bytes = 0;

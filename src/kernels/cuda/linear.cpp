@@ -100,9 +100,10 @@ void run_wide(
   });
 }
 
-/// Whether every CTA of a streamed product may settle and norm for itself.
+/// Whether every CTA of a streamed product may settle and norm for itself. To join two branches in
+/// each takes longer than one more launch.
 bool norms_in_passing(const NormedStream& x) {
-  return x.rows <= kNormedTokens && x.stream.width <= kNormedCols;
+  return x.rows <= kNormedTokens && x.stream.width <= kNormedCols && x.stream.sparse == nullptr;
 }
 
 void run_stream(cudaStream_t stream, Overlap overlap, Kind kind, const StreamWork& work) {
@@ -154,7 +155,7 @@ StreamRouter router_of(const EnterArgs& args) {
   router.sparse = args.sparse;
   router.count = static_cast<int32_t>(route.proj.rows);
   router.top_k = static_cast<int32_t>(route.top_k);
-  router.blocks = static_cast<int32_t>(ceil_div(route.proj.rows, 16));
+  router.blocks = static_cast<int32_t>(ceil_div(route.proj.rows, kRouterExperts));
   return router;
 }
 

@@ -54,6 +54,8 @@ struct StreamRouter {
   int32_t blocks = 0;
 };
 inline constexpr int32_t kMostStreamExperts = 128;
+inline constexpr int32_t kRouterExperts =
+    4;  ///< of a CTA: shared memory would be the bound of more
 
 /// Products of one x with several matrices of one format, streamed by one launch.
 struct StreamWork {

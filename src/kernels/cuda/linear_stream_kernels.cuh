@@ -52,8 +52,8 @@ __device__ __forceinline__ void stage_normed(const StreamWork& work,
 }
 
 /// The logits of a block's experts, a warp an expert; the block that comes last chooses.
-/// `shared`: a row of proj for each warp, then z. Not inlined: its float64 would take registers
-/// from the streaming blocks.
+/// `shared`: the experts' rows of proj, then z. Not inlined: it would take registers from the
+/// streaming blocks.
 inline __device__ __noinline__ void route_block(const StreamWork& work,
                                                 int block,
                                                 uint8_t* shared,
@@ -62,12 +62,13 @@ inline __device__ __noinline__ void route_block(const StreamWork& work,
   const StreamRouter& router = work.router;
   const int warp = threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
-  const int expert = block * kRowWarps + warp;
+  const int expert = block * kRouterExperts + warp;
+  const bool is_expert = warp < kRouterExperts && expert < router.count;
   const int row_bytes = work.cols * 2;
   const auto* row = reinterpret_cast<const uint4*>(shared + warp * row_bytes);
-  auto* z = reinterpret_cast<float*>(shared + kRowWarps * row_bytes);
+  auto* z = reinterpret_cast<float*>(shared + kRouterExperts * row_bytes);
   const uint64_t policy = evict_first();
-  if (expert < router.count) {
+  if (is_expert) {
     const std::byte* from = router.proj + int64_t{expert} * row_bytes;
     for (int unit = lane; unit * 16 < row_bytes; unit += kWarp)
       copy_async_once(shared_address(row + unit), from + unit * 16, true, policy);
@@ -90,7 +91,7 @@ inline __device__ __noinline__ void route_block(const StreamWork& work,
     }
     copy_wait<0>();
     __syncthreads();
-    if (expert < router.count) {
+    if (is_expert) {
       const float logit = router_logit_bf16(z, row, work.cols);
       if (lane == 0) router.logits[token * router.count + expert] = logit;
     }
@@ -145,7 +146,7 @@ int stream_bytes(const StreamWork& work) {
   const int ring = kStreamRing<F, kGroups, kStreamStages<F, kGroups>>;
   const int streamed =
       ring + kStreamPartial<kGroups, kBlocks> + work.tokens * pitch_of(work.steps());
-  const int routed = work.router.blocks == 0 ? 0 : kRowWarps * work.cols * 2 + work.cols * 4;
+  const int routed = work.router.blocks == 0 ? 0 : kRouterExperts * work.cols * 2 + work.cols * 4;
   return streamed > routed ? streamed : routed;
 }
 

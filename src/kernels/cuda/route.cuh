@@ -55,21 +55,21 @@ __device__ float router_logit(const float* z, const WeightMatrix& proj, int64_t 
   return warp_sum(sum);
 }
 
-__device__ inline double warp_sum_double(double value) {
-  for (int offset = kWarp / 2; offset > 0; offset /= 2)
-    value += __shfl_xor_sync(kAllLanes, value, offset);
-  return value;
+/// Order of candidates: 0 is none (or taken), 1 NaN, then the logits from the least to the largest.
+__device__ inline unsigned candidate_key(float logit) {
+  const unsigned bits = __float_as_uint(logit + 0.0F);  // zeros are equal
+  if (logit != logit) return 1u;
+  return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
+}
+__device__ inline float logit_of_key(unsigned key) {
+  if (key < 2) return __uint_as_float(0x7fc00000u);
+  return __uint_as_float((key >> 31) != 0 ? key & 0x7fffffffu : ~key);
 }
 
-/// Order of candidates: 0 is none (or taken), 1 NaN, then the probabilities, which are not
-/// negative.
-__device__ inline unsigned candidate_key(float probability) {
-  return probability != probability ? 1u : __float_as_uint(probability) + 2u;
-}
-
-/// Softmax of a row's `count` logits in float64 (as the reference takes it, so that ties fall
-/// alike), then the top_k largest, equal ones by lower index, renormalised, times
-/// per_expert_scale. One warp; lane l has experts l, l + 32, …. count <= kPerLane * 32.
+/// The top_k experts of the largest logits, equal ones by lower index, and their softmax, which is
+/// that of all experts renormalised over the chosen, times per_expert_scale. One warp; lane l has
+/// experts l, l + 32, …. count <= kPerLane * 32, top_k <= 32. Few instructions rather than many at
+/// once: decode waits for it.
 template <int kPerLane>
 __device__ void choose_experts(int32_t* experts,
                                float* weights,
@@ -78,34 +78,20 @@ __device__ void choose_experts(int32_t* experts,
                                int count,
                                int top_k) {
   const int lane = threadIdx.x % kWarp;
-  float logit[kPerLane];
-  float largest = -INFINITY;
-#pragma unroll
-  for (int i = 0; i < kPerLane; ++i) {
-    const int e = lane + i * kWarp;
-    logit[i] = e < count ? __ldcg(logits + e) : -INFINITY;
-    largest = fmaxf(largest, logit[i]);
-  }
-  largest = warp_max(largest);
-  double share[kPerLane];
-  double total = 0;
-#pragma unroll
-  for (int i = 0; i < kPerLane; ++i) {
-    share[i] = lane + i * kWarp < count
-                   ? exp(static_cast<double>(logit[i]) - static_cast<double>(largest))
-                   : 0.0;
-    total += share[i];
-  }
-  total = warp_sum_double(total);
   unsigned keys[kPerLane];
 #pragma unroll
   for (int i = 0; i < kPerLane; ++i) {
-    keys[i] = lane + i * kWarp < count ? candidate_key(static_cast<float>(share[i] / total)) : 0u;
+    const int e = lane + i * kWarp;
+    keys[i] = e < count ? candidate_key(__ldcg(logits + e)) : 0u;
   }
-  double chosen_total = 0;
+  unsigned largest = 0;
+  unsigned mine_key = 0;  // of lane j: the j-th choice
+  int mine = 0;
+  float mine_scale = 0.0F;
+#pragma unroll 1
   for (int j = 0; j < top_k; ++j) {
     unsigned best = 0;
-    int index = 0;
+    unsigned index = 0;
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
       if (keys[i] > best) {
@@ -114,25 +100,24 @@ __device__ void choose_experts(int32_t* experts,
       }
     }
     const unsigned winner = __reduce_max_sync(kAllLanes, best);
-    index = static_cast<int>(
-        __reduce_min_sync(kAllLanes, best == winner ? static_cast<unsigned>(index) : ~0u));
+    index = __reduce_min_sync(kAllLanes, best == winner ? index : ~0u);
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
       if (lane + i * kWarp == index) keys[i] = 0;
     }
-    const float probability =
-        winner < 2 ? __uint_as_float(0x7fc00000u) : __uint_as_float(winner - 2);
-    chosen_total += static_cast<double>(probability);
-    if (lane == 0) {
-      experts[j] = index;
-      weights[j] = probability;
+    if (j == 0) largest = winner;
+    if (lane == j) {
+      mine_key = winner;
+      mine = static_cast<int>(index);
+      mine_scale = __ldg(per_expert_scale + index);
     }
   }
-  __syncwarp();
-  for (int j = lane; j < top_k; j += kWarp) {
-    const auto renormed = static_cast<float>(static_cast<double>(weights[j]) / chosen_total);
-    weights[j] = __fmul_rn(renormed, per_expert_scale[experts[j]]);
-  }
+  const float share =
+      lane < top_k ? expf(__fsub_rn(logit_of_key(mine_key), logit_of_key(largest))) : 0.0F;
+  const float total = warp_sum(share);
+  if (lane >= top_k) return;
+  experts[lane] = mine;
+  weights[lane] = __fmul_rn(share / total, mine_scale);
 }
 
 }  // namespace facet::cuda

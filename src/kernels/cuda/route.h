@@ -7,8 +7,9 @@
 
 namespace facet::cuda {
 
-/// The most experts that route() knows.
+/// The most experts that route() knows, and that it chooses for a row.
 inline constexpr int64_t kMostExperts = 1024;
+inline constexpr int64_t kMostChosen = 32;
 
 struct RouteArgs {
   int32_t* experts = nullptr;               // [rows, top_k]
@@ -27,8 +28,8 @@ struct RouteArgs {
 /// order.
 bool routes_in_eights(const WeightMatrix& proj);
 
-/// Backend::route, x not rounded. The softmax is taken in float64 as the reference takes it, so
-/// that ties fall alike.
+/// Backend::route in float32, x not rounded. Experts are ordered by their logits, which order
+/// probabilities too; only those of the chosen are computed.
 void route(cudaStream_t stream, const RouteArgs& args);
 
 }  // namespace facet::cuda
