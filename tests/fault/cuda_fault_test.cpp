@@ -92,8 +92,8 @@ TEST_F(CudaFault, AGpuThatIsFullIsRefusedBeforeTheLoad) {
   const DeviceMemory memory = cuda::device_memory();
   const int64_t spared = memory.total - memory.free + (int64_t{256} << 20);
   const Buffer most(memory.free - spared, backend->allocator());
-  const Finished done = run_facet({"generate", "fable", "--backend", "cuda", "--ids", "2,3,4",
-                                   "--prefill-chunk", "65536"});
+  const Finished done = run_facet(
+      {"generate", "fable", "--backend", "cuda", "--ids", "2,3,4", "--prefill-chunk", "65536"});
   EXPECT_EQ(done.exit_code, kOutOfMemory) << done.err;
   EXPECT_THAT(done.err, AllOf(HasSubstr("are needed"), HasSubstr("other processes hold about"),
                               HasSubstr("helps")));

@@ -45,9 +45,10 @@ KernelChoice CpuBackend::experts_kernel(const ExpertWeights& experts,
 }
 
 KernelChoice CpuBackend::attention_kernel(const AttentionShape& shape) const {
-  return {fmt::format("{} over {} pages, parts of 256 positions", to_string(isa_), to_string(shape.kv)),
-          fmt::format("{}; parts at fixed positions give the same bits for any chunk of a prompt",
-                      why_isa(isa_))};
+  return {
+      fmt::format("{} over {} pages, parts of 256 positions", to_string(isa_), to_string(shape.kv)),
+      fmt::format("{}; parts at fixed positions give the same bits for any chunk of a prompt",
+                  why_isa(isa_))};
 }
 
 }  // namespace facet::cpu
