@@ -82,11 +82,10 @@ class HostedBackend final : public Backend {
 
  private:
   class There;
+  class CacheThere;
   class StreamThere;
   /// A step of `batch`, begun on the device.
   void begin(std::span<const int32_t> ids, const Batch& batch, std::span<const KvView> kv);
-  /// Bytes of K (or V) that the page tables of a step reach.
-  static int64_t reached(const KvView& kv);
 
   std::unique_ptr<Backend> inner_;
 };

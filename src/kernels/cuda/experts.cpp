@@ -3,27 +3,11 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "kernels/cuda/carver.h"
 #include "kernels/cuda/experts_kernels.h"
 
 namespace facet::cuda {
 namespace {
-
-/// Takes pieces of the workspace in turn; with a null one it only measures.
-class Carver {
- public:
-  explicit Carver(std::byte* base) : base_(base) {}
-  template <typename T>
-  T* take(int64_t count) {
-    std::byte* piece = base_ == nullptr ? nullptr : base_ + used_;
-    used_ += round_up(count * static_cast<int64_t>(sizeof(T)), 256);
-    return reinterpret_cast<T*>(piece);
-  }
-  int64_t used() const { return used_; }
-
- private:
-  std::byte* base_;
-  int64_t used_ = 0;
-};
 
 int64_t shared_bytes(const ExpertsWork& work) {
   return work.layer.format == WeightFormat::kNvfp4 ? experts_stream_shared_bytes<Nvfp4Steps>(work)

@@ -13,6 +13,7 @@
 #include <cutlass/gemm/kernel/gemm_universal.hpp>
 #include <cutlass/util/packed_stride.hpp>
 
+#include "kernels/cuda/carver.h"
 #include "kernels/cuda/fp4_quantize.cuh"
 
 namespace facet::cuda {
@@ -98,7 +99,7 @@ struct Args {
 constexpr int64_t kKernelWorkspace = int64_t{8} << 20;
 
 int64_t carve(int32_t count, std::byte* memory, Args& args) {
-  Fp4Carver carver(memory);
+  Carver carver(memory);
   const auto take = [&](auto*& pointer) {
     pointer = carver.take<std::remove_reference_t<decltype(*pointer)>>(count);
   };

@@ -6,6 +6,7 @@
 // of 128 rows, as their layout wants.
 
 #include "kernels/cuda/activation.cuh"
+#include "kernels/cuda/carver.h"
 #include "kernels/cuda/fp4_experts.h"
 #include "kernels/cuda/fp4_quantize.cuh"
 
@@ -43,7 +44,7 @@ int64_t carve(Work& work, std::byte* workspace) {
   const int64_t pairs = int64_t{work.call.rows} * work.call.top_k;
   work.pairs = static_cast<int32_t>(pairs);
   work.tiles = pairs / 128 + (pairs < layer.count ? pairs : layer.count);
-  Fp4Carver carver(workspace);
+  Carver carver(workspace);
   work.begins = carver.take<int32_t>(layer.count);
   work.tile_begins = carver.take<int32_t>(layer.count);
   work.counts = carver.take<int32_t>(layer.count);

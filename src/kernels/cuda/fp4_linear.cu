@@ -1,5 +1,6 @@
 // W4A4 of one matrix: x is quantised, then one product. Bound as fp4_products() is.
 
+#include "kernels/cuda/carver.h"
 #include "kernels/cuda/fp4_quantize.cuh"
 
 namespace facet::cuda {
@@ -17,7 +18,7 @@ struct Room {
 };
 
 Room carve(int64_t tokens, int64_t cols, std::byte* workspace) {
-  Fp4Carver carver(workspace);
+  Carver carver(workspace);
   Room room = {};
   room.scale_bytes = fp4_scale_bytes(ceil_div(tokens, 128), cols);
   room.codes = carver.take<uint8_t>(tokens * cols / 2);

@@ -8,6 +8,22 @@ constexpr size_t kMostGraphs = 256;
 
 }  // namespace
 
+cudaGraphExec_t end_recording(cudaStream_t stream) {
+  cudaGraph_t graph = nullptr;
+  check(cudaStreamEndCapture(stream, &graph), "recording a step");
+  cudaGraphExec_t made = nullptr;
+  const cudaError_t result = cudaGraphInstantiate(&made, graph, 0);
+  cudaGraphDestroy(graph);
+  check(result, "a step's graph");
+  return made;
+}
+
+void drop_recording(cudaStream_t stream) noexcept {
+  cudaGraph_t graph = nullptr;
+  cudaStreamEndCapture(stream, &graph);
+  if (graph != nullptr) cudaGraphDestroy(graph);
+}
+
 StepGraphs::Mode StepGraphs::begin(const StepMake& make, cudaStream_t stream) {
   make_ = make;
   const auto known = graphs_.find(make);
@@ -27,12 +43,7 @@ StepGraphs::Mode StepGraphs::begin(const StepMake& make, cudaStream_t stream) {
 void StepGraphs::end(cudaStream_t stream) {
   if (mode_ == Mode::kRecording) {
     mode_ = Mode::kPlain;
-    cudaGraph_t graph = nullptr;
-    check(cudaStreamEndCapture(stream, &graph), "recording a step");
-    cudaGraphExec_t made = nullptr;
-    const cudaError_t result = cudaGraphInstantiate(&made, graph, 0);
-    cudaGraphDestroy(graph);
-    check(result, "a step's graph");
+    const cudaGraphExec_t made = end_recording(stream);
     graphs_[make_] = made;
     check(cudaGraphLaunch(made, stream), "a step's graph");
   } else if (mode_ == Mode::kRepeating) {
@@ -42,11 +53,7 @@ void StepGraphs::end(cudaStream_t stream) {
 }
 
 void StepGraphs::abandon(cudaStream_t stream) noexcept {
-  if (mode_ == Mode::kRecording) {
-    cudaGraph_t graph = nullptr;
-    cudaStreamEndCapture(stream, &graph);
-    if (graph != nullptr) cudaGraphDestroy(graph);
-  }
+  if (mode_ == Mode::kRecording) drop_recording(stream);
   mode_ = Mode::kPlain;
 }
 

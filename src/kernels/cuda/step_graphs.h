@@ -20,6 +20,11 @@ struct StepMake {
   auto operator<=>(const StepMake&) const = default;
 };
 
+/// Ends what `stream` records and makes it runnable; the caller destroys it.
+cudaGraphExec_t end_recording(cudaStream_t stream);
+/// Ends it and throws it away.
+void drop_recording(cudaStream_t stream) noexcept;
+
 /// Records steps in which each sequence has one row, and repeats them: one launch for hundreds. A
 /// make is run plainly the first time, so that all memory it needs is there, recorded the second
 /// time and repeated from then on.

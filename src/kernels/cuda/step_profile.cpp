@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "kernels/cuda/empty_kernel.h"
+#include "kernels/cuda/step_graphs.h"
 
 namespace facet::cuda {
 namespace {
@@ -66,15 +67,9 @@ void StepProfile::launched(cudaStream_t stream, const char* kernel, const Traffi
 void StepProfile::end(cudaStream_t stream) {
   set_current(nullptr);
   recording_ = false;
-  cudaGraph_t graph = nullptr;
-  check(cudaStreamEndCapture(stream, &graph), "recording a step");
-  cudaGraphExec_t made = nullptr;
-  const cudaError_t result = cudaGraphInstantiate(&made, graph, 0);
-  cudaGraphDestroy(graph);
-  check(result, "a step's graph");
-  const std::unique_ptr<CUgraphExec_st, decltype(&cudaGraphExecDestroy)> kept(
-      made, &cudaGraphExecDestroy);
-  repeat(made, stream);
+  const std::unique_ptr<CUgraphExec_st, decltype(&cudaGraphExecDestroy)> made(
+      end_recording(stream), &cudaGraphExecDestroy);
+  repeat(made.get(), stream);
 }
 
 void StepProfile::repeat(cudaGraphExec_t graph, cudaStream_t stream) {
@@ -123,9 +118,7 @@ void StepProfile::abandon(cudaStream_t stream) noexcept {
   if (!recording_) return;
   set_current(nullptr);
   recording_ = false;
-  cudaGraph_t graph = nullptr;
-  cudaStreamEndCapture(stream, &graph);
-  if (graph != nullptr) cudaGraphDestroy(graph);
+  drop_recording(stream);
 }
 
 }  // namespace facet::cuda
