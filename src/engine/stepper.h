@@ -28,6 +28,9 @@ class Stepper {
   const Model& model() const { return model_; }
 
  private:
+  /// Runs `step`, which batch_ laid out, and moves the sequences on.
+  TensorView forward(std::span<const SequenceStep> sequences, const Step& step);
+
   Model& model_;
   KvCache& cache_;
   StepBatch batch_;
