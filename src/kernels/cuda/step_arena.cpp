@@ -49,7 +49,7 @@ int64_t StepArena::lay_out(const StepInputs& inputs) {
   return at;
 }
 
-void StepArena::fill(const StepInputs& /*inputs*/) {
+void StepArena::fill() {
   for (const Section& span : spans_)
     std::copy_n(static_cast<const int32_t*>(span.host), span.count, staged(span.offset));
   int64_t at = 0;
@@ -76,7 +76,7 @@ bool StepArena::begin(const StepInputs& inputs, cudaStream_t stream) {
     mirror_ = device_buffer(room);
     moved = true;
   }
-  fill(inputs);
+  fill();
   longest_ = 0;
   for (const SequenceRows& s : inputs.batch.sequences)
     longest_ = std::max(longest_, s.first_position + s.rows);

@@ -42,7 +42,7 @@ class StepArena {
   };
 
   int64_t lay_out(const StepInputs& inputs);
-  void fill(const StepInputs& inputs);
+  void fill();
   int32_t* staged(int64_t offset) const;
   const int32_t* mirrored(int64_t offset) const;
 
