@@ -16,6 +16,7 @@
 #   serve         the server's test suite on Fable, computed on the GPU
 #   memcheck      compute-sanitizer over repeat with 3 repeats, and over ops
 #   racecheck     compute-sanitizer over a prompt of five tokens and three more, on Fable
+#   fault         an illegal access, a GPU that is full: what clients and users are told
 #   verify-fable  facet verify on Fable
 #   synth         a model of the true shape (--configs, or --model names one that is there)
 #   start         process start to the first token of that model, three times
@@ -32,7 +33,7 @@
 set -uo pipefail
 
 root=$(CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-parts=(machine ops products goldens fable repeat serve memcheck racecheck verify-fable synth start repeat-large
+parts=(machine ops products goldens fable repeat serve memcheck racecheck fault verify-fable synth start repeat-large
        bench-model bench-serve transformers verify-large)
 only='' without='' limit=3600 out=check_gpu.logs bin=$root/bin model='' configs='' goldens='' repeats=1000
 made_model=''
@@ -164,6 +165,7 @@ part_memcheck() {
 part_racecheck() {
   sanitizer racecheck "$bin/facet" generate fable --ids 2,300,301,302,303 --max-tokens 3 --backend cuda --kv-dtype bf16
 }
+part_fault() { gtest cuda_fault_test; }
 part_verify_fable() { "$bin/facet" verify fable --backend cuda --kv-dtype bf16 --tokens 16; }
 
 # What a model of the true shape is made from: config, quant, tokenizer.
@@ -267,6 +269,7 @@ part repeat 120
 part serve 600
 part memcheck 900
 part racecheck 900
+part fault 120
 part verify-fable 120
 part synth 300
 part start 120

@@ -34,7 +34,7 @@ class CudaFault : public testing::Test {
 
 /// `facet serve fable` on the GPU, whose step number `step` writes out of range.
 FaultyServer failing_in(int step) {
-  return FaultyServer(FACET_PROGRAM,
+  return FaultyServer(test::facet_program(),
                       {"serve", "fable", "--backend", "cuda", "--port", "0", "--kv-memory", "1GB"},
                       {"FACET_PLANT_ILLEGAL_ACCESS=" + std::to_string(step)});
 }
