@@ -160,6 +160,16 @@ TEST_P(AttentionTest, LargeHeadsInANarrowCache) {
   check({{1, 512, 64, DType::kBF16}, 8, 0, 1, 1, {{1500, 3, 1}, {1023, 1, 2}}});
 }
 
+// What a device cuts the longest sequence into may be more than the others have.
+TEST_P(AttentionTest, DecodesOfShortSequencesBesideALongOne) {
+  for (const DType dtype : {DType::kBF16, DType::kF8E4M3}) {
+    const std::vector<SequenceSpec> sequences = {{6, 1, 1}, {1090, 1, 2}, {64, 1, 3}, {0, 1, 4}};
+    check({{2, 512, 64, dtype}, 16, 0, 1, 1, sequences});
+    check({{2, 256, 64, dtype}, 4, 1024, 1, 1, sequences});
+  }
+  check({{1, 512, 64, DType::kBF16}, 8, 0, 1, 1, {{40, 1, 1}, {5000, 1, 2}}});
+}
+
 // Prompts long enough that a device may take another way through them.
 TEST_P(AttentionTest, LongPromptsGiveTheSameBitsInAnyChunks) {
   struct Case {

@@ -86,6 +86,7 @@ __global__ void __launch_bounds__(kJoinThreads) join_kernel(
   const int d = blockIdx.z * kJoinThreads + thread;
   const TileRows rows = tile_rows(args, run, local / tokens, tokens, 0);
   const Pieces<kParts> pieces(rows);
+  if (pieces.count == 1) return;  // its block has written the result
   const int first_span = pieces.first / kOf;
   const int spans = (pieces.first + pieces.count - 1) / kOf - first_span + 1;
   const int64_t pair = local * args.q_heads + head;
