@@ -118,6 +118,8 @@ EngineOptions engine_options(const ServeOptions& options, const LoadedModel& loa
   engine.max_queue = options.max_queue;
   engine.max_queue_tokens = options.max_queue_tokens;
   engine.prefill_chunk = options.model.prefill_chunk;
+  // A GPU reads all weights for a few prompt rows already: few at a time would be dear.
+  if (computes_on_cuda(options.model)) engine.unnoticed_ms = 30;
   engine.prefix_caching = options.no_prefix_cache ? PrefixCaching::kOff : PrefixCaching::kOn;
   engine.schedule =
       options.schedule == "priority" ? ScheduleOrder::kPriority : ScheduleOrder::kFcfs;

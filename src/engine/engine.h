@@ -44,6 +44,9 @@ struct EngineOptions {
   int32_t max_queue = 8192;
   int64_t max_queue_tokens = int64_t{1} << 24;
   int32_t prefill_chunk = 512;  ///< prompt rows of a step; fewer if the model's steps are smaller
+  /// Milliseconds that the prompt rows of a step may take beside decodes, however short those are;
+  /// 0: they get a share of the decodes' time. See StepCosts.
+  int32_t unnoticed_ms = 0;
   PrefixCaching prefix_caching = PrefixCaching::kOn;
   /// Positions between the places of a long prompt from which later requests can go on, besides its
   /// end (performance-notes 6); rounded down to whole pages.

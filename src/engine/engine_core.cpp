@@ -44,6 +44,8 @@ void check_options(const EngineOptions& options) {
   require_option(options.max_queue_tokens >= 0, "max queue tokens", options.max_queue_tokens,
                  "0 or more");
   require_option(options.prefill_chunk > 0, "prefill chunk", options.prefill_chunk, "1 or more");
+  require_option(options.unnoticed_ms >= 0, "unnoticed milliseconds", options.unnoticed_ms,
+                 "0 or more");
   require_option(options.snapshot_positions > 0, "snapshot positions", options.snapshot_positions,
                  "1 or more");
 }
@@ -72,7 +74,7 @@ void check_request(const Request& request, int32_t vocab_size) {
 }
 
 EngineCore::EngineCore(EngineParts parts, const EngineOptions& options)
-    : parts_(std::move(parts)), options_(options) {
+    : parts_(std::move(parts)), options_(options), costs_(options.unnoticed_ms / 1000.0) {
   check_options(options);
   const std::vector<KvGroupSpec> groups =
       parts_.model.kv_groups(options.page_size, options.kv_dtype);

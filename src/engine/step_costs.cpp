@@ -63,7 +63,7 @@ double StepCosts::guess_mixed_row(double decoding) const {
 int32_t StepCosts::prompt_rows(int32_t decodes, int32_t most) const {
   const double decoding = decode_seconds(decodes);
   if (decoding == 0 || mixed_steps_ >= kMixedSteps) return 0;
-  const double rows = kShare * decoding / guess_mixed_row(decoding);
+  const double rows = std::max(kShare * decoding, unnoticed_) / guess_mixed_row(decoding);
   return std::max(1, static_cast<int32_t>(std::min(rows, static_cast<double>(most))));
 }
 

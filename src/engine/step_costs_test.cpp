@@ -79,6 +79,17 @@ TEST(StepCosts, RowsFillTheTimeThatTheyHave) {
   }
 }
 
+TEST(StepCosts, RowsOfAFastMachineTakeWhatNobodyNotices) {
+  for (const double row : {1e-4, 1e-3}) {
+    StepCosts costs(0.03);
+    Machine machine = {.base = 2e-3, .decode = 1e-5, .row = row, .noise = 0.1};
+    const Reading reading = read(costs, machine, 4, 1000, 100);
+    EXPECT_GT(reading.rows, 0.75 * 0.03 / row);
+    EXPECT_LT(reading.rows, 0.03 / row);
+    EXPECT_LT(reading.longest, 0.05);
+  }
+}
+
 TEST(StepCosts, FollowsAMachineThatSlowsDownAndOneThatStops) {
   StepCosts costs;
   Machine machine = {.noise = 0.1};

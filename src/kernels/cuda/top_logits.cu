@@ -9,11 +9,13 @@ constexpr int kGroups = 512;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kChooseWarps = kGroups / kWarp;
+constexpr int kChooseBlocks = 16;  // of a row: each looks through its share of the groups
 
 /// maxima[r, g]: the largest logit of a group of ids, -infinity of an empty one, NaN if one of them
-/// is not a finite number. A warp a group.
-__global__ void __launch_bounds__(kThreads)
-    maxima_kernel(float* maxima, const float* logits, int64_t width, int64_t group_size) {
+/// is not a finite number. A warp a group. Begins the count of out[r].
+__global__ void __launch_bounds__(kThreads) maxima_kernel(
+    TopRow* out, float* maxima, const float* logits, int64_t width, int64_t group_size) {
+  if (blockIdx.x == 0 && threadIdx.x == 0) out[blockIdx.y].count = 0;
   const int group = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarp;
   const float* row = logits + blockIdx.y * width;
   const int64_t begin = group * group_size;
@@ -31,45 +33,46 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x % kWarp == 0) maxima[blockIdx.y * kGroups + group] = broken ? NAN : largest;
 }
 
-/// A block a row, a thread a group: the threshold, then the logits that reach it.
+/// kChooseBlocks a row (x), a thread a group: the threshold, by each for itself, then the logits of
+/// the block's groups that reach it.
 __global__ void __launch_bounds__(kGroups) choose_kernel(
     TopRow* out, const float* maxima, const float* logits, int64_t width, int64_t group_size) {
-  __shared__ float all[kGroups];
+  __shared__ float4 all[kGroups / 4];
   __shared__ float threshold;
-  __shared__ int count;
   const int thread = static_cast<int>(threadIdx.x);
-  const float found = maxima[blockIdx.x * kGroups + thread];
+  const float found = maxima[blockIdx.y * kGroups + thread];
   const bool broken = isnan(found);
   const float mine = broken ? -INFINITY : found;
-  all[thread] = mine;
-  if (thread == 0) {
-    threshold = -INFINITY;
-    count = 0;
-  }
+  auto* each = reinterpret_cast<float*>(all);
+  each[thread] = mine;
+  if (thread == 0) threshold = -INFINITY;
   const bool any_broken = __syncthreads_or(broken) != 0;
-  int before = 0;
+  int before = 0;  // groups that come before this one, the largest maximum first
 #pragma unroll 8
-  for (int g = 0; g < kGroups; ++g) before += all[g] > mine || (all[g] == mine && g < thread);
+  for (int g = 0; g < kGroups; g += 4) {
+    const float4 four = all[g / 4];
+    before += four.x > mine || (four.x == mine && g < thread);
+    before += four.y > mine || (four.y == mine && g + 1 < thread);
+    before += four.z > mine || (four.z == mine && g + 2 < thread);
+    before += four.w > mine || (four.w == mine && g + 3 < thread);
+  }
   if (before == kTopWanted - 1) threshold = mine;
   __syncthreads();
-  TopRow& to = out[blockIdx.x];
-  const float* row = logits + blockIdx.x * width;
-  for (int g = thread / kWarp; g < kGroups; g += kChooseWarps) {
-    if (all[g] < threshold || any_broken) continue;
+  TopRow& to = out[blockIdx.y];
+  if (blockIdx.x == 0 && thread == 0) to.finite = any_broken ? 0 : 1;
+  const float* row = logits + blockIdx.y * width;
+  for (int g = static_cast<int>(blockIdx.x) * kChooseWarps + thread / kWarp; g < kGroups;
+       g += kChooseBlocks * kChooseWarps) {
+    if (each[g] < threshold || any_broken) continue;
     const int64_t begin = g * group_size;
     const int64_t end = begin + group_size < width ? begin + group_size : width;
 #pragma unroll 8
     for (int64_t id = begin + thread % kWarp; id < end; id += kWarp) {
       const float logit = row[id];
       if (logit < threshold) continue;
-      const int at = atomicAdd(&count, 1);
+      const int at = atomicAdd(&to.count, 1);
       if (at < kTopRoom) to.entries[at] = {logit, static_cast<int32_t>(id)};
     }
-  }
-  __syncthreads();
-  if (thread == 0) {
-    to.count = count;
-    to.finite = any_broken ? 0 : 1;
   }
 }
 
@@ -89,10 +92,11 @@ void select_top(cudaStream_t stream,
   const LaunchShape search = {.grid = dim3(kGroups / kWarps, grid(rows)),
                               .threads = kThreads,
                               .traffic = {rows * width * int64_t{sizeof(float)}}};
-  launch(stream, Overlap::kNo, search, "top logits: maxima", maxima_kernel, maxima, logits, width,
-         group_size);
-  const LaunchShape choice = {
-      .grid = dim3(grid(rows)), .threads = kGroups, .traffic = {rows * int64_t{sizeof(TopRow)}}};
+  launch(stream, Overlap::kNo, search, "top logits: maxima", maxima_kernel, out, maxima, logits,
+         width, group_size);
+  const LaunchShape choice = {.grid = dim3(kChooseBlocks, grid(rows)),
+                              .threads = kGroups,
+                              .traffic = {rows * int64_t{sizeof(TopRow)}}};
   launch(stream, Overlap::kNo, choice, "top logits: choice", choose_kernel, out, maxima, logits,
          width, group_size);
 }
