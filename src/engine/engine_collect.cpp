@@ -119,7 +119,16 @@ Sequence* EngineCore::fork_next(const Sequence& leader) {
   return next;
 }
 
+/// What may not be sampled, a guide apart.
+TokenMask EngineCore::mask_of(const Sequence& sequence) const {
+  const Request& request = sequence.request->request;
+  TokenMask mask;
+  if (std::ssize(sequence.output) < request.min_tokens) mask.banned = request.end_ids;
+  return mask;
+}
+
 int32_t EngineCore::sample(Sequence& sequence, RowLogits& logits, const TokenMask& mask) {
+  if (logits.drawn() >= 0) return logits.drawn();
   Sampler& sampler = *sequence.sampler;
   if (logits.top() != nullptr) {
     const auto id = sampler.sample_top(logits.top()->entries, sequence.known(), mask);
@@ -135,9 +144,8 @@ void EngineCore::choose(Sequence& sequence, RowLogits& logits) {
   const TokenGuide::Rule rule =
       sequence.guide == nullptr ? TokenGuide::Rule{} : sequence.guide->next();
   if (request.logprobs) logits_.assign(logits.all().begin(), logits.all().end());
-  TokenMask mask;
   const auto taken = static_cast<int32_t>(sequence.output.size());
-  if (taken < request.min_tokens) mask.banned = request.end_ids;
+  TokenMask mask = mask_of(sequence);
   if (rule.kind == Kind::kOnly) mask.allowed = rule.allowed;
   const int32_t id = rule.kind == Kind::kForced ? rule.forced : sample(sequence, logits, mask);
   if (id < 0 || id >= limits_.vocab_size) {

@@ -117,6 +117,8 @@ class EngineCore {
   void make_room(int32_t pages);
   int32_t available(int32_t group) const;
   void launch();
+  DrawSpec draw_of(const Part& part) const;
+  void fill_draws();
 
   // engine_collect.cpp: what a step brought.
   void collect();
@@ -124,6 +126,7 @@ class EngineCore {
   void take_prompt_logprobs(const Part& part, std::span<const float> logits);
   void take_first_tokens(Sequence& leader, RowLogits& logits);
   Sequence* fork_next(const Sequence& leader);
+  TokenMask mask_of(const Sequence& sequence) const;
   int32_t sample(Sequence& sequence, RowLogits& logits, const TokenMask& mask);
   void choose(Sequence& sequence, RowLogits& logits);
   void fail(const std::string& message);
@@ -160,6 +163,7 @@ class EngineCore {
 
   StepCosts costs_;
   StepBatch batch_;
+  std::vector<DrawSpec> draws_;  // of the step's logit rows; empty: the host draws
   bool in_flight_ = false;
   std::string failure_;        // what a step threw; nothing runs after that
   bool gave_up_ = false;       // and the pages are in no known state

@@ -205,6 +205,24 @@ void EngineCore::prepare(const StepPlan& plan) {
   }
 }
 
+/// How the device draws what follows the part, if its last row is all that the choice depends on.
+DrawSpec EngineCore::draw_of(const Part& part) const {
+  const Sequence& sequence = *part.sequence;
+  const ActiveRequest& live = *sequence.request;
+  const bool forks = live.leader == &sequence && live.request.choices > 1;
+  if (!part.samples || sequence.guide != nullptr || live.request.logprobs || forks) return {};
+  return sequence.sampler->draw_spec(part.end, mask_of(sequence));
+}
+
+void EngineCore::fill_draws() {
+  draws_.clear();
+  for (const Part& part : flight_) {
+    if (part.logit_rows() > 0) draws_.push_back(draw_of(part));
+  }
+  const bool any = std::ranges::any_of(draws_, [](const DrawSpec& draw) { return draw.top_k > 0; });
+  if (!any) draws_.clear();
+}
+
 void EngineCore::launch() {
   // Nothing of a sequence that ended since is wanted.
   std::erase_if(planned_,
@@ -229,6 +247,10 @@ void EngineCore::launch() {
   Step step = batch_.step(nullptr);
   step.top_only = std::none_of(flight_.begin(), flight_.end(),
                                [](const Part& part) { return part.logits == LogitRows::kAll; });
+  if (step.top_only) {
+    fill_draws();
+    step.draws = draws_;
+  }
   parts_.runner.launch(step);
   in_flight_ = true;
 }

@@ -8,13 +8,17 @@
 
 namespace facet {
 
-/// The logits of one row of a step: what the device found of them, and all [V] for who asks, who
+/// The logits of one row of a step: what the device drew and found, and all [V] for who asks, who
 /// may overwrite them. Must not outlive the step.
 class RowLogits {
  public:
   RowLogits(Model& model, const StepOutcome& outcome, int64_t row)
       : model_(model), outcome_(outcome), row_(row) {}
 
+  /// The token that the device drew; -1: none.
+  int32_t drawn() const {
+    return outcome_.drawn.empty() ? -1 : outcome_.drawn[static_cast<size_t>(row_)];
+  }
   /// Null: all are on the host.
   const TopLogits* top() const {
     return outcome_.top.empty() ? nullptr : &outcome_.top[static_cast<size_t>(row_)];

@@ -27,25 +27,20 @@ constexpr auto kBefore = [](const std::pair<float, int32_t>& a,
   return a.first != b.first ? a.first > b.first : a.second < b.second;
 };
 
+/// The low half first.
+struct Halves {
+  uint32_t words[2];
+};
+Halves halves_of(uint64_t value) {
+  return {{static_cast<uint32_t>(value), static_cast<uint32_t>(value >> 32)}};
+}
+
 }  // namespace
 
 float keyed_uniform(uint64_t seed, int32_t choice, int64_t position) {
-  const auto place = static_cast<uint64_t>(position);
-  std::array<uint32_t, 4> counter = {static_cast<uint32_t>(place),
-                                     static_cast<uint32_t>(place >> 32),
-                                     static_cast<uint32_t>(choice), 0};
-  auto key0 = static_cast<uint32_t>(seed);
-  auto key1 = static_cast<uint32_t>(seed >> 32);
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t product0 = uint64_t{0xD2511F53} * counter[0];
-    const uint64_t product1 = uint64_t{0xCD9E8D57} * counter[2];
-    counter = {
-        static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key0, static_cast<uint32_t>(product1),
-        static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key1, static_cast<uint32_t>(product0)};
-    key0 += 0x9E3779B9;
-    key1 += 0xBB67AE85;
-  }
-  return static_cast<float>(counter[0] >> 8) * 0x1p-24F;
+  const Halves key = halves_of(seed);
+  const Halves place = halves_of(static_cast<uint64_t>(position));
+  return keyed_uniform_of(key.words, place.words, choice);
 }
 
 void SamplingParams::validate() const {
@@ -137,13 +132,32 @@ int32_t Sampler::sample(std::span<float> logits, int64_t position, const TokenMa
 
 bool Sampler::is_greedy() const { return params_.temperature < kGreedyBelow || params_.top_k == 1; }
 
+bool Sampler::needs_all(const TokenMask& mask) const {
+  const bool changed =
+      !params_.logit_bias.empty() || params_.repetition_penalty != 1.0F || counts_output();
+  return changed || !mask.allowed.empty() || (!is_greedy() && params_.top_k <= 0);
+}
+
+DrawSpec Sampler::draw_spec(int64_t position, const TokenMask& mask) const {
+  DrawSpec spec;
+  const size_t excluded = never_.size() + mask.banned.size();
+  if (needs_all(mask) || excluded > std::size(spec.excluded)) return spec;
+  spec.top_k = is_greedy() ? 1 : params_.top_k;
+  spec.temperature = params_.temperature;
+  spec.top_p = params_.top_p;
+  spec.min_p = params_.min_p;
+  std::ranges::copy(halves_of(params_.seed).words, spec.seed);
+  std::ranges::copy(halves_of(static_cast<uint64_t>(position)).words, spec.position);
+  spec.choice = params_.choice;
+  spec.excluded_count = static_cast<int32_t>(excluded);
+  std::ranges::copy(mask.banned, std::ranges::copy(never_, spec.excluded).out);
+  return spec;
+}
+
 std::optional<int32_t> Sampler::sample_top(std::span<const TopLogits::Entry> entries,
                                            int64_t position,
                                            const TokenMask& mask) {
-  // What changes logits may lift one that is not among the largest.
-  const bool changed =
-      !params_.logit_bias.empty() || params_.repetition_penalty != 1.0F || counts_output();
-  if (changed || !mask.allowed.empty() || (!is_greedy() && params_.top_k <= 0)) return std::nullopt;
+  if (needs_all(mask)) return std::nullopt;
   const auto is_in = [](std::span<const int32_t> ids, int32_t id) {
     return std::find(ids.begin(), ids.end(), id) != ids.end();
   };

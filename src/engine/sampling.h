@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "kernels/draw_spec.h"
 #include "kernels/top_logits.h"
 
 namespace facet {
@@ -67,8 +68,13 @@ class Sampler {
   std::optional<int32_t> sample_top(std::span<const TopLogits::Entry> entries,
                                     int64_t position,
                                     const TokenMask& mask);
+  /// How a device draws what sample_top() would. top_k is 0 if it cannot.
+  DrawSpec draw_spec(int64_t position, const TokenMask& mask) const;
 
  private:
+  /// Whether what the mask and the parameters change may lift a logit that is not among the
+  /// largest.
+  bool needs_all(const TokenMask& mask) const;
   void adjust(std::span<float> logits, const TokenMask& mask) const;
   void repeat_penalty(std::span<float> logits) const;
   bool is_greedy() const;
@@ -92,8 +98,8 @@ class Sampler {
   Scratch& candidates_;
 };
 
-/// A uniform number in [0, 1) that depends on its key alone: 24 bits of Philox4x32-10 (Salmon et
-/// al., SC 2011) under key `seed`, counter (position, choice).
+/// A uniform number in [0, 1) that depends on its key alone: keyed_uniform_of
+/// (kernels/draw_spec.h).
 float keyed_uniform(uint64_t seed, int32_t choice, int64_t position);
 
 }  // namespace facet

@@ -19,6 +19,7 @@ StepOutcome run(Model& model, const Step& step) {
   try {
     outcome.logits = *model.forward(step);  // without an observer nobody gives a step up
     if (step.top_only) outcome.top = model.top_logits();
+    if (!step.draws.empty()) outcome.drawn = model.drawn();
   } catch (const std::exception& error) {
     outcome.error = error.what();
     if (outcome.error.empty()) outcome.error = "a step failed";
@@ -58,7 +59,9 @@ class ThreadRunner final : public StepRunner {
       lock.lock();
       step_.reset();
       outcome_ = std::move(outcome);
+      lock.unlock();  // or who is waiting would wake to wait for it
       changed_.notify_all();
+      lock.lock();
     }
   }
 

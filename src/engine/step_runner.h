@@ -13,6 +13,7 @@ namespace facet {
 struct StepOutcome {
   TensorView logits;  ///< [R, V]; valid until the next launch; empty where `top` is not
   std::span<const TopLogits> top;  ///< [R]: Model::top_logits
+  std::span<const int32_t> drawn;  ///< [R], or empty: Model::drawn
   double seconds = 0;              ///< that the step took
   std::string error;               ///< if it failed: what the exception said
 };

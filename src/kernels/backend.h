@@ -10,6 +10,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/batch.h"
+#include "kernels/draw_spec.h"
 #include "kernels/expert_weights.h"
 #include "kernels/kv_view.h"
 #include "kernels/rope.h"
@@ -106,6 +107,8 @@ struct StepInputs {
   std::span<const KvView> kv = {};
   bool watched = false;     ///< somebody looks at results between ops
   bool top_logits = false;  ///< select_top() ends the ops: its result is wanted, not the logits
+  /// With top_logits: how the next token of each row is drawn.  [R], or empty.
+  std::span<const DrawSpec> draws = {};
 };
 
 /// What a model's ops read and no step changes. Everything stays where it is on the host, and as it
@@ -208,6 +211,10 @@ class Backend : public KernelChooser {
   /// where it is, and end_step() returned an empty view. Empty where the host reads logits in
   /// place.
   virtual std::span<const TopLogits> top_logits() const { return {}; }
+  /// Of the last step, the token that was drawn for each row, -1 where the host has to; then
+  /// top_logits() is whole, else its rows may have no entries. Empty: nothing was to be drawn, or
+  /// this backend draws nothing.
+  virtual std::span<const int32_t> drawn() const { return {}; }
   /// Rows of the last step's result in memory of the host, valid until the next call or step.
   virtual TensorView fetch(TensorView rows) { return rows; }
   /// Calls `steps`, which runs steps whose like has been run before, and takes those apart that
@@ -275,7 +282,7 @@ class Backend : public KernelChooser {
   virtual void soft_cap(TensorView x, float cap) = 0;
   /// out[i] = x[rows[i]].  x [T, N], out [R, N].
   virtual void gather_rows(TensorView out, TensorView x, std::span<const int32_t> rows) = 0;
-  /// Finds the largest of each row for top_logits().  logits [R, V].
+  /// Finds the largest of each row for top_logits(), and draws from them.  logits [R, V].
   virtual void select_top(TensorView /*logits*/) {}
 
   // ---- fused ops: the bodies below are made of primitives; a backend overrides one only for speed

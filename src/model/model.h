@@ -40,6 +40,8 @@ struct Step {
   std::span<const int32_t> logit_rows;  ///< [R]
   StepObserver* observer = nullptr;     ///< may be null
   bool top_only = false;  ///< the largest logits of each row will mostly do: Model::top_logits
+  /// With top_only: how the next token of each row is drawn, for Model::drawn.  [R], or empty.
+  std::span<const DrawSpec> draws = {};
 };
 
 /// A loaded model on a backend. One thread.
@@ -62,6 +64,8 @@ class Model {
   virtual std::optional<TensorView> forward(const Step& step) = 0;
   /// The largest logits of each row of the last step, if forward() left the others on a device.
   virtual std::span<const TopLogits> top_logits() const { return {}; }
+  /// What Backend::drawn says of the last step.
+  virtual std::span<const int32_t> drawn() const { return {}; }
   /// All logits [V] of a row of the last step, valid until the next call or step. Only where
   /// top_logits() is not empty.
   virtual std::span<float> fetch_logits(int64_t /*row*/) { return {}; }

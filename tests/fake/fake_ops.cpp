@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "base/check.h"
+#include "engine/sampling.h"
 
 namespace facet::test {
 namespace {
@@ -29,6 +30,24 @@ void copy_rows(const TensorView& out, const TensorView& x) {
   const int64_t to_width = width(out);
   for (int64_t row = 0; row < x.rows(); ++row)
     std::memcpy(to + row * to_width, from + row * from_width, kBytes);
+}
+
+int32_t draw(const DrawSpec& spec, const TopLogits& top) {
+  if (spec.top_k < 1 || top.entries.empty()) return -1;
+  const auto whole = [](const uint32_t(&halves)[2]) {
+    return halves[0] | uint64_t{halves[1]} << 32;
+  };
+  SamplingParams params;
+  params.temperature = spec.temperature;
+  params.top_k = spec.top_k;
+  params.top_p = spec.top_p;
+  params.min_p = spec.min_p;
+  params.seed = whole(spec.seed);
+  params.choice = spec.choice;
+  Sampler::Scratch scratch;
+  Sampler sampler(params, {spec.excluded, spec.excluded + spec.excluded_count}, scratch);
+  return sampler.sample_top(top.entries, static_cast<int64_t>(whole(spec.position)), {})
+      .value_or(-1);
 }
 
 [[noreturn]] void unused(const char* op) {
@@ -113,8 +132,10 @@ void FakeOps::gather_rows(TensorView out, TensorView x, std::span<const int32_t>
 
 bool FakeOps::begin_step(const StepInputs& inputs) {
   kept_ = keeps_logits && inputs.top_logits && !inputs.logit_rows.empty();
+  draws_ = draws_tokens ? inputs.draws : std::span<const DrawSpec>();
   top_.clear();
   entries_.clear();
+  drawn_.clear();
   return true;
 }
 
@@ -139,6 +160,11 @@ void FakeOps::select_top(TensorView logits) {
     top_.push_back({{}, finite});
   }
   for (size_t row = 0; row < top_.size(); ++row) top_[row].entries = entries_[row];
+  for (size_t row = 0; row < draws_.size(); ++row) drawn_.push_back(draw(draws_[row], top_[row]));
+  // Nobody needs more where all were drawn.
+  if (!drawn_.empty() && std::ranges::none_of(drawn_, [](int32_t id) { return id < 0; })) {
+    for (TopLogits& row : top_) row.entries = {};
+  }
 }
 
 TensorView FakeOps::end_step(TensorView result) { return kept_ ? TensorView() : result; }

@@ -19,6 +19,8 @@ class FakeOps : public Backend {
   /// Logits stay on the "device" where the engine allows it: it gets the largest of each row, and
   /// all that it fetches.
   bool keeps_logits = false;
+  /// And draws tokens from them where the engine says how.
+  bool draws_tokens = false;
 
   const Buffer::Allocator& allocator() const override { return host_allocator(); }
 
@@ -51,6 +53,7 @@ class FakeOps : public Backend {
   void select_top(TensorView logits) override;
   TensorView end_step(TensorView result) override;
   std::span<const TopLogits> top_logits() const override { return top_; }
+  std::span<const int32_t> drawn() const override { return drawn_; }
   TensorView fetch(TensorView rows) override;
   void add_rms_norm(
       TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) override;
@@ -73,6 +76,8 @@ class FakeOps : public Backend {
   bool kept_ = false;  // the logits of this step
   std::vector<std::vector<TopLogits::Entry>> entries_;
   std::vector<TopLogits> top_;
+  std::span<const DrawSpec> draws_;
+  std::vector<int32_t> drawn_;
   std::vector<float> fetched_;
 };
 

@@ -31,6 +31,7 @@ class InlineRunner final : public StepRunner {
     try {
       outcome.logits = *model_.forward(*step_);
       if (step_->top_only) outcome.top = model_.top_logits();
+      if (!step_->draws.empty()) outcome.drawn = model_.drawn();
     } catch (const std::exception& error) {
       outcome.error = error.what();
     }

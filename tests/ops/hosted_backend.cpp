@@ -149,7 +149,8 @@ void HostedBackend::gather_rows(TensorView out, TensorView x, std::span<const in
 
 void HostedBackend::select_top(TensorView logits) {
   const std::vector<int32_t> rows(static_cast<size_t>(logits.rows()));
-  inner_->begin_step({.logit_rows = rows, .batch = {}, .watched = true, .top_logits = true});
+  inner_->begin_step(
+      {.logit_rows = rows, .batch = {}, .watched = true, .top_logits = true, .draws = draws_});
   const There from(logits, *inner_);
   inner_->select_top(from.view());
   inner_->end_step(from.view());

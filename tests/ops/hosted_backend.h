@@ -43,8 +43,14 @@ class HostedBackend final : public Backend {
   void scale(TensorView x, float factor) override;
   void soft_cap(TensorView x, float cap) override;
   void gather_rows(TensorView out, TensorView x, std::span<const int32_t> rows) override;
+  /// Only its draws count: each op begins a step of its own.
+  bool begin_step(const StepInputs& inputs) override {
+    draws_ = inputs.draws;
+    return true;
+  }
   void select_top(TensorView logits) override;
   std::span<const TopLogits> top_logits() const override { return inner_->top_logits(); }
+  std::span<const int32_t> drawn() const override { return inner_->drawn(); }
   void prepare_attention(const AttentionRows& rows,
                          const KvView& kv,
                          const RopeTable& rope,
@@ -88,6 +94,7 @@ class HostedBackend final : public Backend {
   void begin(std::span<const int32_t> ids, const Batch& batch, std::span<const KvView> kv);
 
   std::unique_ptr<Backend> inner_;
+  std::span<const DrawSpec> draws_;
 };
 
 }  // namespace facet::test

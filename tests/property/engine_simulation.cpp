@@ -82,6 +82,7 @@ void EngineSimulation::draw_faults() {
   }
   model_.backend.restart({&clock_, 1e-3, 2e-4, 0.5, seed_}, faults);
   model_.backend.keeps_logits = chance(0.5);
+  model_.backend.draws_tokens = chance(0.5);
 }
 
 std::vector<int32_t> EngineSimulation::draw_prompt() {

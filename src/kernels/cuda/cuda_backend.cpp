@@ -155,7 +155,9 @@ void CudaBackend::load(const ModelOperands& operands) {
 bool CudaBackend::begin_step(const StepInputs& inputs) {
   graphs_.abandon(stream_);  // of a step that an error ended
   wanted_top_ = inputs.top_logits ? std::ssize(inputs.logit_rows) : 0;
+  draws_ = inputs.draws;
   top_.clear();
+  drawn_.clear();
   profile_.abandon(stream_);
   if (arena_.begin(inputs, stream_)) forget_graphs();
   if (profile_.started() && !inputs.watched) {
@@ -169,6 +171,7 @@ bool CudaBackend::begin_step(const StepInputs& inputs) {
       batch.rows(),
       std::ssize(inputs.logit_rows),
       inputs.top_logits,
+      !inputs.draws.empty(),
       static_cast<int64_t>(std::bit_ceil(static_cast<uint32_t>(arena_.longest()))),
       digest_of(inputs.kv),
       inputs.ids.data()};
@@ -189,22 +192,43 @@ TensorView CudaBackend::end_step(TensorView result) {
   if (++steps_ == options_.fault_step) plant_illegal_access(stream_);
   if (profile_.recording()) profile_.end(stream_);
   if (wanted_top_ > 0) {
-    bool moved = false;
-    const int64_t bytes = wanted_top_ * int64_t{sizeof(TopRow)};
-    bring(result_, top_rows_.take(bytes, moved), bytes);
-    CHECK(!moved, "select_top() was not called");
-  } else if (!result.empty()) {
-    bring(result_, result.data(), result.bytes());
+    bring_top();
+    return {};
   }
+  if (!result.empty()) bring(result_, result.data(), result.bytes());
   check(cudaStreamSynchronize(stream_), "a step");
-  if (wanted_top_ == 0) return {result_.data(), result.dtype(), result.shape()};
+  return {result_.data(), result.dtype(), result.shape()};
+}
+
+/// Waits for what select_top() found and drew. Where all rows were drawn, nobody asks for more.
+void CudaBackend::bring_top() {
+  const auto count = static_cast<size_t>(wanted_top_);
+  const auto known = [](Workspace& of, int64_t bytes) {
+    bool moved = false;
+    const std::byte* data = of.take(bytes, moved);
+    CHECK(!moved, "select_top() was not called");
+    return data;
+  };
+  if (!draws_.empty()) {
+    const int64_t bytes = wanted_top_ * int64_t{sizeof(int32_t)};
+    bring(result_, known(drawn_there_, bytes), bytes);
+    check(cudaStreamSynchronize(stream_), "a step");
+    const auto* ids = reinterpret_cast<const int32_t*>(result_.data());
+    drawn_.assign(ids, ids + count);
+    if (std::ranges::none_of(drawn_, [](int32_t id) { return id < 0; })) {
+      top_.assign(count, {.entries = {}, .finite = true});
+      return;
+    }
+  }
+  const int64_t bytes = wanted_top_ * int64_t{sizeof(TopRow)};
+  bring(result_, known(top_rows_, bytes), bytes);
+  check(cudaStreamSynchronize(stream_), "a step");
   const auto* rows = reinterpret_cast<const TopRow*>(result_.data());
-  for (const TopRow& row : std::span(rows, static_cast<size_t>(wanted_top_))) {
+  for (const TopRow& row : std::span(rows, count)) {
     const bool whole = row.count <= kTopRoom;
     top_.push_back(
         {std::span(row.entries, whole ? static_cast<size_t>(row.count) : 0), row.finite != 0});
   }
-  return {};
 }
 
 TensorView CudaBackend::fetch(TensorView rows) {

@@ -48,6 +48,7 @@ class CudaBackend final : public Backend {
   bool begin_step(const StepInputs& inputs) override;
   TensorView end_step(TensorView result) override;
   std::span<const TopLogits> top_logits() const override { return top_; }
+  std::span<const int32_t> drawn() const override { return drawn_; }
   TensorView fetch(TensorView rows) override;
   std::optional<KernelProfile> profile(const std::function<void()>& steps) override;
 
@@ -118,6 +119,7 @@ class CudaBackend final : public Backend {
   LinearWeights linear_weights(const WeightMatrix& w) const;
   void run_fp4_experts(const Fp4Layer& layer, const ExpertsArgs& args);
   void bring(PinnedBuffer& to, const void* from, int64_t bytes);
+  void bring_top();
   void run_experts(const LoadedExperts& loaded, ExpertsArgs args, const LinearArgs* beside);
   LinearArgs linear_args(TensorView out, TensorView x, const WeightMatrix& w);
   ExpertsArgs experts_args(TensorView out,
@@ -164,11 +166,14 @@ class CudaBackend final : public Backend {
   Workspace attention_parts_;
   Workspace top_maxima_;
   Workspace top_rows_;
+  Workspace drawn_there_;
   Buffer attention_arrivals_;
   PinnedBuffer result_;
   PinnedBuffer fetched_;
-  int64_t wanted_top_ = 0;      // rows of the step under way; 0: its result itself is wanted
-  std::vector<TopLogits> top_;  // of the last step
+  int64_t wanted_top_ = 0;           // rows of the step under way; 0: its result itself is wanted
+  std::span<const DrawSpec> draws_;  // of the step under way
+  std::vector<TopLogits> top_;       // of the last step
+  std::vector<int32_t> drawn_;       // likewise
 };
 
 }  // namespace facet::cuda

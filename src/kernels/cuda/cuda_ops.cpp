@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "kernels/cuda/cuda_backend_impl.h"
+#include "kernels/cuda/draw.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/experts_simple.h"
 #include "kernels/cuda/norm.h"
@@ -334,6 +335,11 @@ void CudaBackend::select_top(TensorView logits) {
   std::byte* out = workspace(top_rows_, rows * int64_t{sizeof(TopRow)});
   cuda::select_top(stream_, reinterpret_cast<TopRow*>(out), values(logits, "logits"), rows,
                    last_extent(logits.shape()), maxima);
+  if (draws_.empty()) return;
+  CHECK(std::ssize(draws_) == rows, "{} draws for {} rows", draws_.size(), rows);
+  std::byte* drawn = workspace(drawn_there_, rows * int64_t{sizeof(int32_t)});
+  cuda::draw(stream_, reinterpret_cast<int32_t*>(drawn), reinterpret_cast<const TopRow*>(out),
+             arena_.draws(draws_), rows);
 }
 
 PrepareArgs CudaBackend::prepare_args(const AttentionRows& rows,

@@ -1,6 +1,7 @@
 #include "kernels/cuda/step_arena.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/check.h"
 
@@ -11,6 +12,12 @@ constexpr int64_t kAlignment = 64;  // integers
 constexpr int64_t kLeastIntegers = int64_t{1} << 18;
 
 static_assert(sizeof(PageId) == sizeof(int32_t));
+
+/// For their place and size alone: not all of them are integers.
+std::span<const int32_t> words_of(std::span<const DrawSpec> draws) {
+  static_assert(sizeof(DrawSpec) % sizeof(int32_t) == 0);
+  return {reinterpret_cast<const int32_t*>(draws.data()), draws.size_bytes() / sizeof(int32_t)};
+}
 
 }  // namespace
 
@@ -32,7 +39,8 @@ int64_t StepArena::lay_out(const StepInputs& inputs) {
     at += round_up(count, kAlignment);
   };
   for (const std::span<const int32_t> span :
-       {inputs.ids, inputs.logit_rows, inputs.batch.positions, inputs.batch.sequence_of_row}) {
+       {inputs.ids, inputs.logit_rows, inputs.batch.positions, inputs.batch.sequence_of_row,
+        words_of(inputs.draws)}) {
     place(spans_, span.data(), std::ssize(span));
   }
   for (const KvView& view : inputs.kv) {
@@ -50,8 +58,10 @@ int64_t StepArena::lay_out(const StepInputs& inputs) {
 }
 
 void StepArena::fill() {
-  for (const Section& span : spans_)
-    std::copy_n(static_cast<const int32_t*>(span.host), span.count, staged(span.offset));
+  for (const Section& span : spans_) {
+    const auto bytes = static_cast<size_t>(span.count) * sizeof(int32_t);
+    if (bytes > 0) std::memcpy(staged(span.offset), span.host, bytes);
+  }
   int64_t at = 0;
   for (const Section& group : groups_) {
     const auto* tables = static_cast<const std::span<const PageId>*>(group.host);
@@ -102,6 +112,10 @@ const int32_t* StepArena::find(std::span<const int32_t> host, const char* op) co
   CHECK(device != nullptr || host.empty(), "{}: {} integers that are no part of the step", op,
         host.size());
   return device;
+}
+
+const DrawSpec* StepArena::draws(std::span<const DrawSpec> host) const {
+  return reinterpret_cast<const DrawSpec*>(find(words_of(host), "draws"));
 }
 
 StepTables StepArena::tables(const KvView& kv) const {

@@ -15,10 +15,10 @@ struct StepTables {
   const int32_t* pages = nullptr;  // device
 };
 
-/// The integers of the current step on the device. They are laid out in pinned memory and copied in
-/// one go to a mirror whose address stays: a graph captured in a step of the same make (rows,
-/// sequences, logit rows, groups) finds those of later steps where it looks. Ops hand in the host's
-/// spans and get the device's.
+/// The integers (and draws) of the current step on the device. They are laid out in pinned memory
+/// and copied in one go to a mirror whose address stays: a graph captured in a step of the same
+/// make (rows, sequences, logit rows, groups) finds those of later steps where it looks. Ops hand
+/// in the host's spans and get the device's.
 class StepArena {
  public:
   /// Lays the inputs out and enqueues their copy. True if the mirror has moved, so that what was
@@ -31,6 +31,8 @@ class StepArena {
   /// The same; nullptr if it is none.
   const int32_t* find_if_known(std::span<const int32_t> host) const;
   StepTables tables(const KvView& kv) const;
+  /// StepInputs::draws on the device.
+  const DrawSpec* draws(std::span<const DrawSpec> host) const;
   /// Positions that the longest sequence of the step has, its own rows included.
   int32_t longest() const { return longest_; }
 

@@ -14,6 +14,7 @@ struct StepMake {
   int64_t rows = 0;
   int64_t logit_rows = 0;
   bool top_logits = false;      // are selected
+  bool draws = false;           // from them
   int64_t context = 0;          // a bound of all contexts: a power of two
   uint64_t cache = 0;           // a digest of where keys and values of all layers lie
   const void* model = nullptr;  // its own place for the step's ids

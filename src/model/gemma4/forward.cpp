@@ -45,8 +45,9 @@ std::optional<TensorView> Gemma4Model::run(const Step& step) {
   for (int32_t& id : ids_) {
     if (config_.is_placeholder(TokenId{id})) id = to_index(config_.pad_token_id);
   }
-  const StepInputs inputs = {ids_,    step.logit_rows,          step.batch,
-                             step.kv, step.observer != nullptr, step.top_only};
+  const StepInputs inputs = {ids_,      step.logit_rows,          step.batch,
+                             step.kv,   step.observer != nullptr, step.top_only,
+                             step.draws};
   const bool wanted = backend_.begin_step(inputs);
   const bool whole = !wanted || compute(step, a);
   logits_ = a.logits;

@@ -39,6 +39,7 @@ class Gemma4Model final : public Model {
   std::vector<KvGroupSpec> kv_groups(int32_t page_size, DType dtype) const override;
   std::optional<TensorView> forward(const Step& step) override;
   std::span<const TopLogits> top_logits() const override { return backend_.top_logits(); }
+  std::span<const int32_t> drawn() const override { return backend_.drawn(); }
   std::span<float> fetch_logits(int64_t row) override;
 
   /// The cache that layer `index` reads, its own or its donor's, among those of a step (Step::kv),
