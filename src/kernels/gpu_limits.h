@@ -49,7 +49,7 @@ inline constexpr int32_t kStreamExpertRows = 8;
 inline constexpr int32_t kStreamPairs = 64;
 /// What kernels declare themselves, at most: those of one matrix, and of experts.
 inline constexpr int64_t kLinearStreamStatic = 1024;
-inline constexpr int64_t kExpertsStreamStatic = 8 * 1024;
+inline constexpr int64_t kExpertsStreamStatic = int64_t{8} << 10;
 
 /// 16 rows and 64 columns, as they stream by.
 constexpr int64_t stream_step_bytes(WeightFormat format) {
@@ -57,18 +57,18 @@ constexpr int64_t stream_step_bytes(WeightFormat format) {
   return format == WeightFormat::kBF16 ? 2048 : 1024;
 }
 /// One row of BF16 values.
-constexpr int64_t stream_row_bytes(int64_t cols) { return (cols + 63) / 64 * 128 + 64; }
+constexpr int64_t stream_row_bytes(int64_t cols) { return (cols + 63) / 64 * int64_t{128} + 64; }
 
 /// Beside rows of x: rings of four warps, and their sums.
 constexpr int64_t linear_stream_fixed_bytes(WeightFormat format) {
-  constexpr int64_t kRoom = 80 * 1024;
+  constexpr int64_t kRoom = int64_t{80} << 10;
   const int64_t ring = 4 * stream_step_bytes(format);
   return std::min<int64_t>(16, kRoom / ring) * ring + 4096;
 }
 /// Whether a matrix of so many columns can be streamed, one row of x at a time if need be.
 constexpr bool linear_stream_fits(WeightFormat format, int64_t cols, int64_t most_shared) {
   return linear_stream_fixed_bytes(format) + stream_row_bytes(cols) <=
-         std::min<int64_t>(226 * 1024, most_shared - kLinearStreamStatic);
+         std::min(int64_t{226} << 10, most_shared - kLinearStreamStatic);
 }
 
 constexpr int64_t expert_stages(WeightFormat format) {
@@ -92,7 +92,7 @@ struct ExpertsStreamShape {
 };
 /// Whether the experts of so many rows can be streamed in one pass.
 constexpr bool experts_stream_fits(const ExpertsStreamShape& shape, int64_t most_shared) {
-  constexpr int64_t kRoom = 100 * 1024;
+  constexpr int64_t kRoom = int64_t{100} << 10;
   constexpr int64_t kResultBytes = 64;  // of a pair
   const int64_t pairs = shape.rows * shape.top_k;
   if (shape.rows > kStreamExpertRows || pairs > kStreamPairs) return false;
