@@ -16,6 +16,7 @@
 #include "base/partial_file.h"
 #include "base/process.h"
 #include "cli/bench_report.h"
+#include "cli/kernel_lines.h"
 #include "cli/session.h"
 #include "engine/filled_context.h"
 
@@ -280,12 +281,17 @@ void bench_model(Options options) {
     throw Error(ErrorCode::kDevice, "has no measure of what the device could do",
                 std::string(session.backend().describe()));
   }
-  fmt::print("{}", bench_table(session.backend().describe(), *peaks, rows, peak_bytes));
+  const BenchSetup setup = {
+      std::string(session.backend().describe()),
+      kernel_lines(session.config(), session.model().weights(), activation_of(session.config()),
+                   kv_dtype(options.model, session.quant()), session.backend()),
+      *peaks};
+  fmt::print("{}", bench_table(setup, rows, peak_bytes));
   for (const BenchRow& row : rows) {
     if (row.kernels) fmt::print("{}", kernels_table(*peaks, row));
   }
   if (!options.json.empty()) {
-    write_file(options.json, bench_json(session.backend().describe(), *peaks, rows) + '\n');
+    write_file(options.json, bench_json(setup, rows) + '\n');
   }
 }
 
@@ -326,7 +332,8 @@ void add_bench_model(CLI::App& bench, Chosen& chosen) {
   command->footer(
       "Each row: bytes the step has to read (weights in their stored form, the experts it chose, "
       "the keys and values it sees), and the share of the time that this machine's own read rate "
-      "(for prefill also its multiply rate), measured in the same run, would have needed.");
+      "(for prefill also its multiply rate), measured in the same run, would have needed. Above "
+      "them stands by which kernels the experts, attention and linears ran.");
   command->callback([options, &chosen] { chosen = [options] { bench_model(*options); }; });
 }
 

@@ -5,6 +5,7 @@
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
 #include <fmt/core.h>
+#include <string_view>
 
 #include "base/text.h"
 
@@ -15,7 +16,7 @@ const char* name_of(BenchRow::Phase phase) {
   return phase == BenchRow::Phase::kDecode ? "decode" : "prefill";
 }
 
-boost::json::array kernels_json(const KernelProfile& profile) {
+boost::json::array profile_json(const KernelProfile& profile) {
   boost::json::array list;
   for (const KernelTime& kernel : profile.kernels) {
     list.push_back(boost::json::object{{"kernel", kernel.kernel},
@@ -39,15 +40,18 @@ double BenchRow::roof_share(const DevicePeaks& peaks) const {
   return (phase == Phase::kDecode ? reading : std::max(reading, computing)) / median_s;
 }
 
-std::string bench_table(std::string_view device,
-                        const DevicePeaks& peaks,
+std::string bench_table(const BenchSetup& setup,
                         const std::vector<BenchRow>& rows,
                         int64_t peak_bytes) {
-  std::string text = fmt::format(
-      "device       {}\nreads        {:.1f} GB/s (plain loads of a 1 GiB buffer, all threads)\n"
+  const DevicePeaks& peaks = setup.peaks;
+  std::string text = fmt::format("device       {}\n", setup.device);
+  for (const KernelLine& line : setup.kernels)
+    text += fmt::format("{:<13}{}\n", line.kind, line.choice.kernel);
+  text += fmt::format(
+      "reads        {:.1f} GB/s (plain loads of a 1 GiB buffer, all threads)\n"
       "multiplies   {:.1f} GFLOP/s (float32 multiply-adds in registers, all threads)\n\n"
       "{:<8}{:>6}{:>9}{:>12}{:>12}{:>6}{:>10}{:>10}{:>8}{:>10}{:>7}\n",
-      device, peaks.read_bytes_per_second * 1e-9, peaks.flops_per_second * 1e-9, "phase", "batch",
+      peaks.read_bytes_per_second * 1e-9, peaks.flops_per_second * 1e-9, "phase", "batch",
       "context", "median ms", "min ms", "runs", "tok/s", "bytes", "GB/s", "GFLOP/s", "roof");
   for (const BenchRow& row : rows) {
     text += fmt::format(
@@ -92,9 +96,8 @@ std::string kernels_table(const DevicePeaks& peaks, const BenchRow& row) {
                     "", "", row.kernels->empty_launch_us);
 }
 
-std::string bench_json(std::string_view device,
-                       const DevicePeaks& peaks,
-                       const std::vector<BenchRow>& rows) {
+std::string bench_json(const BenchSetup& setup, const std::vector<BenchRow>& rows) {
+  const DevicePeaks& peaks = setup.peaks;
   boost::json::array list;
   for (const BenchRow& row : rows) {
     boost::json::object line = {
@@ -107,11 +110,12 @@ std::string bench_json(std::string_view device,
         {"gb_per_s", row.bytes_per_second() * 1e-9},
         {"roof_share", row.roof_share(peaks)},
     };
-    if (row.kernels) line["kernels"] = kernels_json(*row.kernels);
+    if (row.kernels) line["kernels"] = profile_json(*row.kernels);
     list.push_back(std::move(line));
   }
   return boost::json::serialize(
-      boost::json::object{{"device", device},
+      boost::json::object{{"device", setup.device},
+                          {"kernels", kernels_json(setup.kernels)},
                           {"read_gb_per_s", peaks.read_bytes_per_second * 1e-9},
                           {"peak_gflops", peaks.flops_per_second * 1e-9},
                           {"rows", std::move(list)}});

@@ -3,9 +3,9 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "cli/kernel_lines.h"
 #include "kernels/backend.h"
 #include "model/gemma4/step_cost.h"
 
@@ -32,19 +32,25 @@ struct BenchRow {
   double roof_share(const DevicePeaks& peaks) const;
 };
 
+/// What the rows were measured on and by.
+struct BenchSetup {
+  std::string device;
+  /// Results differ by them (HW-5 of the checkpoint formats), and times.
+  std::vector<KernelLine> kernels;
+  DevicePeaks peaks;
+};
+
 /// The table for people. `peak_bytes`: the most memory that the measured steps had.
-std::string bench_table(std::string_view device,
-                        const DevicePeaks& peaks,
+std::string bench_table(const BenchSetup& setup,
                         const std::vector<BenchRow>& rows,
                         int64_t peak_bytes);
 /// What each kernel of a row took, as a Markdown table: calls, bytes, time, share of the time that
 /// the device's read rate leaves no way around; and how the sum compares to the whole.
 std::string kernels_table(const DevicePeaks& peaks, const BenchRow& row);
-/// {"device","read_gb_per_s","peak_gflops","rows":[{"phase","batch","context","ms",
-/// "tokens_per_second","bytes","gb_per_s","roof_share"}]}, one line; ms is the median. A row that
-/// was taken apart also has "kernels":[{"kernel","calls","bytes","us"}].
-std::string bench_json(std::string_view device,
-                       const DevicePeaks& peaks,
-                       const std::vector<BenchRow>& rows);
+/// {"device","kernels":[{"kind","format","kernel","why"}],"read_gb_per_s","peak_gflops","rows":
+/// [{"phase","batch","context","ms","tokens_per_second","bytes","gb_per_s","roof_share"}]}, one
+/// line; ms is the median. A row that was taken apart also has "kernels":[{"kernel","calls",
+/// "bytes","us"}].
+std::string bench_json(const BenchSetup& setup, const std::vector<BenchRow>& rows);
 
 }  // namespace facet::cli

@@ -32,16 +32,36 @@ TEST(BenchReport, KernelsShowTheirShareTheirSumAndTheGaps) {
 }
 
 TEST(BenchReport, JsonHasKernelsOfRowsThatWereTakenApart) {
-  const DevicePeaks peaks = {4e12, 1e12};
   BenchRow plain = taken_apart();
   plain.kernels.reset();
   const boost::json::value all =
-      boost::json::parse(bench_json("gpu", peaks, {taken_apart(), plain}));
+      boost::json::parse(bench_json({"gpu", {}, {4e12, 1e12}}, {taken_apart(), plain}));
   const boost::json::array& rows = all.at("rows").as_array();
   ASSERT_EQ(rows.size(), 2u);
   EXPECT_EQ(rows[0].at("kernels").as_array().size(), 2u);
   EXPECT_EQ(rows[0].at("kernels").at(0).at("bytes").as_int64(), 40'000'000);
   EXPECT_FALSE(rows[1].as_object().contains("kernels"));
+}
+
+// HW-5: W4A4 and W4A16 give other results, so a figure says which it is of.
+TEST(BenchReport, SaysByWhichKernelsTheRowsRan) {
+  const BenchSetup setup = {"gpu",
+                            {{"experts", "NVFP4", {"W4A16 NVFP4 on BF16 tensor cores", "exact"}},
+                             {"attention", "BF16", {"tiles on tensor cores", "they take it"}}},
+                            {4e12, 1e12}};
+  BenchRow row = taken_apart();
+  const std::string text = bench_table(setup, {row}, 1 << 20);
+  EXPECT_THAT(text, HasSubstr("device       gpu\n"
+                              "experts      W4A16 NVFP4 on BF16 tensor cores\n"
+                              "attention    tiles on tensor cores\n"
+                              "reads        4000.0 GB/s"));
+  const boost::json::value all = boost::json::parse(bench_json(setup, {row}));
+  ASSERT_EQ(all.at("kernels").as_array().size(), 2u);
+  const boost::json::value& experts = all.at("kernels").at(0);
+  EXPECT_EQ(experts, (boost::json::value{{"kind", "experts"},
+                                         {"format", "NVFP4"},
+                                         {"kernel", "W4A16 NVFP4 on BF16 tensor cores"},
+                                         {"why", "exact"}}));
 }
 
 }  // namespace

@@ -36,17 +36,6 @@ std::string joined(const std::set<WeightFormat>& formats) {
   return text;
 }
 
-boost::json::array kernels_json(const std::vector<KernelLine>& kernels) {
-  boost::json::array list;
-  for (const KernelLine& each : kernels) {
-    list.push_back(boost::json::object{{"kind", each.kind},
-                                       {"format", each.format},
-                                       {"kernel", each.choice.kernel},
-                                       {"why", each.choice.why}});
-  }
-  return list;
-}
-
 /// What lies in the files, and what would be read: they differ with --cpu-weights.
 struct Inventories {
   Inventory stored;
@@ -182,13 +171,13 @@ Kernels chosen_kernels(const OpenModel& open,
   };
   if (!options.gpu.empty()) {
     const GpuKernels elsewhere = kernels_elsewhere(options);
-    check_wishes(elsewhere.setup().wishes, traits_of(read));
+    check_gpu_model(elsewhere.setup(), open.config, read);
     return {
         fmt::format("{}, a GPU that need not be here (--gpu)", to_string(elsewhere.setup().device)),
         lines_of(elsewhere)};
   }
   const std::unique_ptr<Backend> backend = make_backend(options.model);
-  check_wishes(kernel_wishes(options.model, computes_on_cuda(options.model)), traits_of(read));
+  if (computes_on_cuda(options.model)) check_gpu_model(gpu_setup(options.model), open.config, read);
   return {std::string(backend->describe()), lines_of(*backend)};
 }
 

@@ -1,9 +1,11 @@
 #include "cli/kernel_lines.h"
 
 #include <algorithm>
+#include <boost/json/object.hpp>
 #include <utility>
 
 #include "base/log.h"
+#include "kernels/gpu_limits.h"
 
 namespace facet::cli {
 namespace {
@@ -33,6 +35,48 @@ void add_linears(std::vector<KernelLine>& to,
   linear(weights.lm_head);
 }
 
+ModelTraits traits_of(const gemma4::Weights& weights) {
+  ModelTraits traits;
+  const auto see = [&](const WeightMatrix& matrix) {
+    traits.nvfp4 = traits.nvfp4 || matrix.format == WeightFormat::kNvfp4;
+  };
+  for (const gemma4::LayerWeights& layer : weights.layers) {
+    for (const WeightMatrix* matrix :
+         {&layer.self_attn.q_proj, &layer.self_attn.k_proj, &layer.self_attn.v_proj,
+          &layer.self_attn.o_proj, &layer.mlp.gate_proj, &layer.mlp.up_proj,
+          &layer.mlp.down_proj}) {
+      see(*matrix);
+    }
+    if (layer.experts.empty()) continue;
+    traits.experts = true;
+    see(layer.experts.experts.front().up);
+  }
+  return traits;
+}
+
+GpuDimensions dimensions_of(const gemma4::Gemma4Config& config, const gemma4::Weights& weights) {
+  GpuDimensions dimensions;
+  dimensions.vocab_size = config.vocab_size;
+  dimensions.hidden_size = config.hidden_size;
+  dimensions.num_experts = config.num_experts;
+  dimensions.top_k_experts = config.top_k_experts;
+  dimensions.moe_intermediate_size = config.moe_intermediate_size;
+  dimensions.num_hidden_layers = config.num_hidden_layers;
+  dimensions.hidden_size_per_layer_input = config.hidden_size_per_layer_input;
+  for (const gemma4::LayerConfig& layer : config.layers) {
+    const bool full = layer.attention == gemma4::LayerConfig::Attention::kFull;
+    (full ? dimensions.global_head_dim : dimensions.head_dim) = layer.head_dim;
+  }
+  std::vector<WeightFormat>& formats = dimensions.expert_formats;
+  for (const gemma4::LayerWeights& layer : weights.layers) {
+    if (layer.experts.empty()) continue;
+    const WeightFormat format = layer.experts.experts.front().up.format;
+    if (std::find(formats.begin(), formats.end(), format) == formats.end())
+      formats.push_back(format);
+  }
+  return dimensions;
+}
+
 }  // namespace
 
 bool KernelLine::operator==(const KernelLine& other) const {
@@ -59,23 +103,22 @@ std::vector<KernelLine> kernel_lines(const gemma4::Gemma4Config& config,
   return lines;
 }
 
-ModelTraits traits_of(const gemma4::Weights& weights) {
-  ModelTraits traits;
-  const auto see = [&](const WeightMatrix& matrix) {
-    traits.nvfp4 = traits.nvfp4 || matrix.format == WeightFormat::kNvfp4;
-  };
-  for (const gemma4::LayerWeights& layer : weights.layers) {
-    for (const WeightMatrix* matrix :
-         {&layer.self_attn.q_proj, &layer.self_attn.k_proj, &layer.self_attn.v_proj,
-          &layer.self_attn.o_proj, &layer.mlp.gate_proj, &layer.mlp.up_proj,
-          &layer.mlp.down_proj}) {
-      see(*matrix);
-    }
-    if (layer.experts.empty()) continue;
-    traits.experts = true;
-    see(layer.experts.experts.front().up);
+boost::json::array kernels_json(const std::vector<KernelLine>& lines) {
+  boost::json::array list;
+  for (const KernelLine& line : lines) {
+    list.push_back(boost::json::object{{"kind", line.kind},
+                                       {"format", line.format},
+                                       {"kernel", line.choice.kernel},
+                                       {"why", line.choice.why}});
   }
-  return traits;
+  return list;
+}
+
+void check_gpu_model(const GpuSetup& setup,
+                     const gemma4::Gemma4Config& config,
+                     const gemma4::Weights& weights) {
+  check_wishes(setup.wishes, traits_of(weights));
+  check_dimensions(setup, dimensions_of(config, weights));
 }
 
 void log_kernels(const std::vector<KernelLine>& lines) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <boost/json/array.hpp>
 #include <string>
 #include <vector>
 
@@ -27,8 +28,15 @@ std::vector<KernelLine> kernel_lines(const gemma4::Gemma4Config& config,
                                      DType kv,
                                      const KernelChooser& chooser);
 
-/// What check_wishes() must know of it.
-ModelTraits traits_of(const gemma4::Weights& weights);
+/// The same as JSON: [{"kind","format","kernel","why"}].
+boost::json::array kernels_json(const std::vector<KernelLine>& lines);
+
+/// Refuses what the kernels of a GPU cannot do, before anything is allocated there: throws
+/// Error{kBadCheckpoint} for a dimension of the model, Error{kUsage} for a wish that is about
+/// something the model does not have or cannot be met with its dimensions.
+void check_gpu_model(const GpuSetup& setup,
+                     const gemma4::Gemma4Config& config,
+                     const gemma4::Weights& weights);
 
 /// The lines in the log.
 void log_kernels(const std::vector<KernelLine>& lines);

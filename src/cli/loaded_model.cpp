@@ -87,6 +87,12 @@ std::unique_ptr<Backend> make_backend(const ModelOptions& options) {
   return cpu::make_cpu_backend(cpu_options(options));
 }
 
+GpuSetup gpu_setup(const ModelOptions& options) {
+  GpuSetup setup = cuda::gpu_setup();
+  setup.wishes = kernel_wishes(options, true);
+  return setup;
+}
+
 cpu::CpuOptions cpu_options(const ModelOptions& options) {
   cpu::CpuOptions cpu;
   cpu.threads = options.threads;
@@ -138,7 +144,7 @@ std::unique_ptr<Backend> LoadedModel::backend_for(OpenModel& open,
   phases_.end("checkpoint");
   std::unique_ptr<Backend> backend = make_backend(options);
   if (computes_on_cuda(options)) {
-    check_wishes(kernel_wishes(options, true), traits_of(open.weights));
+    check_gpu_model(gpu_setup(options), open.config, open.weights);
     const DType kv = kv_dtype(options, open.quant);
     log_kernels(kernel_lines(open.config, open.weights, open.activation, kv, *backend));
     const auto host = ref::make_ref_backend();  // its scratch is reserved, and never touched

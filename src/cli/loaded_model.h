@@ -45,6 +45,8 @@ bool computes_on_cuda(const ModelOptions& options);
 /// Throws Error{kUsage} for a choice of GPU kernels where no GPU computes, Error{kDevice} with what
 /// is wrong with a GPU that was asked for.
 std::unique_ptr<Backend> make_backend(const ModelOptions& options);
+/// The GPU that computes, and what was asked of it. CHECKs that one does (computes_on_cuda).
+GpuSetup gpu_setup(const ModelOptions& options);
 /// What --kv-dtype means for this checkpoint: auto is FP8 where it is declared, else BF16.
 DType kv_dtype(const ModelOptions& options, const QuantConfig& quant);
 

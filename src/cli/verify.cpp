@@ -154,7 +154,7 @@ void verify(const Options& options) {
   VerifyPlan plan = plan_of(options, folder, sides.open.config);
   plan.kv_dtype = kv_dtype(options.model, sides.open.quant);
   if (computes_on_cuda(options.model)) {
-    check_wishes(kernel_wishes(options.model, true), traits_of(sides.open.weights));
+    check_gpu_model(gpu_setup(options.model), sides.open.config, sides.open.weights);
     log_kernels(kernel_lines(sides.open.config, sides.open.weights, sides.open.activation,
                              plan.kv_dtype, *fast));
   }

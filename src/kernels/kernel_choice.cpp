@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "kernels/gpu_limits.h"
 
 namespace facet {
 namespace {
@@ -100,6 +101,9 @@ Product product_of(const GpuSetup& setup, const LinearQuery& q) {
     obstacle = PlanReason::kFormat;
   } else if (q.cols % unit_of(q.format) != 0) {
     obstacle = PlanReason::kColumns;
+  } else if (setup.wishes.linears == FormWish::kStream &&
+             !linear_stream_fits(q.format, q.cols, shared_memory_of(setup.device))) {
+    obstacle = PlanReason::kShared;
   }
   return {q.format, q.input_scale, q.cols % kFp4Columns == 0 && q.rows % kFp4Rows == 0, obstacle,
           setup.wishes.linears};
@@ -155,6 +159,8 @@ std::string obstacle_words(PlanReason reason, WeightFormat format, const Names& 
                          names.activation);
     case PlanReason::kMixed:
       return "the experts of a layer differ in format or shape";
+    case PlanReason::kShared:
+      return fmt::format("{} has rows too wide for shared memory", names.shape);
     default:
       return "decoded to BF16, exact";
   }
@@ -193,10 +199,11 @@ void check_wish(const GpuSetup& setup, const Product& p, const Names& names) {
   }
   const bool tensor = p.wish == FormWish::kStream || p.wish == FormWish::kTiled;
   if (tensor && p.obstacle != PlanReason::kExact) {
-    refuse(names.option, kFormNames[static_cast<size_t>(p.wish)],
-           fmt::format("cannot compute {} on {}: {}", names.what, gpu_of(setup),
-                       obstacle_words(p.obstacle, p.format, names)),
-           "auto and plain work");
+    refuse(
+        names.option, kFormNames[static_cast<size_t>(p.wish)],
+        fmt::format("cannot compute {} on {}: {}", names.what, gpu_of(setup),
+                    obstacle_words(p.obstacle, p.format, names)),
+        p.obstacle == PlanReason::kShared ? "auto, tiled and plain work" : "auto and plain work");
   }
 }
 

@@ -111,7 +111,8 @@ enum class PlanReason : uint8_t {
   kFormat,  ///< no kernel on tensor cores reads it
   kColumns,
   kActivation,
-  kMixed,  ///< experts of several formats or shapes
+  kMixed,   ///< experts of several formats or shapes
+  kShared,  ///< too wide to be streamed, which was asked for
 };
 
 struct ProductPlan {

@@ -91,6 +91,22 @@ TEST(KernelChoice, ABuildWithoutTheFp4KernelFallsBackAndSaysSo) {
                     HasSubstr("auto and w4a16 work")));
 }
 
+TEST(KernelChoice, RowsTooWideToBeStreamedAreRefusedOnRequestAlone) {
+  const LinearQuery wide = {kBf16, 2816, 9216, false};
+  for (const Row& row : kRows) {
+    SCOPED_TRACE(to_string(row.device));
+    EXPECT_EQ(choose_linear(setup(row.device), wide).plan.form, ProductForm::kByTokens);
+    const GpuSetup asking = setup(row.device, {.linears = FormWish::kStream});
+    const std::string line = refusal(ErrorCode::kUsage, [&] { choose_linear(asking, wide); });
+    const bool small = shared_memory_of(row.device) == 99 * 1024;
+    EXPECT_EQ(line, small ? "--linear-kernel stream: cannot compute linears on " +
+                                to_string(row.device) +
+                                ": [2816, 9216] has rows too wide for shared memory; auto, tiled "
+                                "and plain work"
+                          : "");
+  }
+}
+
 TEST(KernelChoice, OtherFormatsDoNotDependOnTheArchitecture) {
   for (const Row& row : kRows) {
     const auto path = [&](WeightFormat format) {

@@ -2,8 +2,10 @@
 
 #include <boost/json/parse.hpp>
 #include <csignal>
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <set>
 
 #include "tests/e2e/process.h"
 #include "tests/e2e/terminal.h"
@@ -16,6 +18,7 @@ using test::Finished;
 using test::golden;
 using test::kUsage;
 using test::run_facet;
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 TEST(CliBench, ModelRowsAreConsistentWithTheirOwnRoof) {
@@ -29,8 +32,17 @@ TEST(CliBench, ModelRowsAreConsistentWithTheirOwnRoof) {
   EXPECT_THAT(run.err, HasSubstr("decode 3 tokens, context 40"));
   const boost::json::object all =
       boost::json::parse(test::read_text(dir.path("rows.json"))).as_object();
-  EXPECT_EQ(all.size(), 4u);
+  EXPECT_EQ(all.size(), 5u);
   EXPECT_THAT(std::string(all.at("device").as_string()), HasSubstr("cpu"));
+  std::set<std::string> ran;  // what, and of which format
+  for (const boost::json::value& line : all.at("kernels").as_array()) {
+    const std::string kind(line.at("kind").as_string());
+    ran.insert(kind + " " + std::string(line.at("format").as_string()));
+    EXPECT_FALSE(line.at("why").as_string().empty());
+    const std::string kernel(line.at("kernel").as_string());
+    EXPECT_THAT(run.out, HasSubstr(fmt::format("\n{:<13}{}\n", kind, kernel)));
+  }
+  EXPECT_THAT(ran, ElementsAre("attention BF16", "experts FP8", "linears BF16", "linears FP8"));
   const double read = all.at("read_gb_per_s").as_double();
   const double peak = all.at("peak_gflops").as_double();
   EXPECT_GT(read, 0.1);

@@ -2,17 +2,20 @@
 
 #include <algorithm>
 #include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <set>
 
 #include "tests/e2e/process.h"
+#include "tests/support.h"
 
 namespace facet {
 namespace {
 
 using test::Finished;
 using test::golden;
+using test::kBadCheckpoint;
 using test::kDevice;
 using test::kUsage;
 using test::run_facet;
@@ -77,6 +80,39 @@ TEST(CliKernels, ChoicesThatCannotBeAreOneLine) {
               HasSubstr("--gpu 'h200': wanted a compute capability"));
   EXPECT_THAT(refusal(kDevice, {"info", golden("moe-bf16-fused"), "--gpu", "sm_75"}),
               HasSubstr("the GPU is sm_75; BF16 tensor cores need sm_80 or newer"));
+}
+
+/// A model of random weights as `change` makes it of a golden's config.
+template <typename Change>
+std::string synthetic(const test::TempDir& dir, const std::string& from, const Change& change) {
+  boost::json::object config =
+      boost::json::parse(test::read_text(golden(from) + "/config.json")).as_object();
+  change(config.at("text_config").as_object());
+  dir.write("config.json", boost::json::serialize(config));
+  const Finished done = run_facet({"synth", dir.path("config.json"), "--out", dir.path("model")});
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  return dir.path("model");
+}
+
+TEST(CliKernels, DimensionsThatNoGpuKernelTakesAreOneLine) {
+  const test::TempDir many;
+  const std::string routed = synthetic(many, "moe-bf16-fused", [](boost::json::object& text) {
+    text["num_experts"] = 40;
+    text["top_k_experts"] = 33;
+  });
+  EXPECT_EQ(refusal(kBadCheckpoint, {"info", routed, "--gpu", "sm_90"}),
+            "facet: config.json: field top_k_experts: found 33, wanted at most 32 on a GPU; "
+            "--backend cpu takes it\n");
+  const test::TempDir wide;
+  const std::string heads = synthetic(
+      wide, "moe-bf16-fused", [](boost::json::object& text) { text["global_head_dim"] = 516; });
+  EXPECT_THAT(refusal(kBadCheckpoint, {"info", heads, "--gpu", "sm_100"}),
+              HasSubstr("field global_head_dim: found 516, wanted at most 512 on a GPU"));
+  for (const std::string& model : {routed, heads}) {
+    const Finished done =
+        run_facet({"generate", model, "--ids", "2,3", "--max-tokens", "2", "--backend", "cpu"});
+    EXPECT_EQ(done.exit_code, 0) << done.err;
+  }
 }
 
 TEST(CliKernels, WithoutAGpuChoicesOfItsKernelsAreRefused) {

@@ -133,6 +133,12 @@ TEST_P(ExpertsTest, WeightsAreFactors) {
   for (int64_t i = 0; i < 16; ++i) EXPECT_FLOAT_EQ(out[i], -2.0F * plain[i]);
 }
 
+// More pairs of row and expert than a grid is high.
+TEST_P(ExpertsTest, MorePairsThanFitOneLaunch) {
+  const StoredExperts experts({all_of(kF32Kind)}, 3, 4, 2, Gating::kGated, 102);
+  check(experts, 4, Choice::random(33000, 2, 3, 103));
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, ExpertsTest, testing::ValuesIn(backends()), backend_name);
 
 }  // namespace

@@ -69,7 +69,8 @@ TEST_P(RouteTest, AwkwardShapesInEveryPlainFormat) {
   struct Case {
     int64_t hidden, experts, top_k;
   };
-  for (const Case& c : {Case{112, 8, 2}, {352, 128, 8}, {17, 5, 1}, {3, 3, 3}, {64, 1, 1}}) {
+  for (const Case& c :
+       {Case{112, 8, 2}, {352, 128, 8}, {17, 5, 1}, {3, 3, 3}, {64, 1, 1}, {64, 1024, 32}}) {
     for (const MatrixKind& kind : {kMatrixKinds[0], kMatrixKinds[1], kMatrixKinds[2]}) {
       const StoredMatrix proj(kind, c.experts, c.hidden, 61);
       const Tensor scale = Tensor::random({c.hidden}, 62, 8.0F);

@@ -283,6 +283,13 @@ TEST_P(StreamTest, FeedsForwardThroughManyExperts) {
   for (const int64_t rows : {1, 2, 6}) check_feed_forward(rows, Pends::kBranch, odd, true, 8);
 }
 
+// A dense layer whose rows do not all fit into shared memory beside what streams the experts.
+TEST_P(StreamTest, FeedsForwardThroughAWideDenseLayer) {
+  const MatrixKind& nvfp4 = kMatrixKinds[7];
+  const Layer layer(kMatrixKinds[2], {nvfp4, nvfp4, nvfp4}, kMatrixKinds[2], 64, 12352, 48, 9);
+  for (const int64_t rows : {1, 7, 8}) check_feed_forward(rows, Pends::kBranch, layer, true, 3);
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, StreamTest, testing::ValuesIn(backends()), backend_name);
 
 }  // namespace

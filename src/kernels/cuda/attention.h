@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/paged_kv.h"
+#include "kernels/gpu_limits.h"
 
 namespace facet::cuda {
 
@@ -38,7 +39,6 @@ inline int64_t bytes_of(const AttentionArgs& args, int64_t rows, int64_t positio
 
 /// Backend::attention in float32 for heads of up to kMostHeadDim values and any cache dtype: one
 /// block for each row and head, for the cases that attention_tiles does not take.
-inline constexpr int32_t kMostHeadDim = 512;
 void attention_simple(cudaStream_t stream, const AttentionArgs& args);
 
 /// Positions of one part, and parts of one span. A row's positions are cut into parts [64 p, 64 p +

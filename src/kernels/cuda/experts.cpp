@@ -9,19 +9,12 @@
 namespace facet::cuda {
 namespace {
 
-int64_t shared_bytes(const ExpertsWork& work) {
-  return work.layer.format == WeightFormat::kNvfp4 ? experts_stream_shared_bytes<Nvfp4Steps>(work)
-                                                   : experts_stream_shared_bytes<Bf16Steps>(work);
-}
-
 /// Whether the streaming kernels can take this call: few pairs, whose operands find room in shared
 /// memory.
 bool can_stream(const ExpertsWork& work) {
-  constexpr int64_t kRoom = 100 * 1024;
-  const int64_t pairs = int64_t{work.rows} * work.top_k;
-  return work.rows <= kStreamExpertRows && pairs <= kStreamPairs &&
-         work.rows * x_pitch(work.hidden_steps) <= kRoom &&
-         pairs * x_pitch(work.width_steps) <= kRoom && shared_bytes(work) <= most_shared_bytes();
+  const ExpertsLayer& layer = work.layer;
+  return experts_stream_fits({layer.format, layer.hidden, layer.width, work.rows, work.top_k},
+                             most_shared_bytes());
 }
 
 bool streams(const ExpertsWork& work) {
@@ -76,6 +69,7 @@ void run(cudaStream_t stream, const ExpertsCall& call) {
     ExpertsWork all = {.layer = call.layer, .rows = call.rows, .top_k = call.top_k};
     carve(all, nullptr);
     if (streams(all)) beside = stream_beside(*call.beside);
+    if (beside && !fits_beside(*beside)) beside.reset();
     if (!beside) linear(stream, *call.beside);
   }
   const int32_t most_rows = pass_rows(call.layer, call.top_k);

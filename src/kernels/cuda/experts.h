@@ -7,6 +7,7 @@
 #include "kernels/cuda/bands.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/gpu_limits.h"
 #include "kernels/product_form.h"
 #include "quant/format.h"
 
@@ -68,8 +69,6 @@ int64_t experts_workspace_bytes(const ExpertsLayer& layer, int32_t rows, int32_t
 /// layer.form may ask for one of these for any number of tokens.
 void experts(cudaStream_t stream, const ExpertsCall& call);
 
-inline constexpr int32_t kStreamExpertRows = 8;
-inline constexpr int32_t kStreamPairs = 64;
 inline constexpr int32_t kPassRows = 2048;
 
 }  // namespace facet::cuda

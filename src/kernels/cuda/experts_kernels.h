@@ -51,10 +51,9 @@ constexpr int32_t max_items(int32_t experts, int32_t pairs, int32_t item_tokens)
   return (experts < pairs ? experts : pairs) + pairs / item_tokens;
 }
 
-/// Shared memory that experts_stream() asks for, at least.
-template <class F>
-int64_t experts_stream_shared_bytes(const ExpertsWork& work);
-/// `beside`: as ExpertsCall::beside.
+/// Whether there is shared memory for `beside` in a launch of experts_stream().
+bool fits_beside(const StreamWork& beside);
+/// Calls that experts_stream_fits(). `beside`: as ExpertsCall::beside; fits_beside().
 template <class F>
 void experts_stream(cudaStream_t stream,
                     Overlap overlap,

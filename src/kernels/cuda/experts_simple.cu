@@ -1,11 +1,14 @@
 // The plainest form of the experts: each (row, choice) reads its expert for itself, a warp for each
 // element.
 
+#include <algorithm>
+
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/experts_simple.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/weight_value.cuh"
+#include "kernels/gpu_limits.h"
 
 namespace facet::cuda {
 namespace {
@@ -49,12 +52,21 @@ __global__ void __launch_bounds__(kWarps* kWarp) down_kernel(const ExpertsArgs a
 }  // namespace
 
 void experts_simple(cudaStream_t stream, const ExpertsArgs& args) {
-  if (args.rows == 0) return;
-  const dim3 inner(grid(ceil_div(args.width, kWarps)), grid(args.rows * args.top_k));
-  launch(stream, Overlap::kNo, {inner, kWarps * kWarp}, "experts (plain): gate and up",
-         inner_kernel, args);
-  const dim3 down(grid(ceil_div(args.hidden, kWarps)), grid(args.rows));
-  launch(stream, Overlap::kNo, {down, kWarps * kWarp}, "experts (plain): down", down_kernel, args);
+  const int64_t most_rows = std::max<int64_t>(1, kMostGridHeight / args.top_k);
+  for (int64_t first = 0; first < args.rows; first += most_rows) {
+    ExpertsArgs pass = args;
+    pass.rows = std::min(most_rows, args.rows - first);
+    pass.out += first * args.hidden;
+    pass.x += first * args.hidden;
+    pass.chosen += first * args.top_k;
+    pass.weights += first * args.top_k;
+    const dim3 inner(grid(ceil_div(args.width, kWarps)), grid(pass.rows * args.top_k));
+    launch(stream, Overlap::kNo, {inner, kWarps * kWarp}, "experts (plain): gate and up",
+           inner_kernel, pass);
+    const dim3 down(grid(ceil_div(args.hidden, kWarps)), grid(pass.rows));
+    launch(stream, Overlap::kNo, {down, kWarps * kWarp}, "experts (plain): down", down_kernel,
+           pass);
+  }
 }
 
 }  // namespace facet::cuda

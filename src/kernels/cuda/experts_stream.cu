@@ -34,6 +34,20 @@ constexpr int kStages = 4;
 template <>
 constexpr int kStages<Nvfp4Steps> = 10;
 
+// What experts_stream_fits() reckons with.
+template <class F>
+constexpr int kGateUpFixed = kBands* kChunks* kStages<F>* F::kBandBytes +
+                             2 * kBands* kChunks* kPartial* static_cast<int>(sizeof(float));
+template <class F>
+constexpr int kDownFixed = kDownWarps* kStages<F>* F::kBandBytes;
+template <class F>
+constexpr bool reckoned(WeightFormat format) {
+  return kGateUpFixed<F> == expert_gate_up_fixed_bytes(format) &&
+         kDownFixed<F> == expert_down_fixed_bytes(format);
+}
+static_assert(reckoned<Bf16Steps>(WeightFormat::kBF16) &&
+              reckoned<Nvfp4Steps>(WeightFormat::kNvfp4));
+
 /// The pairs that chose one expert.
 struct Group {
   int expert;
@@ -303,16 +317,9 @@ __global__ void __launch_bounds__(2 * kDownWarps * kWarp)
 
 }  // namespace
 
-template <class F>
-int64_t experts_stream_shared_bytes(const ExpertsWork& work) {
-  constexpr int64_t kStatic = 4 * 1024;  // what the kernels declare themselves
-  const int pairs = work.rows * work.top_k;
-  const int64_t gate_up = kBands * kChunks * kStages<F> * F::kBandBytes +
-                          2 * kBands * kChunks * kPartial * static_cast<int>(sizeof(float)) +
-                          work.rows * pitch_of(work.hidden_steps);
-  const int64_t down = kDownWarps * kStages<F> * F::kBandBytes +
-                       pairs * (16 * static_cast<int>(sizeof(float)) + pitch_of(work.width_steps));
-  return std::max(gate_up, down) + kStatic;
+bool fits_beside(const StreamWork& beside) {
+  return kBesideFixed + beside.tokens * int64_t{pitch_of(beside.steps())} + kExpertsStreamStatic <=
+         most_shared_bytes();
 }
 
 template <class F>
@@ -321,9 +328,7 @@ void experts_stream(cudaStream_t stream,
                     const ExpertsWork& work,
                     const std::optional<StreamWork>& beside) {
   const int pairs = work.rows * work.top_k;
-  const int gate_up_bytes = kBands * kChunks * kStages<F> * F::kBandBytes +
-                            2 * kBands * kChunks * kPartial * static_cast<int>(sizeof(float)) +
-                            work.rows * pitch_of(work.hidden_steps);
+  const int gate_up_bytes = kGateUpFixed<F> + work.rows * pitch_of(work.hidden_steps);
   const int most_shared = std::min(226 * 1024, most_shared_bytes());
   // One token: fewer CTAs with more bands each, all there at once, beside those of `beside`.
   const int fitting = std::max(1, most_shared / (gate_up_bytes + 6 * 1024));
@@ -348,11 +353,11 @@ void experts_stream(cudaStream_t stream,
 
   // With more tokens the inner values of a CTA should serve more rows.
   const auto down_shared = [&](int groups) {
-    return groups * kDownWarps * kStages<F> * F::kBandBytes +
-           groups * pairs * 16 * static_cast<int>(sizeof(float)) +
+    return groups * kDownFixed<F> + groups * pairs * 16 * static_cast<int>(sizeof(float)) +
            pairs * pitch_of(work.width_steps);
   };
-  const int groups = work.rows > 4 && down_shared(2) <= most_shared ? 2 : 1;
+  constexpr int kDownStatic = 3 * 1024;  // what the kernel declares itself
+  const int groups = work.rows > 4 && down_shared(2) + kDownStatic <= most_shared_bytes() ? 2 : 1;
   const int down_bytes = down_shared(groups);
   const LaunchShape down = {.grid = dim3(grid(ceil_div(ceil_div(work.layer.hidden, 16), groups))),
                             .threads = static_cast<unsigned>(groups * kDownWarps * kWarp),
@@ -361,8 +366,6 @@ void experts_stream(cudaStream_t stream,
   launch(stream, overlap, down, "experts: down", down_kernel<F>, work, groups);
 }
 
-template int64_t experts_stream_shared_bytes<Bf16Steps>(const ExpertsWork&);
-template int64_t experts_stream_shared_bytes<Nvfp4Steps>(const ExpertsWork&);
 template void experts_stream<Bf16Steps>(cudaStream_t,
                                         Overlap,
                                         const ExpertsWork&,

@@ -1,7 +1,7 @@
 // fp4_products() on the FP4 tensor cores of sm_100 and sm_103: one instantiation of CUTLASS's
 // grouped block-scaled GEMM, E2M1 times E2M1 with E4M3 scales for each 16, float32 sums and output.
 // Weights are the 128-row operand, tokens the other. NOT RUN: no such GPU was at hand; compiled for
-// sm_100a alone so far. Bound by the bytes of the weights for few tokens.
+// sm_100a and sm_103a. Bound by the bytes of the weights for few tokens.
 
 #include <cute/tensor.hpp>
 #include <cutlass/cutlass.h>

@@ -7,6 +7,7 @@
 #include "kernels/cuda/linear_stream.cuh"
 #include "kernels/cuda/route.cuh"
 #include "kernels/cuda/row_norm.cuh"
+#include "kernels/gpu_limits.h"
 
 namespace facet::cuda {
 
@@ -130,8 +131,10 @@ __global__ void __launch_bounds__(kRowThreads, 2)
       });
 }
 
-/// Shared memory of a CTA; where there is more, the rest is left to what the kernel declares.
-inline int most_shared() { return std::min(226 * 1024, most_shared_bytes()); }
+/// Shared memory of a CTA, beside what the kernel declares.
+inline int most_shared() {
+  return std::min(226 * 1024, most_shared_bytes() - static_cast<int>(kLinearStreamStatic));
+}
 inline constexpr int kProcessors = 132;
 
 /// Bands per CTA: with more tokens, x should serve more rows and take more threads to round; few
@@ -140,6 +143,15 @@ inline int choose_groups(int bands, int tokens) {
   if (bands < kProcessors) return tokens <= 4 ? 1 : 2;
   return tokens > 4 || bands >= 3 * kProcessors ? 4 : 2;
 }
+
+/// linear_stream_fits() is of one row and one group.
+template <class F>
+constexpr int kStreamFixed = kStreamRing<F, 1, kStreamStages<F, 1>> + kStreamPartial<1, 1>;
+static_assert(kStreamFixed<Bf16Steps> == linear_stream_fixed_bytes(WeightFormat::kBF16) &&
+              kStreamFixed<Fp8Steps> == linear_stream_fixed_bytes(WeightFormat::kFp8) &&
+              kStreamFixed<Nvfp4Steps> == linear_stream_fixed_bytes(WeightFormat::kNvfp4) &&
+              pitch_of(3) == stream_row_bytes(3 * kStep) &&
+              sizeof(RowParts) + 16 <= kLinearStreamStatic);
 
 template <class F, int kGroups, int kBlocks>
 int stream_bytes(const StreamWork& work) {

@@ -1,5 +1,7 @@
 // The router: norm and product, then softmax and the top_k. Decode is bound by its two launches.
 
+#include <algorithm>
+
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/route.cuh"
@@ -132,8 +134,9 @@ void route(cudaStream_t stream, const RouteArgs& args) {
   const Traffic traffic = {stored_bytes(args.proj) +
                            args.rows * (row_bytes + args.proj.rows * kValue)};
   const bool in_eights = routes_in_eights(args.proj);
-  constexpr int64_t kMostShared = 200 * 1024;
-  if (in_eights && args.rows >= kManyRows && kTileRows * row_bytes <= kMostShared) {
+  constexpr int kStatic = 1024;  // what the kernel declares itself, at most
+  const int64_t most_shared = std::min(200 * 1024, most_shared_bytes() - kStatic);
+  if (in_eights && args.rows >= kManyRows && kTileRows * row_bytes <= most_shared) {
     const LaunchShape tiles = {.grid = dim3(grid(ceil_div(args.rows, kTileRows))),
                                .threads = kTileThreads,
                                .shared_bytes = static_cast<int>(kTileRows * row_bytes),

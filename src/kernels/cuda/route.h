@@ -3,13 +3,10 @@
 #include <cstdint>
 
 #include "kernels/cuda/device.h"
+#include "kernels/gpu_limits.h"
 #include "quant/weight_matrix.h"
 
 namespace facet::cuda {
-
-/// The most experts that route() knows, and that it chooses for a row.
-inline constexpr int64_t kMostExperts = 1024;
-inline constexpr int64_t kMostChosen = 32;
 
 struct RouteArgs {
   int32_t* experts = nullptr;               // [rows, top_k]
@@ -29,7 +26,8 @@ struct RouteArgs {
 bool routes_in_eights(const WeightMatrix& proj);
 
 /// Backend::route in float32, x not rounded. Experts are ordered by their logits, which order
-/// probabilities too; only those of the chosen are computed.
+/// probabilities too; only those of the chosen are computed. Up to kMostExperts, of which a row
+/// chooses up to kMostChosen.
 void route(cudaStream_t stream, const RouteArgs& args);
 
 }  // namespace facet::cuda

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <fmt/core.h>
 #include <initializer_list>
+#include <limits>
 #include <string_view>
 
 #include "base/text.h"
@@ -46,11 +47,12 @@ void read_flag(const JsonReader& reader, std::string_view name, bool& field) {
   field = reader.boolean(name).value_or(field);
 }
 
-/// A positive finite number, or nullopt.
+/// A number that is positive and finite as float32 too, which kernels take; or nullopt.
 std::optional<double> positive(const JsonReader& reader, std::string_view name) {
   const std::optional<double> value = reader.number(name);
-  if (value && !(std::isfinite(*value) && *value > 0)) {
-    reader.fail(name, fmt::format("found {}, wanted a positive number", *value));
+  constexpr float kMost = std::numeric_limits<float>::max();
+  if (value && !(*value > 0 && *value <= kMost && static_cast<float>(*value) > 0)) {
+    reader.fail(name, fmt::format("found {}, wanted a positive number of float32's range", *value));
   }
   return value;
 }

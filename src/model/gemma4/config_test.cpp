@@ -255,6 +255,8 @@ TEST(Gemma4Config, SizesAreBounded) {
   refused("rms_norm_eps", "0");
   refused("rms_norm_eps", "-1e-6");
   refused("final_logit_softcapping", "0");
+  refused("final_logit_softcapping", "1e-60");  // zero as float32
+  refused("final_logit_softcapping", "1e60");
   refused("final_logit_softcapping", "\"30\"");
   refused("num_kv_shared_layers", "6");
   refused("num_kv_shared_layers", "-1");
