@@ -32,6 +32,20 @@ using Clock = std::chrono::steady_clock;
 /// Threads that parse and tokenise large bodies.
 constexpr int32_t kHelpers = 1;
 
+/// A hundred writes a second look as smooth as a thousand. Where the CPU computes, what they take,
+/// here and at a client beside it, is taken from the model (docs/serving.md).
+constexpr std::chrono::milliseconds kPauseOfCpu{10};
+
+void set_pause(http::Loop& loop, const ServeOptions& options) {
+  std::optional<std::chrono::milliseconds> pause;
+  if (options.stream_pause) {
+    pause.emplace(*options.stream_pause);
+  } else if (!computes_on_cuda(options.model)) {
+    pause = kPauseOfCpu;
+  }
+  if (pause) loop.post([&loop, pause] { loop.set_pause(*pause); });
+}
+
 /// Prompts lie in memory and must not reach a disk.
 void forbid_core_files() {
   const struct rlimit none {};
@@ -136,6 +150,7 @@ void serve(ServeOptions& options) {
   served->info = served_info(options, *loaded, *engine);
   log_info("serve", "loaded {}", loaded->phases().text());
   served->info.load_seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  set_pause(loop, options);
   service.serve(*served, *engine);
   lifecycle.serving(*engine);
   print_summary(options, *loaded, *served, *engine, listener.url());

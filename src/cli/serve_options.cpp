@@ -69,6 +69,12 @@ void add_listen_options(CLI::App& command, ServeOptions& o) {
   add("--sse-ping", o.sse_ping, "Seconds after which a silent stream gets a comment; 0: never")
       ->check(CLI::Range(int64_t{0}, int64_t{86400}))
       ->capture_default_str();
+  add("--stream-pause", o.stream_pause,
+      "Milliseconds between writes to one stream: tokens that come faster share one, but the first "
+      "and the last never wait. auto: 10 where the CPU computes, which writes take time from, else "
+      "1. 0: each token at once")
+      ->check(CLI::Range(0, 1000))
+      ->default_str("auto");
   add("--drain", o.drain, "Seconds that running requests get to end after SIGTERM or Ctrl-C")
       ->check(CLI::Range(int64_t{0}, int64_t{86400}))
       ->capture_default_str();

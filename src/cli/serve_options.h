@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,7 @@ struct ServeOptions {
   double memory_fraction = 0.90;
   int64_t kv_memory = 0;  ///< bytes; 0: by memory_fraction
   int64_t sse_ping = 30;
+  std::optional<int32_t> stream_pause;  ///< milliseconds; none: by what computes
   int64_t queue_timeout = 0;
   int64_t request_timeout = 0;
   int64_t drain = 30;

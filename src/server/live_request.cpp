@@ -124,9 +124,16 @@ void LiveRequest::begin(std::function<void(LiveRequest&)> ended) {
 // ---- From the engine
 
 void LiveRequest::receive(std::vector<Message> messages) {
+  const auto now = Clock::now();
+  bool ends = false;
   const std::lock_guard lock(mu_);
-  for (Message& message : messages) inbox_.push_back(std::move(message));
-  if (std::exchange(scheduled_, true)) return;
+  for (Message& message : messages) {
+    message.at = now;
+    ends = ends || message.event.finish;
+    inbox_.push_back(std::move(message));
+  }
+  // An end waits for no pause.
+  if (std::exchange(scheduled_, true) && !ends) return;
   loop_.post([self = shared_from_this()] { self->drain(); });
 }
 
@@ -141,16 +148,23 @@ void LiveRequest::drain() {
 }
 
 std::vector<LiveRequest::Message> LiveRequest::take_inbox() {
-  // An engine that makes tokens faster than this would wake the loop, and the client, for each: a
-  // quarter of what a small model's step costs. Such tokens travel together; one that comes after
-  // a pause is passed on at once.
-  const auto now = Clock::now();
-  const bool busy = now - std::exchange(last_drain_, now) < http::Loop::kPause * 3 / 2;
+  // An engine that makes tokens fast would wake the loop, and the client, for each: up to a tenth
+  // of what a small model's step costs. Tokens that come within a pause travel together; one that
+  // comes after it is passed on at once.
   std::vector<Message> messages;
   const std::lock_guard lock(mu_);
   messages.swap(inbox_);
-  scheduled_ = busy && !messages.empty();
-  if (scheduled_) loop_.after_pause([self = shared_from_this()] { self->drain(); });
+  if (!messages.empty()) {
+    const auto now = Clock::now();
+    const bool fast = now - std::exchange(last_drain_, now) < loop_.pause() * 3 / 2;
+    if (fast && !std::exchange(pausing_, true)) {
+      loop_.after_pause([self = shared_from_this()] {
+        self->pausing_ = false;
+        self->drain();
+      });
+    }
+  }
+  scheduled_ = pausing_;
   return messages;
 }
 
@@ -201,16 +215,18 @@ void LiveRequest::count(const Message& message, int32_t choice) {
   if (meters != nullptr) meters->prompt_tokens += std::exchange(prompt_tokens_[prompt], 0);
   if (event.id < 0) return;
   const auto now = Clock::now();
-  const auto since = [now](Clock::time_point then) {
-    return std::chrono::duration<double>(now - then).count();
+  const auto seconds = [](Clock::duration time) {
+    return std::chrono::duration<double>(time).count();
   };
   const bool first = !std::exchange(first_token_, first_token_.value_or(now));
+  // Between tokens as they were made: some travel together.
   Clock::time_point& last = last_tokens_[static_cast<size_t>(choice)];
-  const Clock::time_point before = std::exchange(last, now);
+  const Clock::time_point before = std::exchange(last, message.at);
   if (meters == nullptr) return;
   ++meters->generated_tokens;
-  if (first) meters->first_token_seconds.observe(since(origin_.arrival));
-  if (before != Clock::time_point()) meters->token_gap_seconds.observe(since(before));
+  if (first) meters->first_token_seconds.observe(seconds(now - origin_.arrival));
+  if (before != Clock::time_point())
+    meters->token_gap_seconds.observe(seconds(message.at - before));
 }
 
 // ---- The end

@@ -58,6 +58,7 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
     int32_t cached_tokens = 0;
     std::vector<std::optional<TokenLogprob>> prompt_logprobs;
     TokenEvent event;
+    Clock::time_point at;  // when the engine told of it
   };
 
   void receive(std::vector<Message> messages);  // the engine's thread
@@ -87,14 +88,15 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
   std::function<void(LiveRequest&)> ended_;
   std::vector<RequestHandle> handles_;
   std::vector<int32_t> prompt_tokens_;          // by prompt; 0 once they are counted
-  std::vector<Clock::time_point> last_tokens_;  // by choice; when its last token came
+  std::vector<Clock::time_point> last_tokens_;  // by choice; when the engine told of its last token
   std::vector<bool> done_;                      // by choice
   size_t left_ = 0;                             // choices that are not done
   bool over_ = false;
   bool streaming_ = false;
   std::optional<Clock::time_point> first_token_;
   Clock::time_point last_write_;
-  Clock::time_point last_drain_;
+  Clock::time_point last_drain_;  // that found something
+  bool pausing_ = false;          // drain() will run after a pause
 
   std::mutex mu_;
   std::vector<Message> inbox_;  // guarded by mu_

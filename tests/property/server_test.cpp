@@ -5,9 +5,11 @@
 
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
+#include <chrono>
 #include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <map>
 #include <thread>
 
 #include "server/http/listener.h"
@@ -61,7 +63,8 @@ EngineOptions engine_options() {
 /// A server in this process, over `backend`.
 class LocalServer {
  public:
-  explicit LocalServer(Backend& backend)
+  explicit LocalServer(Backend& backend,
+                       std::chrono::milliseconds pause = std::chrono::milliseconds(1))
       : served_(fable_tokenizer()),
         model_(test::make_fake_model(backend, {.vocab_size = served_.tokenizer.size()})),
         engine_(*model_, backend, engine_options()),
@@ -70,6 +73,7 @@ class LocalServer {
     served_.end_ids = {1, kTurnEnd, 50};
     served_.vocab_size = served_.tokenizer.size();
     served_.max_model_len = engine_.limits().max_model_len;
+    loop_.set_pause(pause);
     service_.serve(served_, engine_);
     loop_.start();
   }
@@ -200,6 +204,50 @@ TEST_F(ScriptedServer, UnfinishedCharactersAreHeldBack) {
   }
   EXPECT_EQ(content, "\xF0\x9F\x98\x80\xEF\xBF\xBD");
   EXPECT_EQ(listed, 6U);
+}
+
+// ---- Pauses
+
+/// Whose streams pause for longer than a test lasts.
+class PausingServer : public ScriptedServer {
+ protected:
+  HttpAnswer generate(const std::string& more) const {
+    return pausing_.request(http_request("POST", "/generate", R"({"text":"x",)" + more + "}"));
+  }
+
+  LocalServer pausing_{backend_, std::chrono::hours(1)};
+};
+
+TEST_F(PausingServer, FirstAndLastTokensWaitForNoPause) {
+  const std::string story = "Once upon a time there was a fox who lived at the edge of a wood.";
+  write(story);
+  const Events chat = events_of(pausing_.chat(R"("stream":true)").body);
+  EXPECT_TRUE(chat.done);
+  std::string streamed;
+  for (const json::value& event : chat.all) {
+    const json::object& delta = event.at("choices").at(0).at("delta").as_object();
+    if (const json::value* content = delta.if_contains("content")) streamed += text(*content);
+  }
+  EXPECT_EQ(streamed, story);
+  const json::value whole = pausing_.chat(R"("max_tokens":100)").json();
+  EXPECT_EQ(text(whole.at("choices").at(0).at("message").at("content")), story);
+}
+
+TEST_F(PausingServer, TokensThatTravelTogetherAreOneEventOfGenerate) {
+  write("Once upon a time there was a fox who lived at the edge of a wood.");
+  const std::string sampling = R"("sampling_params":{"max_new_tokens":12,"n":2},)";
+  const Events events = events_of(generate(sampling + R"("stream":true)").body);
+  EXPECT_TRUE(events.done);
+  // Of each choice at most the first token, the second, and the others with either's end.
+  EXPECT_LE(events.all.size(), 8U);
+  std::map<int64_t, json::value> last;
+  for (const json::value& event : events.all) last[event.at("index").as_int64()] = event;
+  const json::value plain = generate(sampling + R"("stream":false)").json();
+  for (const int choice : {0, 1}) {
+    EXPECT_EQ(last[choice].at("meta_info").at("completion_tokens").as_int64(), 12);
+    EXPECT_EQ(last[choice].at("output_ids"), plain.at(choice).at("output_ids"));
+    EXPECT_EQ(last[choice].at("text"), plain.at(choice).at("text"));
+  }
 }
 
 // ---- Faults

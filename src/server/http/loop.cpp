@@ -61,15 +61,20 @@ void Loop::stop() {
   impl_->background.stop();
   for (std::thread& thread : impl_->threads) thread.join();
   impl_->threads.clear();
+  impl_->after_pause.clear();  // while what they hold on to is there
 }
+
+void Loop::set_pause(std::chrono::milliseconds pause) { impl_->pause = pause; }
+
+std::chrono::milliseconds Loop::pause() const { return impl_->pause; }
 
 void Loop::post(std::function<void()> body) { asio::post(impl_->io, std::move(body)); }
 
 void Loop::after_pause(std::function<void()> body) {
   impl_->after_pause.push_back(std::move(body));
   if (impl_->after_pause.size() > 1) return;
-  impl_->pause.expires_after(kPause);
-  impl_->pause.async_wait([this](const error_code& error) {
+  impl_->pause_timer.expires_after(impl_->pause);
+  impl_->pause_timer.async_wait([this](const error_code& error) {
     if (error) return;
     std::vector<std::function<void()>> bodies;
     bodies.swap(impl_->after_pause);

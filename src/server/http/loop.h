@@ -31,10 +31,12 @@ class Loop {
   /// Any thread: `body` runs on a helper.
   void in_background(std::function<void()> body);
 
-  /// The loop's thread: `body` runs there when kPause has gone by, or a little earlier together
-  /// with others that were told so before it.
+  /// The loop's thread: `body` runs there when pause() has gone by, or a little earlier together
+  /// with others that were told so before it. Dropped by stop().
   void after_pause(std::function<void()> body);
-  static constexpr std::chrono::milliseconds kPause{1};
+  /// The loop's thread. 1 ms until set.
+  void set_pause(std::chrono::milliseconds pause);
+  std::chrono::milliseconds pause() const;
 
   /// Before start(): `body` runs on the loop's thread again and again.
   void every(std::chrono::milliseconds period, std::function<void()> body);

@@ -4,6 +4,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <functional>
 #include <list>
 #include <thread>
@@ -24,8 +25,9 @@ struct Loop::Impl {
       io.get_executor()};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> background_work{
       background.get_executor()};
-  boost::asio::steady_timer pause{io};
-  std::vector<std::function<void()>> after_pause;  // of the loop's thread
+  boost::asio::steady_timer pause_timer{io};
+  std::vector<std::function<void()>> after_pause;  // of the loop's thread, as is pause
+  std::chrono::milliseconds pause{1};
   std::list<boost::asio::steady_timer> timers;
   std::list<boost::asio::signal_set> signals;
   std::vector<std::thread> threads;

@@ -34,7 +34,7 @@ TEST(Loop, WhatWaitsForAPauseRunsTogetherAndInOrder) {
   const Clock::time_point then = ran.get_future().get();
   loop.stop();
   EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3}));
-  EXPECT_GE(then - told, 2 * Loop::kPause);
+  EXPECT_GE(then - told, 2 * loop.pause());
 }
 
 TEST(Loop, WhatStillWaitsForAPauseEndsWithTheLoop) {
@@ -45,7 +45,7 @@ TEST(Loop, WhatStillWaitsForAPauseEndsWithTheLoop) {
     loop.post([&, held] {
       loop.after_pause([held] { ++*held; });
       told.set_value();
-      std::this_thread::sleep_for(3 * Loop::kPause);  // stopped before the pause's end is looked at
+      std::this_thread::sleep_for(3 * loop.pause());  // stopped before the pause's end is looked at
     });
     loop.start();
     told.get_future().get();

@@ -5,15 +5,22 @@
 namespace facet::http {
 
 void SseReader::push(std::string_view bytes) {
-  for (const char byte : bytes) {
-    const bool after_cr = std::exchange(after_cr_, byte == '\r');
-    if (byte == '\n' && after_cr) continue;  // the second half of one line end
-    if (byte == '\n' || byte == '\r') {
-      take_line(line_);
-      line_.clear();
-    } else {
-      line_ += byte;
+  while (!bytes.empty()) {
+    const bool after_cr = std::exchange(after_cr_, false);
+    if (after_cr && bytes.front() == '\n') {  // the second half of one line end
+      bytes.remove_prefix(1);
+      continue;
     }
+    const std::string_view up_to_lf = bytes.substr(0, bytes.find('\n'));
+    const std::string_view line = up_to_lf.substr(0, up_to_lf.find('\r'));
+    if (line.size() == bytes.size()) {
+      line_ += line;
+      return;
+    }
+    after_cr_ = bytes[line.size()] == '\r';
+    take_line(line_.empty() ? line : std::string_view(line_ += line));
+    line_.clear();
+    bytes.remove_prefix(line.size() + 1);
   }
 }
 
