@@ -1,6 +1,6 @@
 // Checks and timings of linear() and experts() on a GPU, in one program that needs nothing else
 // there:
-//   cuda_products check | time
+//   cuda_products check | time | time-attention
 
 #include <cstring>
 
@@ -108,6 +108,7 @@ int main(int argc, char** argv) {
               device.multiProcessorCount);
   if (what == "check") return facet::test::check_products();
   if (what == "time") return facet::test::time_products();
-  std::printf("usage: cuda_products check | time\n");
+  if (what == "time-attention") return facet::test::time_attention();
+  std::printf("usage: cuda_products check | time | time-attention\n");
   return 1;
 }

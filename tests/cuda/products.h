@@ -116,5 +116,6 @@ void check_fp4(cudaStream_t stream);
 
 int check_products();
 int time_products();
+int time_attention();  // attention's part of it
 
 }  // namespace facet::test

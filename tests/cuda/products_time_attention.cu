@@ -1,6 +1,7 @@
 // Times of attention at the model's shapes, as products_time.cu does those of products.
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "kernels/cuda/attention.h"
@@ -66,7 +67,9 @@ void time_attention(cudaStream_t stream,
   const DeviceArray<float> fresh(random_floats(int64_t{rows} * shape.kv_heads * shape.head_dim, 2));
   const DeviceArray<float> norm(random_floats(shape.head_dim, 3));
   DeviceArray<float> out(q.count());
-  const cuda::RowRun run = {0, rows, prompt, context};
+  // As the backend bounds the positions of single rows.
+  const auto bound = static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(context)));
+  const cuda::RowRun run = {0, rows, prompt, prompt ? context : bound};
   cuda::AttentionArgs args;
   args.out = out.get();
   args.q = q.get();
@@ -114,7 +117,7 @@ void time_attention(cudaStream_t stream,
 void time_all_attention(cudaStream_t stream) {
   for (const cuda::Overlap overlap : {cuda::Overlap::kNo, cuda::Overlap::kYes}) {
     for (const DType dtype : {DType::kBF16, DType::kF8E4M3}) {
-      for (const int rows : {1, 8, 32, 100}) {
+      for (const int rows : {1, 2, 4, 8, 32, 100}) {
         time_attention(stream, kLocal, dtype, rows, 1040, false, overlap);
         time_attention(stream, kFull, dtype, rows, 1040, false, overlap);
       }
@@ -125,10 +128,17 @@ void time_all_attention(cudaStream_t stream) {
       time_attention(stream, kFull, dtype, 1, 32000, false, overlap);
     }
   }
-  for (const int rows : {1000, 8192}) {
+  for (const int rows : {100, 1000, 8192}) {
     time_attention(stream, kLocal, DType::kBF16, rows, rows, true, cuda::Overlap::kNo);
     time_attention(stream, kFull, DType::kBF16, rows, rows, true, cuda::Overlap::kNo);
   }
+}
+
+int time_attention() {
+  cudaStream_t stream;
+  must(cudaStreamCreate(&stream), "stream");
+  time_all_attention(stream);
+  return 0;
 }
 
 }  // namespace facet::test
