@@ -226,6 +226,38 @@ TEST_P(AttentionTest, Fp8CacheWithScales) {
   }
 }
 
+// A cached NaN is not read as a number, as the codes beside it are.
+TEST_P(AttentionTest, NanInAnFp8CacheShows) {
+  if (GetParam().name.starts_with("cpu"))
+    GTEST_SKIP() << "it reads the codes of NaN as numbers (kernels/cpu/decode-inl.h)";
+  constexpr int32_t kHeadDim = 256;
+  constexpr int32_t kPositions = 64;
+  const std::vector<PageId> table = {PageId{0}};
+  const std::vector<std::span<const PageId>> tables = {table};
+  const auto attend_to = [&](size_t k_nan, size_t v_nan) {
+    std::vector<std::byte> k(kPositions * kHeadDim, std::byte{0x30});  // 0.5
+    std::vector<std::byte> v(k);
+    if (k_nan < k.size()) k[k_nan] = std::byte{0xff};
+    if (v_nan < v.size()) v[v_nan] = std::byte{0x7f};
+    const KvView kv = {{1, kHeadDim, kPositions, DType::kF8E4M3}, k.data(), v.data(), 1, 1, tables};
+    const Tensor q = Tensor::random({1, 2, kHeadDim}, 1, 0.1F);
+    Tensor out(q.shape());
+    const int32_t position = kPositions - 1;
+    be().attention(out.view(), q.view(), kv, 0, one_row(position, {0, 1, position}));
+    return out;
+  };
+  constexpr size_t kNone = kPositions * kHeadDim;
+  for (const size_t at : {size_t{0}, size_t{5 * kHeadDim + 77}, kNone - 1}) {
+    const Tensor of_value = attend_to(kNone, at);
+    const Tensor of_key = attend_to(at, kNone);
+    for (int64_t i = 0; i < 2 * kHeadDim; ++i) {
+      const bool hit = static_cast<size_t>(i) % kHeadDim == at % kHeadDim;
+      EXPECT_EQ(std::isnan(of_value[i]), hit) << "V at " << at << ", component " << i;
+      EXPECT_TRUE(std::isnan(of_key[i])) << "K at " << at << ", component " << i;
+    }
+  }
+}
+
 TEST_P(AttentionTest, LongContext) {
   check({{1, 16, 16, DType::kF32}, 2, 0, 1, 1, {{1500, 3, 1}, {700, 1, 2}}});
   check({{1, 16, 16, DType::kF32}, 2, 1024, 1, 1, {{1500, 3, 1}, {1023, 2, 2}}});
