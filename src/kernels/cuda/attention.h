@@ -73,9 +73,10 @@ int64_t attention_workspace_bytes(const AttentionArgs& args, const RowRun& run);
 
 /// Backend::attention on tensor cores for the rows of a run: q enters as three BF16 terms, which
 /// hold all of a float32, the softmax's weights as two, K and V as BF16, which holds every E4M3. A
-/// prompt of many rows: blocks of 32 or 64 (row, head) pairs that walk the parts. Else a block for
-/// each part or span and KV head; the last one of a row joins them, or a small kernel does where
-/// they are many. Both give the same bits. Decode is bound by the bytes of K and V.
+/// prompt of many rows: blocks of 32 or 64 (row, head) pairs that walk the parts; of few, a block
+/// for each part or span and a kernel that joins. Single rows: blocks with some parts or spans each
+/// that join them among themselves where all are under way at once, else that kernel does. All give
+/// the same bits. Decode is bound by the bytes of K and V.
 ///
 /// `unprepared` is for runs of one row of each sequence: Backend::prepare_attention is then done
 /// by the blocks that want its results, with the same bits, and q is left as it is.

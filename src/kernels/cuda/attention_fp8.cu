@@ -1,4 +1,4 @@
-#include "kernels/cuda/attention_walk.cuh"
+#include "kernels/cuda/attention_launch.cuh"
 
 namespace facet::cuda {
 

@@ -38,8 +38,6 @@ struct TileConfig {
     alignas(16) uint16_t v[kFp8 ? 8 : kPart * kStrideKv];
     alignas(16) uint8_t raw_k[kRawBytes];
     alignas(16) uint8_t raw_v[kRawBytes];
-    alignas(16) uint8_t fresh_k[kD * kBytes];  // of the row's own position, as stored
-    alignas(16) uint8_t fresh_v[kD * kBytes];
     alignas(16) float q[kSplit ? 4 : kPairs * kStrideQ];
     alignas(16) uint16_t terms[kSplit ? 3 * kPairs * kStrideQ : 8];
     alignas(16) uint16_t p_high[kPairs * kStrideP];
@@ -48,6 +46,12 @@ struct TileConfig {
     float sums[kPairs][kPart / 8];
   };
 };
+
+/// exp(score - largest) without a branch, so that many are under way at once; 0 where the score is
+/// that of a position nobody sees, even if all are.
+__device__ inline float weight_of(float score, float largest) {
+  return expf(score - (largest == -INFINITY ? 0.0F : largest));
+}
 
 /// What a pair has gathered; the weighted values are in its warps' registers.
 struct PairState {
@@ -64,17 +68,18 @@ struct JoinFactors {
 };
 __device__ inline JoinFactors join(PairState& state, float part_max, float part_sum) {
   JoinFactors factors;
-  if (part_max == -INFINITY) return factors;
   const float larger = fmaxf(state.max, part_max);
-  factors.any = true;
-  factors.old = state.max == -INFINITY ? 0.0F : expf(state.max - larger);
-  factors.now = expf(part_max - larger);
+  factors.any = part_max != -INFINITY;
+  factors.old = weight_of(state.max, larger);
+  factors.now = weight_of(part_max, larger);
   state.max = larger;
-  state.sum = fmaf(state.sum, factors.old, __fmul_rn(part_sum, factors.now));
+  const float sum = fmaf(state.sum, factors.old, __fmul_rn(part_sum, factors.now));
+  state.sum = factors.any ? sum : state.sum;
   return factors;
 }
 __device__ inline void join(float& value, float part, const JoinFactors& factors) {
-  if (factors.any) value = fmaf(value, factors.old, __fmul_rn(part, factors.now));
+  const float joined = fmaf(value, factors.old, __fmul_rn(part, factors.now));
+  value = factors.any ? joined : value;
 }
 
 __device__ inline void load_matrices(uint32_t (&r)[4], const uint16_t* row) {

@@ -10,23 +10,18 @@ namespace facet::cuda {
 /// What a kernel has of the tile's keys or values.
 enum class Side { kKeys, kValues };
 
-/// The work of one block on one tile. `fresh`: the position whose K and V stand in shared.fresh_k
-/// and fresh_v and not yet, for this block, in the cache; -1: there is none.
+/// The work of one block on one tile.
 template <typename Config>
 class Tile {
  public:
   static constexpr int kColTiles = Config::kColTiles;
   using Sums = float[kColTiles][4];
 
-  __device__ Tile(const AttentionArgs& args,
-                  const TileRows& rows,
-                  typename Config::Shared& shared,
-                  int fresh = -1)
+  __device__ Tile(const AttentionArgs& args, const TileRows& rows, typename Config::Shared& shared)
       : args_(args),
         rows_(rows),
         shared_(shared),
         table_(table_of_row(args.kv, rows.first_row)),
-        fresh_(fresh),
         lane_(threadIdx.x % kWarp),
         warp_m_(threadIdx.x / kWarp / Config::kN),
         warp_n_(threadIdx.x / kWarp % Config::kN) {
@@ -76,7 +71,7 @@ class Tile {
   }
 
   /// Starts the copies of a part's keys or values; zeros stand where no row of the tile sees. To be
-  /// committed by the caller. The fresh position is left to patch().
+  /// committed by the caller.
   template <Side kSide>
   __device__ void load(int part) const {
     const Share share;
@@ -85,7 +80,7 @@ class Tile {
     const int position = part * kPart + share.row(lane_pass);
     int mine = kUnseen;
     if (lane_pass < Share::kPasses && position >= rows_.first_seen && position <= rows_.last_seen) {
-      mine = position == fresh_ ? kFresh : kv_row(args_.kv, table_, rows_.kv_head, position);
+      mine = kv_row(args_.kv, table_, rows_.kv_head, position);
     }
     const std::byte* from = (kSide == Side::kKeys ? args_.kv.k : args_.kv.v) + share.unit * 16;
     const uint32_t to = shared_address(landing<kSide>(share.row(0), share.unit));
@@ -93,22 +88,9 @@ class Tile {
 #pragma unroll
     for (int pass = 0; pass < Share::kPasses; ++pass) {
       const int row = __shfl_sync(kAllLanes, mine, lane_ / kRowLanes * kRowLanes + pass);
-      copy_async_if(to + pass * Share::kRows * kPitch,
-                    from + int64_t{max(row, 0)} * (Config::kD * Config::kBytes), row >= 0,
-                    row != kFresh);
+      copy_async(to + pass * Share::kRows * kPitch,
+                 from + int64_t{max(row, 0)} * (Config::kD * Config::kBytes), row >= 0);
     }
-  }
-  /// Puts the fresh position, if the part holds it, where load() left room. Each unit is written by
-  /// the thread that would have copied it.
-  template <Side kSide>
-  __device__ void patch(int part) const {
-    if (fresh_ < 0 || fresh_ / kPart != part) return;
-    const Share share;
-    const int row = fresh_ % kPart;
-    if (row % Share::kRows != share.row(0)) return;
-    const uint8_t* from = kSide == Side::kKeys ? shared_.fresh_k : shared_.fresh_v;
-    *reinterpret_cast<uint4*>(landing<kSide>(row, share.unit)) =
-        load_shared(from + share.unit * 16);
   }
   /// After this thread's copies have arrived, and before others read them: FP8 becomes BF16.
   template <Side kSide>
@@ -248,29 +230,28 @@ class Tile {
       copy_wait<1>();  // the keys are there
       settle<Side::kKeys>();
       __syncthreads();
-      if (Config::kFp8 && part < last) next<Side::kKeys>(part + 1);
+      if (Config::kFp8 && part < last) load<Side::kKeys>(part + 1);
       if (Config::kFp8) copy_commit();
       score(part);
       __syncthreads();
-      if (!Config::kFp8 && part < last) next<Side::kKeys>(part + 1);
+      if (!Config::kFp8 && part < last) load<Side::kKeys>(part + 1);
       if (!Config::kFp8) copy_commit();
       weigh();
       copy_wait<1>();  // the values are there
       settle<Side::kValues>();
       __syncthreads();
-      if (Config::kFp8 && part < last) next<Side::kValues>(part + 1);
+      if (Config::kFp8 && part < last) load<Side::kValues>(part + 1);
       if (Config::kFp8) copy_commit();
       gather(acc, states);
       after(part);
       __syncthreads();
-      if (!Config::kFp8 && part < last) next<Side::kValues>(part + 1);
+      if (!Config::kFp8 && part < last) load<Side::kValues>(part + 1);
       if (!Config::kFp8) copy_commit();
     }
   }
 
  private:
   static constexpr int kUnseen = -1;
-  static constexpr int kFresh = -2;
   static constexpr int kChunk = 64;                                // components
   static constexpr int kUnits = Config::kD * Config::kBytes / 16;  // copies of a row
   static constexpr int kRowLanes = kUnits < kWarp ? kUnits : kWarp;
@@ -291,11 +272,6 @@ class Tile {
       return (kSide == Side::kKeys ? shared_.raw_k : shared_.raw_v) + row * Config::kD + unit * 16;
     return reinterpret_cast<uint8_t*>((kSide == Side::kKeys ? shared_.k : shared_.v) +
                                       row * Config::kStrideKv + unit * 8);
-  }
-  template <Side kSide>
-  __device__ void next(int part) const {
-    load<kSide>(part);
-    patch<kSide>(part);
   }
 
   /// Components d … d + 15 of this warp's pairs, as three terms.
@@ -354,9 +330,8 @@ class Tile {
 
   /// Weights of pair h and 8 positions. Their sum is that of what is multiplied.
   __device__ void weigh(int h, int n, float largest) {
-    float2 weights = {0.0F, 0.0F};
-    if (scores_[n][2 * h] != -INFINITY) weights.x = expf(scores_[n][2 * h] - largest);
-    if (scores_[n][2 * h + 1] != -INFINITY) weights.y = expf(scores_[n][2 * h + 1] - largest);
+    float2 weights = {weight_of(scores_[n][2 * h], largest),
+                      weight_of(scores_[n][2 * h + 1], largest)};
     const uint32_t high = split_off(weights);
     const uint32_t low = pack_bf16(weights.x, weights.y);
     float sum = __uint_as_float(high << 16) + __uint_as_float(low << 16) +
@@ -374,7 +349,6 @@ class Tile {
   const TileRows& rows_;
   typename Config::Shared& shared_;
   const int32_t* table_;
-  int fresh_;
   int lane_;
   int warp_m_;
   int warp_n_;

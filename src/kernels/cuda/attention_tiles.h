@@ -11,9 +11,12 @@ namespace facet::cuda {
 struct Cut {
   bool walk = false;
   int32_t tokens = 1;
+  int32_t heads = 1;  // of a single row's block
   int32_t piece_parts = 1;
-  int32_t pieces = 0;  // of a tile, at most
-  bool join_apart = false;
+  int32_t pieces = 0;       // of a tile, at most
+  int32_t blocks = 0;       // that a single row's are dealt out to
+  bool cluster = false;     // pieces of a single row are joined in their cluster,
+  bool join_apart = false;  // or by a kernel of its own, or else by the blocks in the end
   int64_t pass_rows = 0;
 };
 

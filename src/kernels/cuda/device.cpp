@@ -36,6 +36,11 @@ int most_shared_bytes() {
   return value;
 }
 
+int multiprocessors() {
+  static const int value = attribute(cudaDevAttrMultiProcessorCount);
+  return value;
+}
+
 bool device_has_wgmma() { return architecture() / 10 == 9; }
 
 unsigned grid(int64_t blocks) {

@@ -44,6 +44,7 @@ int architecture();
 inline bool has_clusters() { return architecture() >= 90; }
 /// Dynamic shared memory that one CTA can be given, in bytes.
 int most_shared_bytes();
+int multiprocessors();
 
 /// Lanes of a warp, as everywhere.
 inline constexpr int kWarp = 32;

@@ -14,11 +14,22 @@ struct Rotation {
   float cosines[kPerLane / 2];
 
   __device__ void find(const float* frequencies, int angles, int32_t position, int lane) {
+    load(frequencies, angles, lane);
+    find(angles, position, lane);
+  }
+  /// The same in two steps: the frequencies stand in `cosines` in between.
+  __device__ void load(const float* frequencies, int angles, int lane) {
 #pragma unroll
     for (int i = 0; i < kPerLane / 2; ++i) {
       const int index = lane + i * kWarp;
-      if (index >= angles) continue;
-      sincosf(__fmul_rn(static_cast<float>(position), frequencies[index]), &sines[i], &cosines[i]);
+      cosines[i] = index < angles ? frequencies[index] : 0.0F;
+    }
+  }
+  __device__ void find(int angles, int32_t position, int lane) {
+#pragma unroll
+    for (int i = 0; i < kPerLane / 2; ++i) {
+      if (lane + i * kWarp >= angles) continue;
+      sincosf(__fmul_rn(static_cast<float>(position), cosines[i]), &sines[i], &cosines[i]);
     }
   }
 };

@@ -16,6 +16,7 @@ struct LaunchShape {
   unsigned threads = 0;
   int shared_bytes = 0;
   unsigned cluster_z = 1;  ///< CTAs of one cluster, along z
+  unsigned cluster_x = 1;  ///< or along x
   Traffic traffic = {};    ///< for whoever takes a step apart
 };
 
@@ -41,9 +42,12 @@ void launch(cudaStream_t stream,
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }
-  if (shape.cluster_z > 1) {
+  if (shape.cluster_x * shape.cluster_z > 1) {
+    constexpr unsigned kEverywhere = 8;  // CTAs that form a cluster without asking
+    if (shape.cluster_x * shape.cluster_z > kEverywhere)
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), name);
     attributes[count].id = cudaLaunchAttributeClusterDimension;
-    attributes[count].val.clusterDim.x = 1;
+    attributes[count].val.clusterDim.x = shape.cluster_x;
     attributes[count].val.clusterDim.y = 1;
     attributes[count++].val.clusterDim.z = shape.cluster_z;
   }

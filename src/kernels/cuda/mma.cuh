@@ -97,9 +97,15 @@ __device__ __forceinline__ uint32_t cluster_rank() {
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
+__device__ __forceinline__ void cluster_arrive() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void cluster_wait() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
 __device__ __forceinline__ void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::
-                   : "memory");
+  cluster_arrive();
+  cluster_wait();
 }
 /// A float at `address` of this CTA's shared memory, as CTA `rank` of the cluster holds it.
 __device__ __forceinline__ float load_cluster(uint32_t address, uint32_t rank) {
@@ -109,8 +115,17 @@ __device__ __forceinline__ float load_cluster(uint32_t address, uint32_t rank) {
   asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(there) : "memory");
   return value;
 }
+/// Stores at `address` of this CTA's shared memory, as CTA `rank` of the cluster has it.
+__device__ __forceinline__ void store_cluster(uint32_t address, uint32_t rank, float value) {
+  uint32_t there;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(there), "f"(value) : "memory");
+}
 #else
 __device__ __forceinline__ uint32_t cluster_rank() { return 0; }
+__device__ __forceinline__ void cluster_arrive() { __trap(); }
+__device__ __forceinline__ void cluster_wait() { __trap(); }
+__device__ __forceinline__ void store_cluster(uint32_t, uint32_t, float) { __trap(); }
 __device__ __forceinline__ void cluster_sync() { __trap(); }
 __device__ __forceinline__ float load_cluster(uint32_t, uint32_t) { return 0.0F; }
 #endif

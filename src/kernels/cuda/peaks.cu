@@ -1,5 +1,6 @@
 // What the GPU can do at best, measured on it.
 
+#include "kernels/cuda/device.h"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/peaks.h"
 
@@ -61,12 +62,6 @@ double quickest(cudaStream_t stream, const Body& body) {
   cudaEventDestroy(begin);
   cudaEventDestroy(end);
   return best;
-}
-
-int multiprocessors() {
-  int count = 0;
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, 0), "multiprocessors");
-  return count;
 }
 
 }  // namespace
