@@ -313,7 +313,7 @@ class Backend : public KernelChooser {
                        float eps);
 
   /// Settles the stream; inner = act(gate · h, up · h) of h = norm(x) * norm. With experts also
-  /// routing = route(x) and experts_in = norm(x) * experts_norm.
+  /// routing = route(x), unless watched maybe by the next op; experts_in = norm(x) * experts_norm.
   virtual void enter_feed_forward(ResidualStream& stream,
                                   const FeedForwardRows& rows,
                                   const FeedForward& layer,

@@ -1,6 +1,6 @@
 // Checks and timings of linear() and experts() on a GPU, in one program that needs nothing else
 // there:
-//   cuda_products check | time | time-attention
+//   cuda_products check | check-experts | time | time-attention | time-phases
 
 #include <cstring>
 
@@ -107,8 +107,10 @@ int main(int argc, char** argv) {
   std::printf("%s, compute capability %d.%d, %d SMs\n", device.name, device.major, device.minor,
               device.multiProcessorCount);
   if (what == "check") return facet::test::check_products();
-  if (what == "time") return facet::test::time_products();
+  if (what == "check-experts") return facet::test::check_experts_alone();
+  if (what == "time") return facet::test::time_products(facet::test::Timed::kAll);
   if (what == "time-attention") return facet::test::time_attention();
-  std::printf("usage: cuda_products check | time | time-attention\n");
+  if (what == "time-phases") return facet::test::time_products(facet::test::Timed::kPhases);
+  std::printf("usage: cuda_products check | check-experts | time | time-attention | time-phases\n");
   return 1;
 }

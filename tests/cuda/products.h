@@ -115,7 +115,9 @@ void check_all_experts(cudaStream_t stream);
 void check_fp4(cudaStream_t stream);
 
 int check_products();
-int time_products();
+int check_experts_alone();
+enum class Timed { kAll, kPhases };  ///< kPhases: those of a layer of decode
+int time_products(Timed timed);
 int time_attention();  // attention's part of it
 
 }  // namespace facet::test

@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/repack.h"
+#include "kernels/cuda/route.h"
 #include "quant/float_formats.h"
 #include "quant/nvfp4_tiles.h"
 #include "tests/cuda/products.h"
@@ -122,6 +123,72 @@ void reference_row(const Layer& l,
   }
 }
 
+/// experts() that choose for themselves against route_choice() and experts(), ties and NaN among
+/// the logits.
+void check_choice(const Layer& l,
+                  int top_k,
+                  const DeviceArray<float>& x,
+                  const DeviceArray<std::byte>& workspace,
+                  const std::string& name,
+                  cudaStream_t stream) {
+  const int count = l.layer.count;
+  const int hidden = l.layer.hidden;
+  constexpr int kRounds = 20;
+  std::vector<float> logits = random_floats(int64_t{kRounds} * 8 * count, 41);
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (i / static_cast<size_t>(8 * count) % 2 == 1) logits[i] = std::round(logits[i] * 2);
+    if (i % 97 == 5) logits[i] = NAN;
+    if (i % 89 == 3) logits[i] = -INFINITY;
+  }
+  const DeviceArray<float> device_logits(logits);
+  const DeviceArray<float> scales(random_floats(count, 43));
+  DeviceArray<int32_t> chosen(8 * top_k);
+  DeviceArray<float> weights(8 * top_k);
+  DeviceArray<int32_t> late_chosen(8 * top_k);
+  DeviceArray<float> late_weights(8 * top_k);
+  DeviceArray<float> wanted(int64_t{8} * hidden);
+  DeviceArray<float> found(int64_t{8} * hidden);
+  DeviceArray<int32_t> arrivals(2);
+  must(cudaMemset(arrivals.get(), 0, 8), "memset");
+  int different = 0;
+  int unlike = 0;
+  int compared = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    for (int rows = 1; rows <= 8; ++rows) {
+      if (!cuda::experts_choose(l.layer, rows, top_k)) continue;
+      cuda::RouteArgs route;
+      route.experts = chosen.get();
+      route.weights = weights.get();
+      route.logits = const_cast<float*>(device_logits.get()) + int64_t{round} * 8 * count;
+      route.proj.rows = count;
+      route.per_expert_scale = scales.get();
+      route.rows = rows;
+      route.top_k = top_k;
+      cuda::route_choice(stream, route);
+      cuda::ExpertsCall call = {l.layer,      wanted.get(),    x.get(),
+                                chosen.get(), weights.get(),   rows,
+                                top_k,        workspace.get(), cuda::Overlap::kYes};
+      cuda::experts(stream, call);
+      call.out = found.get();
+      call.chosen = nullptr;
+      call.weights = nullptr;
+      call.arrivals = round % 2 == 0 ? arrivals.get() : nullptr;
+      call.choice = {route.logits, scales.get(), late_chosen.get(), late_weights.get()};
+      cuda::experts(stream, call);
+      must(cudaStreamSynchronize(stream), "a late choice");
+      different += differing(wanted.get(), found.get(), int64_t{rows} * hidden, stream);
+      different += differing(weights.get(), late_weights.get(), int64_t{rows} * top_k, stream);
+      const std::vector<int32_t> a = chosen.host();
+      const std::vector<int32_t> b = late_chosen.host();
+      unlike += !std::equal(a.begin(), a.begin() + int64_t{rows} * top_k, b.begin());
+      ++compared;
+    }
+  }
+  expect(compared >= kRounds && different == 0 && unlike == 0,
+         name + ": experts that choose: " + std::to_string(different) + " values and " +
+             std::to_string(unlike) + " choices of " + std::to_string(compared) + " differ");
+}
+
 void check_experts(WeightFormat format,
                    ActivationFunction function,
                    int experts,
@@ -147,6 +214,8 @@ void check_experts(WeightFormat format,
                            std::to_string(experts) + " [" + std::to_string(hidden) + ", " +
                            std::to_string(width) + "] " +
                            std::string(to_string(l.layer.activation));
+  DeviceArray<int32_t> arrivals(2);
+  must(cudaMemset(arrivals.get(), 0, 8), "memset");
   for (int skew = 0; skew < 3; ++skew) {
     std::vector<int32_t> chosen;
     std::vector<float> weights;
@@ -158,7 +227,7 @@ void check_experts(WeightFormat format,
       cuda::experts(stream, {l.layer, to, device_x.get() + int64_t{first} * hidden,
                              device_chosen.get() + int64_t{first} * top_k,
                              device_weights.get() + int64_t{first} * top_k, rows, top_k,
-                             workspace.get(), cuda::Overlap::kNo});
+                             workspace.get(), cuda::Overlap::kNo, nullptr, arrivals.get()});
       must(cudaStreamSynchronize(stream), name.c_str());
     };
     run(all.get(), most, 0);
@@ -189,6 +258,7 @@ void check_experts(WeightFormat format,
                 name.c_str(), skew, worst * 1e6, unequal);
     std::fflush(stdout);
   }
+  check_choice(l, top_k, device_x, workspace, name, stream);
   // Repetitions, as the kernels overlap.
   std::vector<int32_t> chosen;
   std::vector<float> weights;
@@ -202,7 +272,8 @@ void check_experts(WeightFormat format,
       const auto overlap = i % 2 ? cuda::Overlap::kYes : cuda::Overlap::kNo;
       cuda::experts(stream,
                     {l.layer, i == 0 ? all.get() : out.get(), device_x.get(), device_chosen.get(),
-                     device_weights.get(), rows, top_k, workspace.get(), overlap});
+                     device_weights.get(), rows, top_k, workspace.get(), overlap, nullptr,
+                     i % 4 < 2 ? arrivals.get() : nullptr});
       if (i > 0)
         count_differing(out.get(), all.get(), int64_t{rows} * hidden, counter.get(), stream);
     }

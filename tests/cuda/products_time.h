@@ -17,6 +17,10 @@ double time_graph(cudaStream_t stream, const std::function<void()>& body, int re
 /// A line of the table; the share is of the plain reads measured in the same run.
 void print_time(const std::string& name, int tokens, double bytes, double us, double flops);
 
+/// Prints what each kernel takes that `body` enqueues when it is called `times` times, a line for
+/// each kind.
+void print_alone(cudaStream_t stream, int times, const std::function<void(int)>& body);
+
 /// What products are timed over.
 struct Bench {
   cudaStream_t stream;

@@ -11,13 +11,15 @@ namespace {
 
 class PhaseTimes {
  public:
-  PhaseTimes(const Bench& bench, int tokens) : b_(bench), tokens_(tokens), arrivals_(64) {
-    must(cudaMemset(arrivals_.get(), 0, 256), "memset");
+  PhaseTimes(const Bench& bench, int tokens)
+      : b_(bench), tokens_(tokens), routed_(64), arrivals_(2) {
+    must(cudaMemset(arrivals_.get(), 0, 8), "memset");
     std::vector<int32_t> c;
     std::vector<float> w;
     random_routing(tokens, 8, 128, 0, 5, c, w);
     chosen_.emplace_back(c);
     weights_.emplace_back(w);
+    make_experts();
   }
 
   void run() {
@@ -30,9 +32,10 @@ class PhaseTimes {
          [&](int i) { project(i, false, {128}); });
     for (const bool routes : {false, true}) {
       time(routes ? "gate and up beside the router" : "gate and up", 4224 * 2816 * 2,
-           [&](int i) { enter(i, routes); });
+           [&](int i) { enter(i, routes, cuda::Overlap::kYes); });
     }
     for (const bool beside : {false, true}) time_leave(beside);
+    time_feed_forward();
   }
 
  private:
@@ -80,18 +83,19 @@ class PhaseTimes {
     }
     cuda::project(b_.stream, normed(joins), outputs);
   }
-  void enter(int i, bool routes) const {
+  void enter(int i, bool routes, cuda::Overlap overlap) const {
     const int64_t offset = int64_t{i} * 4400 * 2816 * 2;
     cuda::EnterArgs args;
     args.x = normed(false);
+    args.x.overlap = overlap;
     args.gate = {bf16(at(offset), 2112, 2816)};
     args.up = {bf16(at(offset + 2112 * 2816 * 2), 2112, 2816)};
     args.gate_room = b_.out.get() + 6000000;
     args.inner = b_.out.get();
     args.function = ActivationFunction::kGeluTanh;
-    args.arrivals = arrivals_.get();
+    args.leaves_choice = true;
     cuda::RouteArgs route;
-    route.experts = arrivals_.get() + 8 * 0 + 32;
+    route.experts = routed_.get();
     route.weights = b_.out.get() + 7000000;
     route.logits = b_.out.get() + 7100000;
     route.x = b_.x.get();
@@ -99,7 +103,7 @@ class PhaseTimes {
     route.scale = b_.x.get() + 340000;
     route.per_expert_scale = b_.x.get() + 350000;
     route.rows = tokens_;
-    route.top_k = 2;
+    route.top_k = 8;
     route.eps = 1e-6F;
     if (routes) {
       args.route = &route;
@@ -107,42 +111,73 @@ class PhaseTimes {
     }
     cuda::enter_feed_forward(b_.stream, args);
   }
-  void time_leave(bool beside) {
+  void make_experts() {
     const int64_t gate_up = nvfp4_pair_tiles_bytes(704, 2816);
     const int64_t down = nvfp4_tiles_bytes(2816, 704);
     std::vector<cuda::ExpertPointers> pointers;
-    constexpr int kLayers = 6;
     for (int i = 0; i < kLayers * 128; ++i) {
       const std::byte* from = at(i * (gate_up + down));
       pointers.push_back({from, from, from + gate_up, 1e-3F, 1e-3F, 1e-3F});
     }
-    const DeviceArray<cuda::ExpertPointers> device(pointers);
-    const double bytes =
-        static_cast<double>(gate_up + down) * 8 * tokens_ + (beside ? 2816.0 * 2112 * 2 : 0.0);
+    pointers_.emplace_back(pointers);
+  }
+  cuda::ExpertsCall experts_call(int i, cuda::Overlap overlap) const {
+    const cuda::ExpertsLayer layer = {WeightFormat::kNvfp4,
+                                      {ActivationFunction::kGeluTanh, Gating::kGated},
+                                      128,
+                                      2816,
+                                      704,
+                                      pointers_[0].get() + i % kLayers * 128};
+    return {layer, b_.out.get() + 2000000, b_.x.get(), chosen_[0].get(), weights_[0].get(), tokens_,
+            8,     b_.workspace.get(),     overlap,    nullptr,          arrivals_.get()};
+  }
+  cuda::LinearArgs dense_down(int i, const float* x) const {
+    return {b_.out.get() + 1000000,
+            x,
+            {bf16(at(int64_t{i} * 2816 * 2112 * 2), 2816, 2112)},
+            tokens_,
+            b_.workspace.get(),
+            cuda::Overlap::kYes};
+  }
+  static double experts_bytes(int tokens) {
+    return static_cast<double>(nvfp4_pair_tiles_bytes(704, 2816) + nvfp4_tiles_bytes(2816, 704)) *
+           8 * tokens;
+  }
+  void time_leave(bool beside) {
+    const double bytes = experts_bytes(tokens_) + (beside ? 2816.0 * 2112 * 2 : 0.0);
     time(beside ? "experts beside dense down" : "experts", bytes, [&](int i) {
-      const cuda::ExpertsLayer layer = {WeightFormat::kNvfp4,
-                                        {ActivationFunction::kGeluTanh, Gating::kGated},
-                                        128,
-                                        2816,
-                                        704,
-                                        device.get() + i % kLayers * 128};
-      const cuda::LinearArgs dense = {b_.out.get() + 1000000,
-                                      b_.x.get(),
-                                      {bf16(at(int64_t{i} * 2816 * 2112 * 2), 2816, 2112)},
-                                      tokens_,
-                                      b_.workspace.get(),
-                                      cuda::Overlap::kYes};
-      cuda::experts(b_.stream,
-                    {layer, b_.out.get(), b_.x.get(), chosen_[0].get(), weights_[0].get(), tokens_,
-                     8, b_.workspace.get(), cuda::Overlap::kYes, beside ? &dense : nullptr});
+      const cuda::LinearArgs dense = dense_down(i, b_.x.get());
+      cuda::ExpertsCall call = experts_call(i, cuda::Overlap::kYes);
+      if (beside) call.beside = &dense;
+      cuda::experts(b_.stream, call);
     });
   }
+  /// From the stream to the experts' sum, as in a layer: each launch needs what the one before
+  /// gave.
+  void feed_forward(int i, cuda::Overlap overlap) const {
+    enter(i, true, overlap);
+    const cuda::LinearArgs dense = dense_down(i, b_.out.get());
+    cuda::ExpertsCall call = experts_call(i, overlap);
+    call.x = b_.out.get() + 7200000;
+    call.choice = {b_.out.get() + 7100000, b_.x.get() + 350000, routed_.get(),
+                   b_.out.get() + 7000000};
+    call.beside = &dense;
+    cuda::experts(b_.stream, call);
+  }
+  void time_feed_forward() {
+    const double bytes = experts_bytes(tokens_) + 2816.0 * 2112 * 2 * 3 + 128.0 * 2816 * 2;
+    time("feed-forward", bytes, [&](int i) { feed_forward(i, cuda::Overlap::kYes); });
+    print_alone(b_.stream, 24, [&](int i) { feed_forward(i, cuda::Overlap::kYes); });
+  }
 
+  static constexpr int kLayers = 6;
   const Bench& b_;
   const int tokens_;
+  DeviceArray<int32_t> routed_;
   DeviceArray<int32_t> arrivals_;
   std::vector<DeviceArray<int32_t>> chosen_;
   std::vector<DeviceArray<float>> weights_;
+  std::vector<DeviceArray<cuda::ExpertPointers>> pointers_;
 };
 
 }  // namespace

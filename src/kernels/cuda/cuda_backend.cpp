@@ -120,7 +120,7 @@ CudaBackend::CudaBackend(const CudaOptions& options)
                              properties.major, properties.minor, properties.multiProcessorCount,
                              human_bytes(static_cast<int64_t>(properties.totalGlobalMem)));
   check(cudaStreamCreate(&stream_), "a stream");
-  arrivals_ = Buffer(Buffer::kAlignment, device_allocator());
+  experts_arrivals_ = Buffer(2 * int64_t{sizeof(int32_t)}, device_allocator());
   attention_arrivals_ = Buffer(kMostArrivals * int64_t{sizeof(int32_t)}, device_allocator());
 }
 
@@ -158,6 +158,8 @@ bool CudaBackend::begin_step(const StepInputs& inputs) {
   draws_ = inputs.draws;
   top_.clear();
   drawn_.clear();
+  unwatched_step_ = !inputs.watched;
+  late_choice_ = {};
   profile_.abandon(stream_);
   if (arena_.begin(inputs, stream_)) forget_graphs();
   if (profile_.started() && !inputs.watched) {
@@ -189,6 +191,7 @@ void CudaBackend::bring(PinnedBuffer& to, const void* from, int64_t bytes) {
 
 TensorView CudaBackend::end_step(TensorView result) {
   graphs_.end(stream_);
+  unwatched_step_ = false;
   if (++steps_ == options_.fault_step) plant_illegal_access(stream_);
   if (profile_.recording()) profile_.end(stream_);
   if (wanted_top_ > 0) {

@@ -120,7 +120,10 @@ class CudaBackend final : public Backend {
   void run_fp4_experts(const Fp4Layer& layer, const ExpertsArgs& args);
   void bring(PinnedBuffer& to, const void* from, int64_t bytes);
   void bring_top();
-  void run_experts(const LoadedExperts& loaded, ExpertsArgs args, const LinearArgs* beside);
+  void run_experts(const LoadedExperts& loaded,
+                   ExpertsArgs args,
+                   const LinearArgs* beside,
+                   const ExpertsChoice& choice);
   LinearArgs linear_args(TensorView out, TensorView x, const WeightMatrix& w);
   ExpertsArgs experts_args(TensorView out,
                            TensorView x,
@@ -160,7 +163,9 @@ class CudaBackend final : public Backend {
   int64_t steps_ = 0;
   StepProfile profile_;
   Workspace route_logits_;
-  Buffer arrivals_;  // what counts blocks within a kernel: 0 between kernels
+  Buffer experts_arrivals_;      // zeros between kernels
+  bool unwatched_step_ = false;  // nobody looks at results between ops
+  ExpertsChoice late_choice_;    // of the layer under way: logits, if its experts are to choose
   Workspace linear_;
   Workspace experts_;
   Workspace attention_parts_;

@@ -87,6 +87,16 @@ void CudaBackend::project(ResidualStream& stream,
   stream.pending = {};
 }
 
+namespace {
+
+bool choose_themselves(const LoadedExperts& experts, const RouteArgs& route) {
+  return experts.layer.experts != nullptr &&
+         experts_choose(experts.layer, static_cast<int32_t>(route.rows),
+                        static_cast<int32_t>(route.top_k));
+}
+
+}  // namespace
+
 void CudaBackend::enter_feed_forward(ResidualStream& stream,
                                      const FeedForwardRows& rows,
                                      const FeedForward& layer,
@@ -106,13 +116,14 @@ void CudaBackend::enter_feed_forward(ResidualStream& stream,
   args.gate_room = values(rows.gate, inner, "gate");
   args.inner = values(rows.inner, inner, "inner");
   args.function = layer.activation.function;
-  args.arrivals = reinterpret_cast<int32_t*>(arrivals_.data());
   RouteArgs route;
   if (layer.experts != nullptr) {
     route = route_args(rows.routing, stream.x, layer.router, eps);
     args.route = &route;
-    args.sparse = {values(rows.experts_in, stream.x.shape(), "experts_in"),
-                   weights_.find(layer.experts_norm, "experts_norm")};
+    late_choice_ = {};
+    args.leaves_choice = unwatched_step_ && choose_themselves(weights_.find(*layer.experts), route);
+    if (args.leaves_choice)
+      late_choice_ = {route.logits, route.per_expert_scale, route.experts, route.weights};
   }
   if (cuda::enter_feed_forward(stream_, args)) std::swap(stream.x, stream.spare);
   stream.pending = {};
@@ -124,7 +135,7 @@ void CudaBackend::leave_feed_forward(const FeedForwardRows& rows, const FeedForw
   run_experts(
       weights_.find(*layer.experts),
       experts_args(rows.sparse, rows.experts_in, *layer.experts, rows.routing, layer.activation),
-      &dense);
+      &dense, std::exchange(late_choice_, {}));
 }
 
 }  // namespace facet::cuda

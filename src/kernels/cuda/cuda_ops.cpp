@@ -263,12 +263,14 @@ void CudaBackend::experts(TensorView out,
                           const ExpertWeights& weights,
                           const Routing& routing,
                           const Activation& activation) {
-  run_experts(weights_.find(weights), experts_args(out, x, weights, routing, activation), nullptr);
+  run_experts(weights_.find(weights), experts_args(out, x, weights, routing, activation), nullptr,
+              {});
 }
 
 void CudaBackend::run_experts(const LoadedExperts& loaded,
                               ExpertsArgs args,
-                              const LinearArgs* beside) {
+                              const LinearArgs* beside,
+                              const ExpertsChoice& choice) {
   CHECK(loaded.activation == args.activation, "experts loaded for {}, asked for {}",
         to_string(loaded.activation), to_string(args.activation));
   if (loaded.layer.experts == nullptr) {
@@ -290,6 +292,8 @@ void CudaBackend::run_experts(const LoadedExperts& loaded,
   call.workspace = workspace(experts_, experts_workspace_bytes(call.layer, call.rows, call.top_k));
   call.overlap = Overlap::kYes;
   call.beside = beside;
+  call.arrivals = reinterpret_cast<int32_t*>(experts_arrivals_.data());
+  call.choice = choice;
   cuda::experts(stream_, call);
 }
 

@@ -79,6 +79,8 @@ void run(cudaStream_t stream, const ExpertsCall& call) {
                         .x = call.x + int64_t{first} * call.layer.hidden,
                         .chosen = call.chosen + int64_t{first} * call.top_k,
                         .weights = call.weights + int64_t{first} * call.top_k,
+                        .choice = call.choice,
+                        .arrivals = call.arrivals,
                         .rows = std::min(most_rows, call.rows - first),
                         .top_k = call.top_k};
     carve(work, call.workspace);
@@ -100,6 +102,12 @@ bool experts_fit(const ExpertsLayer& layer) {
          layer.width % unit == 0;
 }
 
+bool experts_choose(const ExpertsLayer& layer, int32_t rows, int32_t top_k) {
+  ExpertsWork work = {.layer = layer, .rows = rows, .top_k = top_k};
+  set_steps(work);
+  return layer.count <= kMostStreamExperts && top_k <= kMostChosen && streams(work);
+}
+
 int64_t experts_workspace_bytes(const ExpertsLayer& layer, int32_t rows, int32_t top_k) {
   // A smaller call may take the other kernels, or smaller items: the largest of what can occur.
   int64_t bytes = 0;
@@ -116,6 +124,8 @@ void experts(cudaStream_t stream, const ExpertsCall& call) {
   CHECK(experts_fit(layer), "{} experts [{}, {}], {}", to_string(layer.format), layer.width,
         layer.hidden, to_string(layer.activation));
   if (call.rows == 0) return;
+  CHECK(call.choice.logits == nullptr || experts_choose(layer, call.rows, call.top_k),
+        "a choice of {} from {} experts for {} rows", call.top_k, layer.count, call.rows);
   if (layer.format == WeightFormat::kNvfp4) return run<Nvfp4Steps>(stream, call);
   run<Bf16Steps>(stream, call);
 }

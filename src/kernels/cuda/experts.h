@@ -36,6 +36,14 @@ struct ExpertsLayer {
   ProductForm form = ProductForm::kByTokens;
 };
 
+/// A router's logits from which experts() is to choose, as route() would.
+struct ExpertsChoice {
+  const float* logits = nullptr;            ///< [rows, E]; as ExpertsCall::chosen
+  const float* per_expert_scale = nullptr;  ///< [E]
+  int32_t* experts = nullptr;               ///< [rows, top_k]: written, and
+  float* weights = nullptr;                 ///< [rows, top_k], for whoever asks
+};
+
 struct ExpertsCall {
   ExpertsLayer layer;
   float* out = nullptr;             ///< [rows, H]
@@ -49,11 +57,19 @@ struct ExpertsCall {
   Overlap overlap = Overlap::kNo;
   /// A product that neither needs nor feeds the experts, computed beside them; null: none.
   const LinearArgs* beside = nullptr;
+  /// Two zeros, which the kernels leave as zeros. With them one row takes one launch instead of
+  /// two, whose CTAs wait for each other. Null: two.
+  int32_t* arrivals = nullptr;
+  /// With logits `chosen` and `weights` are not read. Only where experts_choose().
+  ExpertsChoice choice = {};
 };
 
 /// Whether experts() can compute this: NVFP4 or BF16, GeGLU (tanh) or SwiGLU, hidden and width
 /// multiples of 16 (NVFP4) or 8 (BF16).
 bool experts_fit(const ExpertsLayer& layer);
+
+/// Whether experts() can choose for itself.
+bool experts_choose(const ExpertsLayer& layer, int32_t rows, int32_t top_k);
 
 /// Bytes of workspace that experts() wants for up to `rows` tokens.
 int64_t experts_workspace_bytes(const ExpertsLayer& layer, int32_t rows, int32_t top_k);
@@ -64,11 +80,12 @@ int64_t experts_workspace_bytes(const ExpertsLayer& layer, int32_t rows, int32_t
 /// rows. CHECKs experts_fit.
 ///
 /// Each expert's weights are read once for all tokens that chose it. Up to kStreamPairs choices:
-/// two kernels that stream the chosen experts' bytes. More: choices are sorted by expert (on the
-/// device) and each expert takes tiles of 16 or 80 tokens, in passes of at most kPassRows rows.
+/// one or two kernels that stream the chosen experts' bytes. More: choices are sorted by expert (on
+/// the device) and each expert takes tiles of 16 or 80 tokens, in passes of at most kPassRows rows.
 /// layer.form may ask for one of these for any number of tokens.
 void experts(cudaStream_t stream, const ExpertsCall& call);
 
+inline constexpr int32_t kMostStreamExperts = 128;  ///< that the streaming kernels choose from
 inline constexpr int32_t kPassRows = 2048;
 
 }  // namespace facet::cuda

@@ -13,6 +13,8 @@ struct ExpertsWork {
   const float* x = nullptr;
   const int32_t* chosen = nullptr;
   const float* weights = nullptr;
+  ExpertsChoice choice = {};
+  int32_t* arrivals = nullptr;  ///< as ExpertsCall::arrivals
   int32_t rows = 0;
   int32_t top_k = 0;
   int32_t hidden_steps = 0;

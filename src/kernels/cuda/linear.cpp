@@ -147,21 +147,19 @@ StreamRouter router_of(const EnterArgs& args) {
   StreamRouter router;
   router.proj = route.proj.data;
   router.scale = route.scale;
-  router.per_expert_scale = route.per_expert_scale;
-  router.experts = route.experts;
-  router.weights = route.weights;
   router.logits = route.logits;
-  router.arrivals = args.arrivals;
   router.sparse = args.sparse;
   router.count = static_cast<int32_t>(route.proj.rows);
-  router.top_k = static_cast<int32_t>(route.top_k);
   router.blocks = static_cast<int32_t>(ceil_div(route.proj.rows, kRouterExperts));
   return router;
 }
 
 bool routes_in_passing(const RouteArgs* route) {
-  return route == nullptr ||
-         (routes_in_eights(route->proj) && route->proj.rows <= kMostStreamExperts);
+  return route == nullptr || routes_in_eights(route->proj);
+}
+
+void choose_if_asked(cudaStream_t stream, const EnterArgs& args) {
+  if (args.route != nullptr && !args.leaves_choice) route_choice(stream, *args.route);
 }
 
 }  // namespace
@@ -262,6 +260,7 @@ bool enter_feed_forward(cudaStream_t stream, const EnterArgs& args) {
   if (streamed && norms_in_passing(x) && routes_in_passing(args.route)) {
     if (args.route != nullptr) work.router = router_of(args);
     run_normed(stream, kind, x, work);
+    choose_if_asked(stream, args);
     return true;
   }
   settle(stream, in_place(x.stream), {x.h, x.norm}, args.sparse, x.rows);
@@ -275,7 +274,8 @@ bool enter_feed_forward(cudaStream_t stream, const EnterArgs& args) {
     activate(stream, args.inner, args.gate_room, args.inner, x.rows * args.gate.matrix.rows,
              args.function);
   }
-  if (args.route != nullptr) route(stream, *args.route);
+  if (args.route != nullptr) route_logits(stream, *args.route);
+  choose_if_asked(stream, args);
   return false;
 }
 

@@ -84,8 +84,8 @@ struct EnterArgs {
   float* inner = nullptr;      ///< [rows, gate.rows]
   ActivationFunction function = ActivationFunction::kSilu;
   const RouteArgs* route = nullptr;  ///< null: no experts; its x is the stream
+  bool leaves_choice = false;        ///< only the router's logits: who runs the experts chooses
   NormOut sparse;                    ///< what the experts will read
-  int32_t* arrivals = nullptr;       ///< 0 before and after
 };
 /// True and false as in project().
 bool enter_feed_forward(cudaStream_t stream, const EnterArgs& args);

@@ -38,22 +38,16 @@ struct StreamPart {
   int64_t weight_bytes = 0;  ///< for Traffic
 };
 
-/// A router whose logits and choice are computed beside the product by `blocks` CTAs of their own;
-/// no blocks: none.
+/// A router whose logits are computed beside the product by `blocks` CTAs of their own; no blocks:
+/// none.
 struct StreamRouter {
-  const std::byte* proj = nullptr;          ///< [count, cols] BF16
-  const float* scale = nullptr;             ///< [cols]
-  const float* per_expert_scale = nullptr;  ///< [count]
-  int32_t* experts = nullptr;               ///< [tokens, top_k]
-  float* weights = nullptr;                 ///< [tokens, top_k]
-  float* logits = nullptr;                  ///< [tokens, count]: workspace
-  int32_t* arrivals = nullptr;              ///< 0 before and after
-  NormOut sparse;                           ///< what the experts will read
+  const std::byte* proj = nullptr;  ///< [count, cols] BF16
+  const float* scale = nullptr;     ///< [cols]
+  float* logits = nullptr;          ///< [tokens, count]
+  NormOut sparse;                   ///< what the experts will read
   int32_t count = 0;
-  int32_t top_k = 0;
   int32_t blocks = 0;
 };
-inline constexpr int32_t kMostStreamExperts = 128;
 inline constexpr int32_t kRouterExperts =
     4;  ///< of a CTA: shared memory would be the bound of more
 

@@ -52,14 +52,13 @@ __device__ __forceinline__ void stage_normed(const StreamWork& work,
   __syncthreads();
 }
 
-/// The logits of a block's experts, a warp an expert; the block that comes last chooses.
+/// The logits of a block's experts, a warp an expert.
 /// `shared`: the experts' rows of proj, then z. Not inlined: it would take registers from the
 /// streaming blocks.
 inline __device__ __noinline__ void route_block(const StreamWork& work,
                                                 int block,
                                                 uint8_t* shared,
                                                 RowParts& parts) {
-  __shared__ bool comes_last;
   const StreamRouter& router = work.router;
   const int warp = threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
@@ -98,31 +97,18 @@ inline __device__ __noinline__ void route_block(const StreamWork& work,
     }
     __syncthreads();
   }
-  if (threadIdx.x == 0) {
-    __threadfence();
-    comes_last = atomicAdd(router.arrivals, 1) == router.blocks - 1;
-  }
-  __syncthreads();
-  if (!comes_last) return;
-  __threadfence();
-  if (threadIdx.x == 0) *router.arrivals = 0;
-  for (int token = warp; token < work.tokens; token += kRowWarps) {
-    choose_experts<kMostStreamExperts / kWarp>(
-        router.experts + token * router.top_k, router.weights + token * router.top_k,
-        router.logits + token * router.count, router.per_expert_scale, router.count, router.top_k);
-  }
 }
 
-/// x is the norm of the stream. The last blocks are the router's. Two find room on an SM, so that
-/// the next kernel can fill its rings.
+/// x is the norm of the stream. The first blocks are the router's, which others wait for. Two find
+/// room on an SM, so that the next kernel can fill its rings.
 template <class F, int kGroups>
 __global__ void __launch_bounds__(kRowThreads, 2)
     normed_kernel(const __grid_constant__ StreamWork work) {
   extern __shared__ __align__(128) uint8_t shared[];
   __shared__ RowParts parts;
   const int blocks = gridDim.x - work.router.blocks;
-  const int block = blockIdx.x;
-  if (block >= blocks) return route_block(work, block - blocks, shared, parts);
+  const int block = static_cast<int>(blockIdx.x) - work.router.blocks;
+  if (block < 0) return route_block(work, blockIdx.x, shared, parts);
   stream_bands<F, 1, kGroups, kStreamStages<F, kGroups>>(
       work, work.all_bands, block, blocks, shared, [&](uint8_t* x) {
         let_next_begin();

@@ -130,6 +130,13 @@ __device__ __forceinline__ void cluster_sync() { __trap(); }
 __device__ __forceinline__ float load_cluster(uint32_t, uint32_t) { return 0.0F; }
 #endif
 
+/// What another CTA wrote, and all that it wrote before.
+__device__ __forceinline__ int32_t load_acquire(const int32_t* from) {
+  int32_t value;
+  asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+  return value;
+}
+
 /// Two floats as BF16, nearest even; the first in the low half.
 __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
   uint32_t packed;

@@ -14,10 +14,27 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 
+/// How a row of proj is read: by router_logit(), or in eights from where it stands, or from shared
+/// memory, where it went while the kernel before this one ended.
+enum class Rows { kPlain, kInEights, kAhead };
+
 /// logits[t, e] for the experts of one block, a warp an expert; each block norms its row anew.
+/// shared: z, then with kAhead the rows of proj.
 template <WeightFormat kFormat>
-__global__ void __launch_bounds__(kThreads) logits_kernel(const RouteArgs args, bool in_eights) {
+__global__ void __launch_bounds__(kThreads) logits_kernel(const RouteArgs args, Rows rows) {
   extern __shared__ __align__(16) float z[];  // [H]
+  const int64_t expert = int64_t{blockIdx.y} * kWarps + threadIdx.x / kWarp;
+  const auto eights = static_cast<int>(args.proj.cols / 8);
+  const auto* row = reinterpret_cast<const uint4*>(args.proj.data + expert * args.proj.cols * 2);
+  if (rows == Rows::kAhead) {
+    auto* ahead = reinterpret_cast<uint4*>(z + args.proj.cols) + threadIdx.x / kWarp * eights;
+    if (expert < args.proj.rows) {
+      for (int i = threadIdx.x % kWarp; i < eights; i += kWarp)
+        copy_async(shared_address(ahead + i), row + i, true);
+    }
+    copy_commit();
+    row = ahead;
+  }
   wait_for_previous();
   let_next_begin();
   const int64_t width = args.proj.cols;
@@ -26,18 +43,16 @@ __global__ void __launch_bounds__(kThreads) logits_kernel(const RouteArgs args, 
   const float inverse = inverse_rms<kThreads>(x, width, args.eps);
   for (int64_t i = threadIdx.x; i < width; i += kThreads)
     z[i] = router_input(x[i], inverse, args.scale[i], root);
+  copy_wait<0>();
   __syncthreads();
-  const int64_t expert = int64_t{blockIdx.y} * kWarps + threadIdx.x / kWarp;
   if (expert >= args.proj.rows) return;
-  float sum = 0.0F;
-  if (in_eights) {
-    const auto* row = reinterpret_cast<const uint4*>(args.proj.data + expert * width * 2);
-    sum = router_logit_bf16(z, row, static_cast<int>(width));
-  } else {
-    sum = router_logit<kFormat>(z, args.proj, expert);
-  }
+  const float sum = rows == Rows::kPlain ? router_logit<kFormat>(z, args.proj, expert)
+                                         : router_logit_bf16(z, row, static_cast<int>(width));
   if (threadIdx.x % kWarp == 0) args.logits[blockIdx.x * args.proj.rows + expert] = sum;
 }
+
+/// Up to here the rows of proj go to shared memory, which leaves room for fewer blocks.
+constexpr int64_t kFewRows = 16;
 
 constexpr int kTileThreads = kRowThreads;
 constexpr int kTileRows = 8;  // of a block: each weight that is read serves as many
@@ -111,15 +126,6 @@ __global__ void __launch_bounds__(kWarp) choose_kernel(const RouteArgs args) {
                            static_cast<int>(args.top_k));
 }
 
-void choose(cudaStream_t stream, const RouteArgs& args) {
-  const auto kernel =
-      args.proj.rows <= 4 * kWarp ? choose_kernel<4> : choose_kernel<kMostExperts / kWarp>;
-  const LaunchShape shape = {.grid = dim3(grid(args.rows)),
-                             .threads = kWarp,
-                             .traffic = {args.rows * args.proj.rows * int64_t{sizeof(float)}}};
-  launch(stream, Overlap::kYes, shape, "route: choice", kernel, args);
-}
-
 }  // namespace
 
 bool routes_in_eights(const WeightMatrix& proj) {
@@ -127,7 +133,7 @@ bool routes_in_eights(const WeightMatrix& proj) {
          reinterpret_cast<uintptr_t>(proj.data) % 16 == 0;
 }
 
-void route(cudaStream_t stream, const RouteArgs& args) {
+void route_logits(cudaStream_t stream, const RouteArgs& args) {
   if (args.rows == 0) return;
   constexpr int64_t kValue = sizeof(float);
   const int64_t row_bytes = args.proj.cols * kValue;
@@ -141,17 +147,33 @@ void route(cudaStream_t stream, const RouteArgs& args) {
                                .threads = kTileThreads,
                                .shared_bytes = static_cast<int>(kTileRows * row_bytes),
                                .traffic = traffic};
-    launch(stream, Overlap::kYes, tiles, "route: logits", logits_tile_kernel, args);
-    return choose(stream, args);
+    return launch(stream, Overlap::kYes, tiles, "route: logits", logits_tile_kernel, args);
   }
+  const int64_t ahead_bytes = row_bytes + kWarps * args.proj.cols * 2;
+  const bool ahead = in_eights && args.rows <= kFewRows && ahead_bytes <= most_shared;
   const LaunchShape shape = {.grid = dim3(grid(args.rows), grid(ceil_div(args.proj.rows, kWarps))),
                              .threads = kThreads,
-                             .shared_bytes = static_cast<int>(row_bytes),
+                             .shared_bytes = static_cast<int>(ahead ? ahead_bytes : row_bytes),
                              .traffic = traffic};
+  const Rows rows = ahead ? Rows::kAhead : in_eights ? Rows::kInEights : Rows::kPlain;
   with_format(args.proj.format, [&]<WeightFormat kFormat>() {
-    launch(stream, Overlap::kYes, shape, "route: logits", logits_kernel<kFormat>, args, in_eights);
+    launch(stream, Overlap::kYes, shape, "route: logits", logits_kernel<kFormat>, args, rows);
   });
-  choose(stream, args);
+}
+
+void route_choice(cudaStream_t stream, const RouteArgs& args) {
+  if (args.rows == 0) return;
+  const auto kernel =
+      args.proj.rows <= 4 * kWarp ? choose_kernel<4> : choose_kernel<kMostExperts / kWarp>;
+  const LaunchShape shape = {.grid = dim3(grid(args.rows)),
+                             .threads = kWarp,
+                             .traffic = {args.rows * args.proj.rows * int64_t{sizeof(float)}}};
+  launch(stream, Overlap::kYes, shape, "route: choice", kernel, args);
+}
+
+void route(cudaStream_t stream, const RouteArgs& args) {
+  route_logits(stream, args);
+  route_choice(stream, args);
 }
 
 }  // namespace facet::cuda

@@ -4,6 +4,7 @@
 // kernels that route beside other work.
 
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/route.h"
 #include "kernels/cuda/weight_value.cuh"
 
 namespace facet::cuda {
@@ -66,10 +67,59 @@ __device__ inline float logit_of_key(unsigned key) {
   return __uint_as_float((key >> 31) != 0 ? key & 0x7fffffffu : ~key);
 }
 
-/// The top_k experts of the largest logits, equal ones by lower index, and their softmax, which is
-/// that of all experts renormalised over the chosen, times per_expert_scale. One warp; lane l has
-/// experts l, l + 32, …. count <= kPerLane * 32, top_k <= 32. Few instructions rather than many at
-/// once: decode waits for it.
+/// The experts that one lane chooses from, l, l + 32, …: the key in the high half, in the low one
+/// what puts equal keys in the order of their experts. 0: none. Few are sorted once, the best
+/// first.
+template <int kPerLane>
+struct Candidates {
+  static constexpr bool kSorted = kPerLane <= 4;
+  uint64_t of[kPerLane];
+
+  __device__ void load(const float* logits, int count) {
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      const int e = threadIdx.x % kWarp + i * kWarp;
+      of[i] = e < count ? uint64_t{candidate_key(__ldcg(logits + e))} << 32 | ~unsigned(e) : 0;
+    }
+    if constexpr (kSorted) {
+#pragma unroll
+      for (int end = kPerLane - 1; end > 0; --end)
+#pragma unroll
+        for (int i = 0; i < end; ++i) {
+          const uint64_t a = of[i];
+          const uint64_t b = of[i + 1];
+          of[i] = a > b ? a : b;
+          of[i + 1] = a > b ? b : a;
+        }
+    }
+  }
+  __device__ uint64_t best() const {
+    uint64_t best = of[0];
+    if constexpr (!kSorted) {
+#pragma unroll
+      for (int i = 1; i < kPerLane; ++i) best = of[i] > best ? of[i] : best;
+    }
+    return best;
+  }
+  __device__ void drop(uint64_t taken) {
+    if constexpr (kSorted) {
+      const bool mine = of[0] == taken;
+#pragma unroll
+      for (int i = 0; i < kPerLane; ++i) {
+        const uint64_t next = i + 1 < kPerLane ? of[i + 1] : 0;
+        of[i] = mine ? next : of[i];
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kPerLane; ++i) of[i] = of[i] == taken ? 0 : of[i];
+    }
+  }
+};
+
+/// The top_k experts of the largest logits, equal ones by lower index, and, unless `weights` is
+/// null, their softmax, which is that of all experts renormalised over the chosen, times
+/// per_expert_scale. One warp. count <= kPerLane * 32, top_k <= 32. Few instructions rather than
+/// many at once: decode waits for it.
 template <int kPerLane>
 __device__ void choose_experts(int32_t* experts,
                                float* weights,
@@ -78,46 +128,32 @@ __device__ void choose_experts(int32_t* experts,
                                int count,
                                int top_k) {
   const int lane = threadIdx.x % kWarp;
-  unsigned keys[kPerLane];
-#pragma unroll
-  for (int i = 0; i < kPerLane; ++i) {
-    const int e = lane + i * kWarp;
-    keys[i] = e < count ? candidate_key(__ldcg(logits + e)) : 0u;
-  }
+  Candidates<kPerLane> candidates;
+  candidates.load(logits, count);
   unsigned largest = 0;
   unsigned mine_key = 0;  // of lane j: the j-th choice
-  int mine = 0;
-  float mine_scale = 0.0F;
+  unsigned mine = 0;
 #pragma unroll 1
   for (int j = 0; j < top_k; ++j) {
-    unsigned best = 0;
-    unsigned index = 0;
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      if (keys[i] > best) {
-        best = keys[i];
-        index = lane + i * kWarp;
-      }
-    }
-    const unsigned winner = __reduce_max_sync(kAllLanes, best);
-    index = __reduce_min_sync(kAllLanes, best == winner ? index : ~0u);
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      if (lane + i * kWarp == index) keys[i] = 0;
-    }
+    const uint64_t best = candidates.best();
+    const auto key = static_cast<unsigned>(best >> 32);
+    const unsigned winner = __reduce_max_sync(kAllLanes, key);
+    const unsigned who =
+        __reduce_max_sync(kAllLanes, key == winner ? static_cast<unsigned>(best) : 0u);
+    candidates.drop(uint64_t{winner} << 32 | who);
     if (j == 0) largest = winner;
     if (lane == j) {
       mine_key = winner;
-      mine = static_cast<int>(index);
-      mine_scale = __ldg(per_expert_scale + index);
+      mine = ~who;
     }
   }
+  if (lane < top_k) experts[lane] = static_cast<int32_t>(mine);
+  if (weights == nullptr) return;
+  const float scale = lane < top_k ? __ldg(per_expert_scale + mine) : 0.0F;
   const float share =
       lane < top_k ? expf(__fsub_rn(logit_of_key(mine_key), logit_of_key(largest))) : 0.0F;
   const float total = warp_sum(share);
-  if (lane >= top_k) return;
-  experts[lane] = mine;
-  weights[lane] = __fmul_rn(share / total, mine_scale);
+  if (lane < top_k) weights[lane] = __fmul_rn(share / total, scale);
 }
 
 }  // namespace facet::cuda

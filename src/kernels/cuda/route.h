@@ -29,5 +29,8 @@ bool routes_in_eights(const WeightMatrix& proj);
 /// probabilities too; only those of the chosen are computed. Up to kMostExperts, of which a row
 /// chooses up to kMostChosen.
 void route(cudaStream_t stream, const RouteArgs& args);
+/// Its two halves: the logits, and the choice from them.
+void route_logits(cudaStream_t stream, const RouteArgs& args);
+void route_choice(cudaStream_t stream, const RouteArgs& args);
 
 }  // namespace facet::cuda
