@@ -120,6 +120,8 @@ void CudaBackend::enter_feed_forward(ResidualStream& stream,
   if (layer.experts != nullptr) {
     route = route_args(rows.routing, stream.x, layer.router, eps);
     args.route = &route;
+    args.sparse = {values(rows.experts_in, stream.x.shape(), "experts_in"),
+                   weights_.find(layer.experts_norm, "experts_norm")};
     late_choice_ = {};
     args.leaves_choice = unwatched_step_ && choose_themselves(weights_.find(*layer.experts), route);
     if (args.leaves_choice)
