@@ -1,4 +1,5 @@
-// Construction, and what frames a step. The ops are in cuda_ops.cpp.
+// Construction, and what frames a step: its beginning, its end, and the draw of its tokens. The
+// other ops are in cuda_ops.cpp.
 
 #include <algorithm>
 #include <bit>
@@ -9,6 +10,8 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "kernels/cuda/cuda_backend_impl.h"
+#include "kernels/cuda/draw.h"
+#include "kernels/cuda/operands.h"
 #include "kernels/cuda/peaks.h"
 #include "kernels/cuda/plant_fault.h"
 #include "kernels/cuda/top_logits.h"
@@ -178,6 +181,19 @@ bool CudaBackend::begin_step(const StepInputs& inputs) {
       digest_of(inputs.kv),
       inputs.ids.data()};
   return graphs_.begin(make, stream_) != StepGraphs::Mode::kRepeating;
+}
+
+void CudaBackend::select_top(TensorView logits) {
+  const int64_t rows = logits.rows();
+  std::byte* maxima = workspace(top_maxima_, top_workspace_bytes(rows));
+  std::byte* out = workspace(top_rows_, rows * int64_t{sizeof(TopRow)});
+  cuda::select_top(stream_, reinterpret_cast<TopRow*>(out), values(logits, "logits"), rows,
+                   logits.shape()[1], maxima);
+  if (draws_.empty()) return;
+  CHECK(std::ssize(draws_) == rows, "{} draws for {} rows", draws_.size(), rows);
+  std::byte* drawn = workspace(drawn_there_, rows * int64_t{sizeof(int32_t)});
+  cuda::draw(stream_, reinterpret_cast<int32_t*>(drawn), reinterpret_cast<const TopRow*>(out),
+             arena_.draws(draws_), rows);
 }
 
 /// Enqueues a copy to the host. `to` grows as needed.

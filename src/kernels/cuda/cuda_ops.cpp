@@ -7,13 +7,11 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "kernels/cuda/cuda_backend_impl.h"
-#include "kernels/cuda/draw.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/experts_simple.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/operands.h"
 #include "kernels/cuda/prepare_attention.h"
-#include "kernels/cuda/top_logits.h"
 
 namespace facet::cuda {
 namespace {
@@ -331,19 +329,6 @@ void CudaBackend::gather_rows(TensorView out, TensorView x, std::span<const int3
   if (list == nullptr) list = weights_.find_rows(rows, "gather_rows");
   cuda::gather_rows(stream_, values(out, {std::ssize(rows), width}, "out"), values(x, "x"), list,
                     std::ssize(rows), width);
-}
-
-void CudaBackend::select_top(TensorView logits) {
-  const int64_t rows = logits.rows();
-  std::byte* maxima = workspace(top_maxima_, top_workspace_bytes(rows));
-  std::byte* out = workspace(top_rows_, rows * int64_t{sizeof(TopRow)});
-  cuda::select_top(stream_, reinterpret_cast<TopRow*>(out), values(logits, "logits"), rows,
-                   last_extent(logits.shape()), maxima);
-  if (draws_.empty()) return;
-  CHECK(std::ssize(draws_) == rows, "{} draws for {} rows", draws_.size(), rows);
-  std::byte* drawn = workspace(drawn_there_, rows * int64_t{sizeof(int32_t)});
-  cuda::draw(stream_, reinterpret_cast<int32_t*>(drawn), reinterpret_cast<const TopRow*>(out),
-             arena_.draws(draws_), rows);
 }
 
 PrepareArgs CudaBackend::prepare_args(const AttentionRows& rows,

@@ -31,11 +31,6 @@ int architecture() {
   return value;
 }
 
-int processors() {
-  static const int value = attribute(cudaDevAttrMultiProcessorCount);
-  return value;
-}
-
 int most_shared_bytes() {
   static const int value = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   return value;

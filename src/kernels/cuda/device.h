@@ -43,10 +43,9 @@ int architecture();
 /// Whether CTAs can form clusters, and launches overlap with the one before: from sm_90 on.
 inline bool has_clusters() { return architecture() >= 90; }
 /// Multiprocessors of the GPU.
-int processors();
+int multiprocessors();
 /// Dynamic shared memory that one CTA can be given, in bytes.
 int most_shared_bytes();
-int multiprocessors();
 
 /// Lanes of a warp, as everywhere.
 inline constexpr int kWarp = 32;

@@ -267,7 +267,7 @@ void launch_gate_up(cudaStream_t stream,
   const int bytes = bytes_of(stages);
   // Two CTAs an SM, so that those of `beside` find room.
   const int64_t resident =
-      processors() *
+      multiprocessors() *
       std::clamp(most_shared_bytes() / (bytes + static_cast<int>(kExpertsStreamStatic)), 1, 2);
   const int64_t wanted = ceil_div(int64_t{work.rows} * work.top_k * work.width_steps * 8, kBands);
   const int64_t beside_blocks = beside ? ceil_div(beside->all_bands, kBands) : 0;

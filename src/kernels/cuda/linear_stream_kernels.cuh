@@ -123,11 +123,19 @@ inline int most_shared() {
 }
 inline constexpr int kProcessors = 132;
 
-/// Bands per CTA: with more tokens, x should serve more rows and take more threads to round; few
-/// bands should take more SMs. Measured on an H100, November 2026 (cuda_products time).
-inline int choose_groups(int bands, int tokens) {
+/// Bands per CTA: with more tokens, x should serve more rows and take more threads to round, and so
+/// it should where each CTA norms; else small CTAs begin and end at more times of their own. Few
+/// bands should take more SMs, very many keep all busy anyhow. Measured on an H200, November 2026
+/// (facet bench model, the large model's step of 1 to 8 tokens).
+inline int choose_groups(const StreamWork& work) {
+  const int bands = work.all_bands;
+  const int tokens = work.tokens;
   if (bands < kProcessors) return tokens <= 4 ? 1 : 2;
-  return tokens > 4 || bands >= 3 * kProcessors ? 4 : 2;
+  const bool many = bands >= 3 * kProcessors;
+  const bool norms = work.x == nullptr;
+  if (tokens > 4 || bands >= 16 * kProcessors || (norms && many)) return 4;
+  if (norms) return 2;
+  return tokens == 1 || (tokens == 2 && !many) ? 1 : 2;
 }
 
 /// linear_stream_fits() is of one row and one group.
@@ -188,7 +196,7 @@ bool stream_fits(const StreamWork& work) {
 
 template <class F>
 void linear_stream(cudaStream_t stream, Overlap overlap, const StreamWork& work, int groups) {
-  if (groups == 0) groups = choose_groups(work.all_bands, work.tokens);
+  if (groups == 0) groups = choose_groups(work);
   if (work.tokens <= 8) return launch_groups<F, 1>(stream, overlap, work, groups);
   launch_groups<F, 2>(stream, overlap, work, groups);
 }
