@@ -161,7 +161,6 @@ part_memcheck() {
   FACET_TEST_REPEATS=3 sanitizer memcheck "$bin/cuda_repeat_test" --gtest_brief=1 &&
     sanitizer memcheck "$bin/ops_test" --gtest_brief=1 '--gtest_filter=*cuda*'
 }
-# Slow: two minutes do not suffice for what memcheck sees in one second.
 part_racecheck() {
   sanitizer racecheck "$bin/facet" generate fable --ids 2,300,301,302,303 --max-tokens 3 --backend cuda --kv-dtype bf16
 }
