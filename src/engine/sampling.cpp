@@ -1,7 +1,6 @@
 #include "engine/sampling.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
 #include <fmt/core.h>

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "kernels/refusal_test.h"
 
 namespace facet {
 namespace {
@@ -90,15 +91,7 @@ TEST(GpuFault, AGpuThatIsTakenByAnotherProcess) {
 constexpr int64_t kGB = 1000000000;
 
 std::string refusal(const GpuNeeds& needs, const DeviceMemory& memory) {
-  try {
-    check_gpu_memory(needs, memory);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory);
-    const std::string line = error.what();
-    EXPECT_EQ(line.find('\n'), std::string::npos);
-    return line;
-  }
-  return "";
+  return test::refusal(ErrorCode::kOutOfMemory, [&] { check_gpu_memory(needs, memory); });
 }
 
 TEST(GpuMemory, WhatFitsIsNotRefused) {

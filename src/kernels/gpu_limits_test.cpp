@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "kernels/kernel_choice.h"
+#include "kernels/refusal_test.h"
 
 namespace facet {
 namespace {
@@ -33,17 +34,8 @@ GpuDimensions published() {
   return model;
 }
 
-/// The refusal's line, or "" if there was none.
 std::string refusal(ErrorCode code, const GpuSetup& setup, const GpuDimensions& model) {
-  try {
-    check_dimensions(setup, model);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code);
-    const std::string line = error.what();
-    EXPECT_EQ(line.find('\n'), std::string::npos);
-    return line;
-  }
-  return "";
+  return test::refusal(code, [&] { check_dimensions(setup, model); });
 }
 
 TEST(GpuLimits, ThePublishedModelFitsEveryGpuInEveryForm) {

@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "kernels/refusal_test.h"
 
 namespace facet {
 namespace {
+
+using test::refusal;
 
 using testing::AllOf;
 using testing::HasSubstr;
@@ -23,20 +26,6 @@ LinearQuery linear(WeightFormat format, bool input_scale = false) {
 }
 ExpertsQuery experts(WeightFormat format, bool input_scale = false) {
   return {format, kGeGlu, 2816, 704, input_scale};
-}
-
-/// The error's line, or "" if there was none.
-template <typename Body>
-std::string refusal(ErrorCode code, const Body& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code);
-    const std::string line = error.what();
-    EXPECT_EQ(line.find('\n'), std::string::npos);
-    return line;
-  }
-  return "";
 }
 
 struct Row {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fmt/core.h>
+#include <set>
 #include <utility>
 
 #include "server/route.h"
@@ -45,7 +46,7 @@ class GenerateAnswer final : public Answer {
   Next take(int32_t index, const TokenEvent& event) override {
     TextChoice& choice = choices_[static_cast<size_t>(index)];
     choice.take(event);
-    if (options_.stream && (news_.empty() || news_.back() != index)) news_.push_back(index);
+    if (options_.stream) news_.insert(index);
     if (!choice.ended()) return Next::kGoOn;
     finish_reason_ = choice.ending().reason;
     return Next::kEnough;
@@ -92,14 +93,12 @@ class GenerateAnswer final : public Answer {
   const Clock::time_point begin_ = Clock::now();
   std::vector<TextChoice> choices_;
   std::vector<Prompt> prompts_;
-  std::vector<int32_t> news_;  // of a stream: choices that got something since its last events
+  std::set<int32_t> news_;  // of a stream: choices that got something since its last events
   std::string_view finish_reason_;
 };
 
 /// An event holds the whole choice so far, so one speaks for all tokens that travel together.
 std::string GenerateAnswer::release_events() {
-  std::sort(news_.begin(), news_.end());
-  news_.erase(std::unique(news_.begin(), news_.end()), news_.end());
   std::string events;
   for (const int32_t index : std::exchange(news_, {})) append_event(events, written(index));
   return events;
