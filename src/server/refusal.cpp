@@ -41,7 +41,8 @@ ApiError error_of(http::Fault fault, int64_t body_limit) {
       return {ApiCode::kRequestTimeout, "The request did not arrive in time."};
     case http::Fault::kPayloadTooLarge:
       return {ApiCode::kPayloadTooLarge,
-              fmt::format("The body is larger than {} bytes.", body_limit)};
+              body_limit == 0 ? "Only a POST may have a body here."
+                              : fmt::format("The body is larger than {} bytes.", body_limit)};
     case http::Fault::kUriTooLong:
       return {ApiCode::kUriTooLong, "The request line is longer than 8192 bytes."};
     case http::Fault::kHeadersTooLarge:

@@ -8,7 +8,7 @@
 
 namespace facet {
 
-/// What a fault of the protocol is called here; `body_limit` in bytes.
+/// What a fault of the protocol is called here; `body_limit` in bytes, 0: bodies are not taken.
 ApiError error_of(http::Fault fault, int64_t body_limit);
 
 /// error_response() in the shape that clients of `path` read (server-api 4): {"error":"text"} under

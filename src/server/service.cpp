@@ -138,11 +138,14 @@ http::Handler::Admission Service::admit(const http::RequestHead& head) {
     check_state(*match.route);
     const bool bare = match.route->kind == RouteKind::kFlushCache && !head.has_body;
     if (match.route->method == "POST" && !bare) check_body_fields(head);
-    const bool has_body = match.route->method == "POST";
-    return {std::nullopt, has_body ? static_cast<uint64_t>(settings_.body_limit) : 0};
+    return {std::nullopt, static_cast<uint64_t>(most_body(head))};
   } catch (const ApiError& error) {
     return {refusal(error, head), 0};
   }
+}
+
+int64_t Service::most_body(const http::RequestHead& head) const {
+  return head.method == "POST" ? settings_.body_limit : 0;
 }
 
 void Service::check_body_fields(const http::RequestHead& head) {
@@ -192,7 +195,8 @@ http::Response Service::refusal(const ApiError& error, const http::RequestHead& 
 
 http::Response Service::refuse(http::Fault fault, const http::RequestHead* head) {
   static const http::RequestHead none;
-  return refusal(error_of(fault, settings_.body_limit), head != nullptr ? *head : none);
+  if (head == nullptr) head = &none;
+  return refusal(error_of(fault, most_body(*head)), *head);
 }
 
 http::Response Service::health(RouteKind kind) const {

@@ -64,6 +64,8 @@ class Service final : public http::Handler {
   Caller check_key(const http::RequestHead& head);
   Caller check_access(const RouteRow& route, const http::RequestHead& head);
   void check_state(const RouteRow& route) const;
+  /// Bytes; 0: no body is taken.
+  int64_t most_body(const http::RequestHead& head) const;
   static void check_body_fields(const http::RequestHead& head);
 
   http::Response refusal(const ApiError& error, const http::RequestHead& head) const;

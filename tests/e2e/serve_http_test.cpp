@@ -127,6 +127,39 @@ TEST_F(ServeHttp, BodiesHaveALimit) {
   server_.expect_well();
 }
 
+TEST_F(ServeHttp, EveryOperationDeclaresItsLimitOfBodies) {
+  const TestServer server({"--admin-api"});
+  const std::string host = "Host: localhost\r\nContent-Type: application/json\r\n";
+  const boost::json::value document = server.request("GET", "/openapi.json").json();
+  for (const auto& [path, item] : document.at("paths").as_object()) {
+    for (const auto& [method, operation] : item.as_object()) {
+      SCOPED_TRACE(std::string(method) + " " + std::string(path));
+      const bool post = method == "post";
+      std::string line = fmt::format("{} {}", post ? "POST" : "GET", std::string_view(path));
+      if (const size_t id = line.find("{id}"); id != std::string::npos)
+        line.replace(id, 4, "fable");
+      const std::string head = line + " HTTP/1.1\r\n" + host;
+      Wire wire = server.connect();
+      wire.send(head + (post ? "Content-Length: 8388609\r\n\r\n" : "Content-Length: 2\r\n\r\n{}"));
+      const HttpAnswer answer = wire.read_answer();
+      EXPECT_EQ(answer.status, 413) << answer.body;
+      EXPECT_EQ(answer.code(), "payload_too_large");
+      EXPECT_THAT(answer.body, HasSubstr(post ? "larger than 8388608 bytes" : "Only a POST"));
+      EXPECT_TRUE(operation.at("responses").as_object().contains("413"));
+    }
+  }
+  // Nor in chunks, nor with HEAD; the head of a body without bytes is none.
+  const std::string chunked = "Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+  refuses("GET /health HTTP/1.1\r\n" + chunked + "2\r\n{}\r\n0\r\n\r\n", 413, "payload_too_large");
+  Wire wire = server_.connect();
+  wire.send("HEAD /health HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\n{}" +
+            "GET /health HTTP/1.1\r\n" + host + "Content-Length: 0\r\n\r\n" +
+            "GET /health HTTP/1.1\r\n" + chunked + "0\r\n\r\n");
+  EXPECT_EQ(wire.read_head().status, 413);
+  EXPECT_EQ(wire.read_answer().status, 200);
+  EXPECT_EQ(wire.read_answer().status, 200);
+}
+
 TEST_F(ServeHttp, BodiesMustBePlainJson) {
   const HttpAnswer packed =
       server_.request("POST", "/tokenize", "{}", "Content-Encoding: gzip\r\n");
