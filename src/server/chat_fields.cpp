@@ -193,4 +193,19 @@ ChatPrompt read_chat_prompt(Fields& fields,
   return prompt;
 }
 
+void check_chat_types(Fields& fields) {
+  for (const char* name : {"messages", "tools"}) fields.array(name);
+  for (const char* name :
+       {"parallel_tool_calls", "add_generation_prompt", "continue_final_message"})
+    fields.boolean(name);
+  for (const char* name : {"thinking_budget", "thinking_token_budget"})
+    fields.integer(name, INT64_MIN, INT64_MAX);
+  fields.string("reasoning_effort");
+  for (const char* name : {"reasoning", "chat_template_kwargs"}) fields.object(name);
+  const Value* choice = fields.find("tool_choice");
+  if (choice != nullptr && !choice->is_string()) fields.object("tool_choice");
+  const Value* thinking = fields.find("thinking");
+  if (thinking != nullptr && thinking->kind() != Value::Kind::kBool) fields.object("thinking");
+}
+
 }  // namespace facet

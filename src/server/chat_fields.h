@@ -36,4 +36,8 @@ ChatPrompt read_chat_prompt(Fields& fields,
                             const ServedModel& model,
                             const ServerSettings& settings);
 
+/// Of a request that may hold no chat: the types of the fields that read_chat_prompt() reads, and
+/// nothing within them. Throws ApiError that names the field.
+void check_chat_types(Fields& fields);
+
 }  // namespace facet

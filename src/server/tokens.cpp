@@ -18,6 +18,16 @@ std::vector<int32_t> chat_ids(Fields& fields, const RouteContext& context) {
   return ids;
 }
 
+/// A field is of its type in each form, also where it has no effect. Reads by itself: such fields
+/// stay unknown to the form, and --strict-fields refuses them.
+void check_types(const Value& body) {
+  Fields fields(body);
+  for (const char* name : {"prompt", "content"}) fields.string(name);
+  for (const char* name : {"add_special_tokens", "return_token_strs", "add_special", "with_pieces"})
+    fields.boolean(name);
+  check_chat_types(fields);
+}
+
 /// llama-server's shape: {"content","add_special","with_pieces"}.
 std::string tokenize_content(Fields& fields, const RouteContext& context) {
   const ServedModel& model = context.model;
@@ -50,6 +60,7 @@ std::string tokenize_body(const Value& body, const RouteContext& context) {
   const ServedModel& model = context.model;
   Fields fields(body);
   read_model(fields, context.settings);
+  check_types(body);
   if (fields.find("content") != nullptr) return tokenize_content(fields, context);
   std::vector<int32_t> ids;
   if (fields.find("messages") != nullptr) {

@@ -1,6 +1,8 @@
 // JSON and fields that must be refused, with status, code and the path of the field (reliability
 // 2.3, 2.4; server-api 5.1 to 5.4).
 
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
 #include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,6 +12,7 @@
 namespace facet {
 namespace {
 
+namespace json = boost::json;
 using test::chat_body;
 using test::HttpAnswer;
 using test::kChat;
@@ -278,6 +281,34 @@ TEST_F(ServeFields, PromptsAreChecked) {
                      });
 }
 
+TEST_F(ServeFields, TokenizeWantsEveryFieldAsDeclaredWhicheverFormItIs) {
+  const json::value document = server_.request("GET", "/openapi.json").json();
+  const json::value& schemas = document.at("components").at("schemas");
+  json::object declared = schemas.at("ChatPrompt").at("properties").as_object();
+  for (const auto& [name, schema] : schemas.at("TokenizeRequest").at("properties").as_object())
+    declared[name] = schema;
+  EXPECT_TRUE(declared.contains("tool_choice") && declared.contains("with_pieces"));
+  for (const char* form : {R"({"prompt":"a"})", R"({"content":"a"})",
+                           R"({"messages":[{"role":"user","content":"x"}]})"}) {
+    for (const auto& [name, schema] : declared) {
+      json::object body = json::parse(form).as_object();
+      const bool list = name == "messages" || name == "tools";
+      body[name] = list ? json::value(3) : json::array{3};
+      refuses("/tokenize", {json::serialize(body), "invalid_type", name});
+      if (body.size() == 1) continue;  // the form's own field
+      body[name] = nullptr;
+      EXPECT_EQ(server_.post("/tokenize", json::serialize(body)).status, 200) << name;
+    }
+  }
+  refuses("/tokenize", {R"({"prompt":"a","with_pieces":{}})", "invalid_type", "with_pieces"});
+  refuses("/tokenize", {R"({"content":"a","tool_choice":3})", "invalid_type", "tool_choice"});
+  // No more than types where there is no chat.
+  const HttpAnswer answer = server_.post(
+      "/tokenize", R"({"content":"a","messages":[],"tools":[3],"reasoning_effort":"x",)"
+                   R"("thinking":true,"thinking_budget":-1.0,"tool_choice":{}})");
+  EXPECT_EQ(answer.status, 200) << answer.body;
+}
+
 TEST_F(ServeFields, PromptsThatDoNotFitAreToldHowMuchDoes) {
   std::string ids = R"({"max_tokens":1,"prompt":[5)";
   for (int i = 1; i < 8192; ++i) ids += ",5";
@@ -343,6 +374,9 @@ TEST(ServeFlags, UnknownFieldsAndLargeCapsCanBeRefused) {
       server.post("/generate", R"({"text":"x","sampling_params":{"max_new_tokens":1,"hue":3}})");
   EXPECT_EQ(nested.code(), "unknown_parameter");
   EXPECT_EQ(nested.json().at("error").at("param").as_string(), "sampling_params.hue");
+  // A field of another form has no effect.
+  const HttpAnswer form = server.post("/tokenize", R"({"prompt":"x","with_pieces":true})");
+  EXPECT_EQ(form.code(), "unknown_parameter");
   server.expect_well();
 }
 
