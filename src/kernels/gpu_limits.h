@@ -78,9 +78,9 @@ constexpr int64_t expert_stages(WeightFormat format) {
 constexpr int64_t expert_gate_up_fixed_bytes(WeightFormat format) {
   return 8 * expert_stages(format) * stream_step_bytes(format) + 8192;
 }
-/// Beside inner values and results: rings of eight warps.
+/// Beside results: rings of sixteen warps.
 constexpr int64_t expert_down_fixed_bytes(WeightFormat format) {
-  return 8 * expert_stages(format) * stream_step_bytes(format);
+  return 16 * expert_stages(format) * stream_step_bytes(format);
 }
 
 struct ExpertsStreamShape {
@@ -97,11 +97,9 @@ constexpr bool experts_stream_fits(const ExpertsStreamShape& shape, int64_t most
   const int64_t pairs = shape.rows * shape.top_k;
   if (shape.rows > kStreamExpertRows || pairs > kStreamPairs) return false;
   const int64_t x = shape.rows * stream_row_bytes(shape.hidden);
-  const int64_t inner = pairs * stream_row_bytes(shape.width);
   const int64_t gate_up = expert_gate_up_fixed_bytes(shape.format) + x;
-  const int64_t down = expert_down_fixed_bytes(shape.format) + pairs * kResultBytes + inner;
-  return x <= kRoom && inner <= kRoom &&
-         std::max(gate_up, down) + kExpertsStreamStatic <= most_shared;
+  const int64_t down = expert_down_fixed_bytes(shape.format) + pairs * kResultBytes;
+  return x <= kRoom && std::max(gate_up, down) + kExpertsStreamStatic <= most_shared;
 }
 
 }  // namespace facet

@@ -126,8 +126,15 @@ void CudaBackend::enter_feed_forward(ResidualStream& stream,
     args.leaves_choice = unwatched_step_ && choose_themselves(weights_.find(*layer.experts), route);
     if (args.leaves_choice)
       late_choice_ = {route.logits, route.per_expert_scale, route.experts, route.weights};
+    // With two rows and more, experts that begin early were in the way of what they wait for.
+    if (args.leaves_choice && route.rows == 1)
+      args.routed = reinterpret_cast<int32_t*>(experts_arrivals_.data()) + 2;
   }
-  if (cuda::enter_feed_forward(stream_, args)) std::swap(stream.x, stream.spare);
+  if (cuda::enter_feed_forward(stream_, args)) {
+    std::swap(stream.x, stream.spare);
+    late_choice_.routed = args.routed;
+    if (args.routed != nullptr) late_choice_.routers = router_blocks(*args.route);
+  }
   stream.pending = {};
 }
 

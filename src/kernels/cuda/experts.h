@@ -42,6 +42,10 @@ struct ExpertsChoice {
   const float* per_expert_scale = nullptr;  ///< [E]
   int32_t* experts = nullptr;               ///< [rows, top_k]: written, and
   float* weights = nullptr;                 ///< [rows, top_k], for whoever asks
+  /// A count, which becomes `routers` once logits and x are there, while the kernel before may
+  /// still be at work on what `beside` reads; it is left as 0. Null: they are there after that.
+  int32_t* routed = nullptr;
+  int32_t routers = 0;
 };
 
 struct ExpertsCall {

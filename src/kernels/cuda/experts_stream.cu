@@ -4,18 +4,19 @@
 // than to wait for somebody who chooses for all.
 //
 // One row: both are one launch, whose CTAs wait for each other between. They ask for down's weights
-// as soon as they have asked for all of gate's and up's.
+// as soon as they have asked for all of gate's and up's. They are no more than find room at once,
+// and begin as soon as the router's CTAs are done, which the kernel before may outlast.
 //
 // gate_up: the bands (8 rows of gate and 8 of up each) of all chosen experts are dealt to CTAs,
 // which have two under way, four warps a band, a chunk of K each, each with a ring of its own. A
-// band meets the tokens that chose its expert; all x stand in shared memory. The first CTAs may
-// have a product of their own, whose weights they ask for while the router is still at work. A warp
-// that has asked for all its weights asks L2 for some of down's.
+// band meets the tokens that chose its expert; all x stand in shared memory. Some CTAs may have a
+// product of their own, whose weights they ask for while the router is still at work. A warp that
+// has asked for all its weights asks L2 for some of down's.
 //
-// down: a CTA has `slots` bands of 16 rows for all experts; eight warps of a slot share the chosen
-// experts out, stream their rows of the band one after another, and the results meet in shared
-// memory, where each row's are added in the order of its choices. It chooses, and asks for its
-// first weights, while gate_up still runs.
+// down: a CTA has a band of 16 rows for all experts; its warps share the chosen experts out, stream
+// their rows of the band one after another, and the results meet in shared memory, where each row's
+// are added in the order of its choices. It chooses, and asks for its first weights, while gate_up
+// still runs.
 
 #include <algorithm>
 
@@ -36,9 +37,9 @@ template <class F>
 constexpr bool reckoned(WeightFormat format) {
   constexpr int kSums = kStreamExpertRows * 2 * kGateUpWarps * 16 * static_cast<int>(sizeof(float));
   constexpr int kRings = kGateUpWarps * kFewestStages * kPieceBytes<F>;
-  static_assert(kGateUpWarps == kDownWarps);
+  constexpr int kDownRings = kDownWarps * kFewestStages * kPieceBytes<F>;
   return kRings + kSums <= expert_gate_up_fixed_bytes(format) &&
-         kRings <= expert_down_fixed_bytes(format);
+         kDownRings <= expert_down_fixed_bytes(format);
 }
 static_assert(reckoned<Bf16Steps>(WeightFormat::kBF16) &&
               reckoned<Nvfp4Steps>(WeightFormat::kNvfp4));
@@ -57,10 +58,12 @@ __global__ void __launch_bounds__(kBands* kBandThreads, 2)
   __shared__ StreamChoice choice;
   __shared__ ExpertPointers table[kTableExperts];
   __shared__ uint64_t barriers[kGateUpWarps][kMostStages<F>];
-  if (static_cast<int>(blockIdx.x) < beside_blocks)
-    return run_beside(beside, beside_blocks, shared);
-  const int block = blockIdx.x - beside_blocks;
   const int blocks = gridDim.x - beside_blocks;
+  const bool beside_last = work.rows > kBesideFirstRows;
+  const int first_beside = beside_last ? blocks : 0;
+  if (const int at = static_cast<int>(blockIdx.x) - first_beside; at >= 0 && at < beside_blocks)
+    return run_beside(beside, at, beside_blocks, shared);
+  const int block = blockIdx.x - (beside_last ? 0 : beside_blocks);
   const int warp = threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
   const int chunk = warp % kChunks;
@@ -80,9 +83,18 @@ __global__ void __launch_bounds__(kBands* kBandThreads, 2)
     for (int e = threadIdx.x; e < work.layer.count; e += blockDim.x) table[e] = experts[e];
     experts = table;
   }
-  wait_for_previous();
-  let_next_begin();
   const bool chooses = work.choice.logits != nullptr;
+  const bool early = chooses && work.choice.routed != nullptr;  // who counts there is under way
+  if (early) {
+    if (threadIdx.x == 0) {
+      while (load_acquire(work.choice.routed) < work.choice.routers) {
+      }
+    }
+    __syncthreads();
+  } else {
+    wait_for_previous();
+  }
+  let_next_begin();
   const bool apart = chooses && work.rows == 1;  // one warp chooses, the others round x
   if (!apart || warp == 0) read_choice(work, choice, chooses && block == 0);
   if (apart) stage_rows<F>(work, x, 1);
@@ -95,7 +107,8 @@ __global__ void __launch_bounds__(kBands* kBandThreads, 2)
   int next_step = begin;
   const int groups = begin < end ? choice.count : 0;
   const bool goes_on = work.arrivals != nullptr;
-  DownFeed<F> feed = {work, experts, choice, warp, goes_on ? block : down_band_count(work), blocks};
+  DownFeed<F> feed = {work,   experts,     choice, warp, goes_on ? block : down_band_count(work),
+                      blocks, kGateUpWarps};
   const auto fill = [&] {
     if (next.group >= groups) return feed.fill(ring);
     if (next_step == begin)
@@ -148,60 +161,53 @@ __global__ void __launch_bounds__(kBands* kBandThreads, 2)
     }
     store_gate_up<F>(work, experts[group.expert], group, at.band, mine, chunks);
   }
+  if (early) wait_for_previous();
   if (!goes_on) return;
-  meet(work.arrivals, blocks);
-  auto* results = partial;
-  uint8_t* inner = reinterpret_cast<uint8_t*>(results + work.rows * work.top_k * 16);
+  meet(work.arrivals, blocks, work.choice.routed);
+  float* results = partial;
   if (static_cast<int>(threadIdx.x) < work.rows * work.top_k) {
     choice.weights[threadIdx.x] =
         __ldcg((chooses ? work.choice.weights : work.weights) + threadIdx.x);
   }
-  if (block < down_band_count(work)) stage_inner(work, inner);
   const auto refill = [&] { feed.fill(ring); };
   for (int band = block; band < down_band_count(work); band += blocks) {
-    for (int g = warp; g < choice.count; g += kDownWarps)
-      down_group<F>(ring, work, choice.groups[g], experts, inner, results, refill);
+    for (int g = warp; g < choice.count; g += kGateUpWarps)
+      down_group<F>(ring, work, choice.groups[g], experts, results, refill);
     __syncthreads();
-    add_choices(work, choice, results, band, 1);
+    add_choices(work, choice, results, band);
     __syncthreads();
   }
 }
 
-/// Grid: [ceil(bands / slots)]. shared: rings, results [slots][pairs][16], inner of all pairs.
+/// Grid: [bands]. shared: rings, results [pairs][16].
 template <class F>
-__global__ void __launch_bounds__(2 * kDownWarps * kWarp)
-    down_kernel(const __grid_constant__ ExpertsWork work, int slots, int stages) {
+__global__ void __launch_bounds__(kDownWarps* kWarp, 2)
+    down_kernel(const __grid_constant__ ExpertsWork work, int stages) {
   extern __shared__ __align__(128) uint8_t shared[];
   __shared__ StreamChoice choice;
-  __shared__ uint64_t barriers[2 * kDownWarps][kMostStages<F>];
+  __shared__ uint64_t barriers[kDownWarps][kMostStages<F>];
   const int warp = threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
-  const int worker = warp % kDownWarps;
-  const int slot = warp / kDownWarps;
-  const int pairs = work.rows * work.top_k;
-  const int band = blockIdx.x * slots + slot;
+  const int band = blockIdx.x;
   PieceRing<F> ring(shared + warp * stages * kPieceBytes<F>, barriers[warp], stages, lane);
-  auto* results = reinterpret_cast<float*>(shared + slots * kDownWarps * stages * kPieceBytes<F>);
-  uint8_t* inner = reinterpret_cast<uint8_t*>(results + slots * pairs * 16);
+  auto* results = reinterpret_cast<float*>(shared + kDownWarps * stages * kPieceBytes<F>);
 
   // The routing is older than the kernel before this one, which waited for it.
   if (work.rows > 1 || work.choice.logits == nullptr || warp == 0) read_choice(work, choice, true);
   find_groups(work, choice);
-  const int groups = band < down_band_count(work) ? choice.count : 0;
   const ExpertPointers* experts = work.layer.experts;
-  DownFeed<F> feed = {work, experts, choice, worker, band, down_band_count(work)};
+  DownFeed<F> feed = {work, experts, choice, warp, band, down_band_count(work), kDownWarps};
   const auto fill = [&] { feed.fill(ring); };
 #pragma unroll 1
   for (int i = 0; i < stages; ++i) fill();
 
   let_next_begin();
   wait_for_previous();
-  stage_inner(work, inner);
-  for (int g = worker; g < groups; g += kDownWarps) {
-    down_group<F>(ring, work, choice.groups[g], experts, inner, results + slot * pairs * 16, fill);
-  }
+  if (work.choice.routed != nullptr && band == 0 && threadIdx.x == 0) *work.choice.routed = 0;
+  for (int g = warp; g < choice.count; g += kDownWarps)
+    down_group<F>(ring, work, choice.groups[g], experts, results, fill);
   __syncthreads();
-  add_choices(work, choice, results, blockIdx.x * slots, slots);
+  add_choices(work, choice, results, band);
 }
 
 /// Dynamic shared memory.
@@ -212,10 +218,9 @@ int gate_up_bytes(const ExpertsWork& work, int stages) {
                       pitch_of(work.hidden_steps));
 }
 template <class F>
-int down_bytes(const ExpertsWork& work, int slots, int stages) {
-  return slots * kDownWarps * stages * kPieceBytes<F> +
-         work.rows * work.top_k *
-             (slots * 16 * static_cast<int>(sizeof(float)) + pitch_of(work.width_steps));
+int down_bytes(const ExpertsWork& work, int warps, int stages) {
+  return warps * stages * kPieceBytes<F> +
+         work.rows * work.top_k * 16 * static_cast<int>(sizeof(float));
 }
 
 /// The most CTAs of `bytes(stages)` that an SM holds, up to three, and as many stages as they may
@@ -237,7 +242,7 @@ int choose_stages(int most_ctas, int most_stages, const Bytes& bytes) {
 
 template <class F>
 int joined_bytes(const ExpertsWork& work, int stages) {
-  return std::max(gate_up_bytes<F>(work, stages), down_bytes<F>(work, 1, stages));
+  return std::max(gate_up_bytes<F>(work, stages), down_bytes<F>(work, kGateUpWarps, stages));
 }
 
 int beside_bytes(const std::optional<StreamWork>& beside) {
@@ -271,6 +276,10 @@ void launch_gate_up(cudaStream_t stream,
       std::clamp(most_shared_bytes() / (bytes + static_cast<int>(kExpertsStreamStatic)), 1, 2);
   const int64_t wanted = ceil_div(int64_t{work.rows} * work.top_k * work.width_steps * 8, kBands);
   const int64_t beside_blocks = beside ? ceil_div(beside->all_bands, kBands) : 0;
+  // One row: all at once, those beside too, and no more than would take as many rounds.
+  const int64_t room = work.rows == 1 ? std::max(resident - beside_blocks, resident / 2) : resident;
+  const int64_t blocks =
+      work.rows == 1 ? ceil_div(wanted, ceil_div(wanted, room)) : std::min(wanted, resident);
   Traffic traffic = gate_up_traffic(work, sizeof(float));
   if (beside) traffic.bytes += traffic_of(*beside).bytes;
   if (work.arrivals != nullptr) {
@@ -278,7 +287,7 @@ void launch_gate_up(cudaStream_t stream,
     traffic.bytes += down.bytes;
     traffic.expert_bytes += down.expert_bytes;
   }
-  const LaunchShape shape = {.grid = dim3(grid(std::min(wanted, resident) + beside_blocks)),
+  const LaunchShape shape = {.grid = dim3(grid(blocks + beside_blocks)),
                              .threads = kBands * kBandThreads,
                              .shared_bytes = std::max(bytes, beside_bytes(beside)),
                              .traffic = traffic};
@@ -291,18 +300,13 @@ void launch_gate_up(cudaStream_t stream,
 
 template <class F>
 void launch_down(cudaStream_t stream, Overlap overlap, const ExpertsWork& work) {
-  // With more tokens the inner values of a CTA should serve more rows.
-  const bool two = work.rows > 4 &&
-                   down_bytes<F>(work, 2, kFewestStages) + static_cast<int>(kExpertsStreamStatic) <=
-                       most_shared_bytes();
-  const int slots = two ? 2 : 1;
-  const int stages = choose_stages<F>(two ? 1 : 2, kMostStages<F>,
-                                      [&](int count) { return down_bytes<F>(work, slots, count); });
-  const LaunchShape shape = {.grid = dim3(grid(ceil_div(ceil_div(work.layer.hidden, 16), slots))),
-                             .threads = static_cast<unsigned>(slots * kDownWarps * kWarp),
-                             .shared_bytes = down_bytes<F>(work, slots, stages),
+  const int stages = choose_stages<F>(
+      2, kMostStages<F>, [&](int count) { return down_bytes<F>(work, kDownWarps, count); });
+  const LaunchShape shape = {.grid = dim3(grid(ceil_div(work.layer.hidden, 16))),
+                             .threads = kDownWarps * kWarp,
+                             .shared_bytes = down_bytes<F>(work, kDownWarps, stages),
                              .traffic = down_traffic(work, work.rows)};
-  launch(stream, overlap, shape, "experts: down", down_kernel<F>, work, slots, stages);
+  launch(stream, overlap, shape, "experts: down", down_kernel<F>, work, stages);
 }
 
 }  // namespace

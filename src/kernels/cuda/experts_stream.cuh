@@ -12,13 +12,17 @@ namespace facet::cuda {
 inline constexpr int kBandThreads = kChunks * kWarp;
 inline constexpr int kBands = 2;  // of gate_up
 inline constexpr int kGateUpWarps = kBands * kChunks;
-inline constexpr int kDownWarps = 8;
+inline constexpr int kDownWarps = 16;
 
 inline constexpr int kTableExperts = 128;  // whose pointers find room in shared memory
 
 inline constexpr int kBesideStages = 3;
 inline constexpr int kBesideFixed =
     kStreamRing<Bf16Steps, kBands, kBesideStages> + kStreamPartial<kBands, 1>;
+
+/// With more rows the CTAs of the product beside come last: they fill the places that come free
+/// first. With fewer all find room at once, and those behind it wait for it.
+inline constexpr int kBesideFirstRows = 4;
 
 /// A place in the list of all bands of the groups, and the way to the next of a warp.
 struct BandWalk {
@@ -84,14 +88,17 @@ __device__ __forceinline__ void prefetch_down(const ExpertsWork& work,
 }
 
 /// The product beside: its weights on the way to L2 first.
-__device__ __forceinline__ void run_beside(const StreamWork& beside, int blocks, uint8_t* shared) {
+__device__ __forceinline__ void run_beside(const StreamWork& beside,
+                                           int block,
+                                           int blocks,
+                                           uint8_t* shared) {
   const StreamPart& part = beside.parts[0];
   if (threadIdx.x < kWarp) {
     prefetch_part(part.w.lower, int64_t{part.rows} * part.w.pitch,
-                  static_cast<int>(blockIdx.x * kWarp + threadIdx.x), blocks * kWarp);
+                  static_cast<int>(block * kWarp + threadIdx.x), blocks * kWarp);
   }
   stream_bands<Bf16Steps, 1, kBands, kBesideStages>(
-      beside, beside.all_bands, blockIdx.x, blocks, shared, [&](uint8_t* x) {
+      beside, beside.all_bands, block, blocks, shared, [&](uint8_t* x) {
         wait_for_previous();
         let_next_begin();  // not before: the next kernel reads the routing without waiting
         stage_plain<Bf16Steps>(beside, x);
@@ -107,6 +114,7 @@ struct DownFeed {
   int worker;
   int band;
   int bands_apart;
+  int workers;  // that share a band's groups
   int group = worker;
   int chunk = 0;
   int step = 0;
@@ -122,7 +130,7 @@ struct DownFeed {
     if (step < end || ++chunk < chunks_of(steps)) return;
     chunk = 0;
     step = 0;
-    group += kDownWarps;
+    group += workers;
     if (group < choice.count) return;
     group = worker;
     band += bands_apart;
@@ -151,43 +159,43 @@ __device__ __forceinline__ void store_gate_up(const ExpertsWork& work,
                  activated<F>(work, expert, gate, up));
 }
 
-/// inner[pairs], as gate_up left it, by all threads of the CTA.
-__device__ __forceinline__ void stage_inner(const ExpertsWork& work, uint8_t* inner) {
-  const int pairs = work.rows * work.top_k;
-  const int units = work.width_steps * kStepBytesX / 16;
-  const int warps = static_cast<int>(blockDim.x) / kWarp;
-  for (int pair = threadIdx.x / kWarp; pair < pairs; pair += warps) {
-    const uint8_t* from = work.inner + int64_t{pair} * work.width_steps * kStepBytesX;
-    const uint32_t to = shared_address(inner + pair * pitch_of(work.width_steps));
-    for (int unit = threadIdx.x % kWarp; unit < units; unit += kWarp)
-      copy_async(to + unit * 16, from + unit * 16, true);
-  }
-  copy_commit();
-  copy_wait<0>();
-  __syncthreads();
-}
-
-/// One group's part of a band: results[pair][16 rows]. `fill()` asks for what comes next.
+/// One group's part of a band: results[pair][16 rows]. `fill()` asks for what comes next. What
+/// gate_up left of its pairs is read where it is: it takes longer to bring all of it to shared
+/// memory, whose room would keep other warps away.
 template <class F>
 __device__ __forceinline__ void down_group(PieceRing<F>& ring,
                                            const ExpertsWork& work,
                                            const ExpertGroup& group,
                                            const ExpertPointers* experts,
-                                           const uint8_t* inner,
                                            float* results,
                                            const auto& fill) {
   const int lane = threadIdx.x % kWarp;
   const int steps = work.width_steps;
   const float factor = __fmul_rn(experts[group.expert].down_scale, kGainOf<F>);
-  const uint8_t* x_at =
-      inner + group.pairs[min(lane / 4, group.count - 1)] * pitch_of(steps) + lane % 4 * 16;
+  const auto* x =
+      reinterpret_cast<const uint4*>(
+          work.inner + int64_t{group.pairs[min(lane / 4, group.count - 1)]} * steps * kStepBytesX) +
+      lane % 4;
   float total[4] = {};
   for (int chunk = 0; chunk < chunks_of(steps); ++chunk) {
     const int end = chunk_begin(steps, chunk + 1);
     float sums[4] = {};
     for (int step = chunk_begin(steps, chunk); step < end; step += kPieceSteps<F>) {
-      add_piece<F>(sums, ring.wait(), x_at + step * kStepBytesX, min(kPieceSteps<F>, end - step),
-                   lane);
+      uint4 values[kPieceSteps<F>][2];
+#pragma unroll
+      for (int i = 0; i < kPieceSteps<F>; ++i)
+#pragma unroll
+        for (int p = 0; p < 2; ++p)
+          if (step + i < end) values[i][p] = __ldcg(x + (step + i) * (kStepBytesX / 16) + p * 4);
+      const uint8_t* piece = ring.wait();
+#pragma unroll
+      for (int i = 0; i < kPieceSteps<F>; ++i) {
+        if (step + i >= end) break;
+        Fragment weights[2];
+        F::fragments(piece + i * F::kBandBytes, lane, weights);
+#pragma unroll
+        for (int p = 0; p < 2; ++p) add_products(sums, weights[p], values[i][p]);
+      }
       ring.release();
       fill();
     }
@@ -202,18 +210,16 @@ __device__ __forceinline__ void down_group(PieceRing<F>& ring,
   }
 }
 
-/// out of `slots` bands from `band` on: each row's results in the order of its choices.
+/// out of band `band`: each row's results in the order of its choices.
 __device__ __forceinline__ void add_choices(const ExpertsWork& work,
                                             const StreamChoice& choice,
                                             const float* results,
-                                            int band,
-                                            int slots) {
-  const int pairs = work.rows * work.top_k;
-  for (int i = threadIdx.x; i < slots * work.rows * 16; i += blockDim.x) {
-    const int row = (band + i / (work.rows * 16)) * 16 + i % 16;
-    const int t = i / 16 % work.rows;
+                                            int band) {
+  for (int i = threadIdx.x; i < work.rows * 16; i += blockDim.x) {
+    const int row = band * 16 + i % 16;
+    const int t = i / 16;
     if (row >= work.layer.hidden) continue;
-    const float* from = results + (i / (work.rows * 16) * pairs + t * work.top_k) * 16 + i % 16;
+    const float* from = results + t * work.top_k * 16 + i % 16;
     float sum = 0.0F;
     for (int j = 0; j < work.top_k; ++j)
       sum = __fmaf_rn(choice.weights[t * work.top_k + j], from[j * 16], sum);
@@ -222,8 +228,9 @@ __device__ __forceinline__ void add_choices(const ExpertsWork& work,
 }
 
 /// Waits until all of `count` CTAs have come here, and sees what they wrote. All are there at once.
-/// arrivals: how many came, how many left; the last to leave makes both 0 again.
-__device__ __forceinline__ void meet(int32_t* arrivals, int count) {
+/// arrivals: how many came, how many left; the last to leave makes both 0 again, and `routed` if
+/// there is one.
+__device__ __forceinline__ void meet(int32_t* arrivals, int count, int32_t* routed) {
   __syncthreads();
   if (threadIdx.x == 0) {
     __threadfence();
@@ -233,6 +240,7 @@ __device__ __forceinline__ void meet(int32_t* arrivals, int count) {
     if (atomicAdd(arrivals + 1, 1) == count - 1) {
       arrivals[0] = 0;
       arrivals[1] = 0;
+      if (routed != nullptr) *routed = 0;
     }
     __threadfence();
   }

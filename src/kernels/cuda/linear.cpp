@@ -149,8 +149,9 @@ StreamRouter router_of(const EnterArgs& args) {
   router.scale = route.scale;
   router.logits = route.logits;
   router.sparse = args.sparse;
+  router.routed = args.routed;
   router.count = static_cast<int32_t>(route.proj.rows);
-  router.blocks = static_cast<int32_t>(ceil_div(route.proj.rows, kRouterExperts));
+  router.blocks = router_blocks(route);
   return router;
 }
 
@@ -167,6 +168,10 @@ void choose_if_asked(cudaStream_t stream, const EnterArgs& args) {
 bool wide_fits(int32_t tokens) {
   constexpr int32_t kFew = 32;
   return tokens > kFew && device_has_wgmma();
+}
+
+int32_t router_blocks(const RouteArgs& route) {
+  return static_cast<int32_t>(ceil_div(route.proj.rows, kRouterExperts));
 }
 
 int64_t linear_workspace_bytes(int64_t rows, int64_t cols) {

@@ -86,8 +86,11 @@ struct EnterArgs {
   const RouteArgs* route = nullptr;  ///< null: no experts; its x is the stream
   bool leaves_choice = false;        ///< only the router's logits: who runs the experts chooses
   NormOut sparse;                    ///< what the experts will read
+  int32_t* routed = nullptr;         ///< StreamRouter::routed, if the router is part of a product
 };
-/// True and false as in project().
+/// CTAs that a router takes as part of a product.
+int32_t router_blocks(const RouteArgs& route);
+/// True and false as in project(); `routed` counts only if it is true.
 bool enter_feed_forward(cudaStream_t stream, const EnterArgs& args);
 
 }  // namespace facet::cuda

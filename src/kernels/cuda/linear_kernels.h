@@ -47,6 +47,8 @@ struct StreamRouter {
   NormOut sparse;                   ///< what the experts will read
   int32_t count = 0;
   int32_t blocks = 0;
+  /// Each of these CTAs adds one once its logits and its part of `sparse` are there; null: none.
+  int32_t* routed = nullptr;
 };
 inline constexpr int32_t kRouterExperts =
     4;  ///< of a CTA: shared memory would be the bound of more

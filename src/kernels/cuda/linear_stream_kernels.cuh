@@ -97,6 +97,10 @@ inline __device__ __noinline__ void route_block(const StreamWork& work,
     }
     __syncthreads();
   }
+  if (router.routed != nullptr && threadIdx.x == 0) {
+    __threadfence();
+    atomicAdd(router.routed, 1);
+  }
 }
 
 /// x is the norm of the stream. The first blocks are the router's, which others wait for. Two find

@@ -67,16 +67,22 @@ template <int kPer>
 __global__ void __launch_bounds__(kRowThreads)
     settle_kernel(const ResidualArgs args, const NormOut first, const NormOut second) {
   __shared__ RowParts parts;
-  wait_for_previous();
   let_next_begin();
+  PendingWeights<kPer> weights;
+  weights.load(args);
+  RowValues<kPer> first_weights;
+  RowValues<kPer> second_weights;
+  if (first.out != nullptr) first_weights.load_weights(first.weight, args.width);
+  if (second.out != nullptr) second_weights.load_weights(second.weight, args.width);
+  wait_for_previous();
   const int64_t row = blockIdx.x;
   RowValues<kPer> x;
   float inverse;
-  settle_row(args, row, 0, parts, x, inverse);
+  settle_row(args, row, 0, parts, x, inverse, &weights);
   if (args.branch != nullptr || args.x_out != args.x)
     x.store(args.x_out + row * args.width, args.width);
-  x.store_norm(first, row, args.width, inverse);
-  x.store_norm(second, row, args.width, inverse);
+  x.store_norm(first, first_weights, row, args.width, inverse);
+  x.store_norm(second, second_weights, row, args.width, inverse);
 }
 
 /// Calls `body` with threads for a row of `width`; sums do not depend on them.

@@ -82,11 +82,18 @@ struct RowValues {
   }
   __device__ void store_norm(const NormOut& norm, int64_t row, int width, float inverse) const {
     if (norm.out == nullptr) return;
+    RowValues weights;
+    weights.load_weights(norm.weight, width);
+    store_norm(norm, weights, row, width, inverse);
+  }
+  /// The same with the norm's weights loaded.
+  __device__ void store_norm(
+      const NormOut& norm, const RowValues& weights, int64_t row, int width, float inverse) const {
+    if (norm.out == nullptr) return;
 #pragma unroll
     for (int k = 0; k < kPer; ++k) {
       const int i = threadIdx.x + k * kRowThreads;
-      if (i < width)
-        norm.out[row * width + i] = __fmul_rn(__fmul_rn(v[k], inverse), __ldg(norm.weight + i));
+      if (i < width) norm.out[row * width + i] = __fmul_rn(__fmul_rn(v[k], inverse), weights.v[k]);
     }
   }
   /// The warp's sum of squares, in its lanes.
@@ -98,6 +105,23 @@ struct RowValues {
   }
 };
 
+/// The weights of what is pending: no kernel writes them, so they can be on their way while the
+/// kernel still waits for the one before it.
+template <int kPer>
+struct PendingWeights {
+  RowValues<kPer> branch;
+  RowValues<kPer> sparse;
+  RowValues<kPer> norm;
+
+  __device__ void load(const ResidualArgs& args) {
+    if (args.branch == nullptr) return;
+    norm.load_weights(args.norm, args.width);
+    if (args.sparse == nullptr) return;
+    branch.load_weights(args.branch_norm, args.width);
+    sparse.load_weights(args.sparse_norm, args.width);
+  }
+};
+
 /// Row `row` of the stream with what is pending added, in kRowThreads threads; `inverse`: of its
 /// norm. `turn` counts the rows that the block has taken.
 template <int kPer>
@@ -106,22 +130,30 @@ __device__ __forceinline__ void settle_row(const ResidualArgs& args,
                                            int turn,
                                            RowParts& shared,
                                            RowValues<kPer>& x,
-                                           float& inverse) {
+                                           float& inverse,
+                                           const PendingWeights<kPer>* loaded = nullptr) {
   auto& parts = shared.of[turn % 2];
   const int warp = threadIdx.x / kWarp;
   const bool first_lane = threadIdx.x % kWarp == 0;
   const int width = args.width;
+  const auto weights_of = [&](const RowValues<kPer> PendingWeights<kPer>::*which,
+                              const float* row_of) {
+    if (loaded != nullptr) return loaded->*which;
+    RowValues<kPer> weights;
+    weights.load_weights(row_of, width);
+    return weights;
+  };
   x.load(args.x + row * width, width);
   if (args.branch != nullptr) {
     RowValues<kPer> y;
-    RowValues<kPer> weights;
     y.load(args.branch + row * width, width);
     if (args.sparse != nullptr) {
       RowValues<kPer> sparse;
-      RowValues<kPer> sparse_weights;
       sparse.load(args.sparse + row * width, width);
-      weights.load_weights(args.branch_norm, width);
-      sparse_weights.load_weights(args.sparse_norm, width);
+      const RowValues<kPer> branch_weights =
+          weights_of(&PendingWeights<kPer>::branch, args.branch_norm);
+      const RowValues<kPer> sparse_weights =
+          weights_of(&PendingWeights<kPer>::sparse, args.sparse_norm);
       const float y_squares = y.squares();
       const float sparse_squares = sparse.squares();
       if (first_lane) {
@@ -133,11 +165,11 @@ __device__ __forceinline__ void settle_row(const ResidualArgs& args,
       const float sparse_inverse = inverse_of(sum_parts(parts[0][1]), width, args.eps);
 #pragma unroll
       for (int k = 0; k < kPer; ++k) {
-        y.v[k] = __fadd_rn(__fmul_rn(__fmul_rn(y.v[k], y_inverse), weights.v[k]),
+        y.v[k] = __fadd_rn(__fmul_rn(__fmul_rn(y.v[k], y_inverse), branch_weights.v[k]),
                            __fmul_rn(__fmul_rn(sparse.v[k], sparse_inverse), sparse_weights.v[k]));
       }
     }
-    weights.load_weights(args.norm, width);
+    const RowValues<kPer> weights = weights_of(&PendingWeights<kPer>::norm, args.norm);
     const float squares = y.squares();
     if (first_lane) parts[1][0][warp] = squares;
     __syncthreads();
