@@ -8,6 +8,7 @@
 #include "chat/value.h"
 #include "cli/bench_load.h"
 #include "cli/engine_run.h"
+#include "cli/kernel_lines.h"
 #include "cli/loaded_model.h"
 #include "cli/serve_options.h"
 #include "cli/served.h"
@@ -53,6 +54,7 @@ void bench_engine(const Options& options) {
   target.name = "engine, in process";
   target.model = options.serve.model.model;
   target.fingerprint = model->fingerprint;
+  target.kernels = kernels_json(loaded.kernels());
   target.tokenizer = &model->tokenizer;
   target.run = [&](LoadRun run) {
     EngineRun in_engine;

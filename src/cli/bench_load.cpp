@@ -256,6 +256,7 @@ void LoadBench::write_json(const LoadTarget& target, const std::vector<Result>& 
       {"target", target.name},
       {"model", target.model},
       {"fingerprint", target.fingerprint.empty() ? json::value() : json::value(target.fingerprint)},
+      {"kernels", target.kernels.empty() ? json::value() : json::value(target.kernels)},
       {"prompts", prompts_in_words()},
   };
   if (options_.sweep.empty() && options_.sweep_rates.empty() && options_.plot.empty()) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <boost/json/array.hpp>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -66,7 +67,8 @@ struct LoadRun {
 struct LoadTarget {
   std::string name;  ///< for the report
   std::string model;
-  std::string fingerprint;  ///< may be empty
+  std::string fingerprint;     ///< may be empty
+  boost::json::array kernels;  ///< as kernels_json() gives it; empty: not known
   PromptForm form = PromptForm::kIds;
   const Tokenizer* tokenizer = nullptr;  ///< for random prompts
   std::function<RunRecords(LoadRun)> run;

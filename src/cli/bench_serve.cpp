@@ -56,6 +56,7 @@ class Server {
     }
     ask_model(options.model);
     ask_fingerprint();
+    ask_kernels();
   }
 
   const http::Endpoint& endpoint() const { return endpoint_; }
@@ -63,6 +64,7 @@ class Server {
   const std::string& model() const { return model_; }
   const std::string& folder() const { return folder_; }
   const std::string& fingerprint() const { return fingerprint_; }
+  const json::array& kernels() const { return kernels_; }
 
   std::string post(const char* path, const json::object& body) const {
     http::ClientRequest request{"POST", path, fields_, json::serialize(body)};
@@ -114,6 +116,17 @@ class Server {
     if (found != nullptr && found->is_string()) fingerprint_ = found->get_string();
   }
 
+  /// As /server_info writes them; a server without them has none.
+  void ask_kernels() {
+    const http::ClientAnswer answer = http::fetch(
+        endpoint_, http::request_bytes(url_, {"GET", "/server_info", fields_, {}}), place_);
+    json::error_code fault;
+    const json::value body = json::parse(answer.body, fault);
+    if (answer.status != 200 || fault || !body.is_object()) return;
+    const json::value* found = body.get_object().if_contains("kernels");
+    if (found != nullptr && found->is_array()) kernels_ = found->get_array();
+  }
+
   http::Url url_;
   std::string place_;
   std::vector<std::pair<std::string, std::string>> fields_;
@@ -121,6 +134,7 @@ class Server {
   std::string model_;
   std::string folder_;
   std::string fingerprint_;
+  json::array kernels_;
 };
 
 std::string chat_request(const Server& server, const PlannedRequest& request, AnswerEnd end) {
@@ -187,6 +201,7 @@ void bench_serve(const Options& options) {
       fmt::format("{} at {}", options.chat ? "/v1/chat/completions" : "/generate", server.place());
   target.model = server.model();
   target.fingerprint = server.fingerprint();
+  target.kernels = server.kernels();
   target.form = options.chat ? PromptForm::kChat : PromptForm::kIds;
   target.tokenizer = tokenizer ? &*tokenizer : nullptr;
   target.run = [&](LoadRun run) { return run_against(server, options, std::move(run)); };

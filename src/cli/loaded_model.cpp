@@ -13,7 +13,6 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "base/worker_pool.h"
-#include "cli/kernel_lines.h"
 #include "cli/progress.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/ref/ref_backend.h"
@@ -128,6 +127,8 @@ LoadedModel::LoadedModel(const ModelOptions& options,
       threads_(options.threads),
       backend_(backend_for(open, options, max_logit_rows, cache)),
       cpu_weights_(open.weights, checkpoint_, options),
+      kernels_(kernel_lines(
+          open.config, open.weights, open.activation, kv_dtype(options, open.quant), *backend_)),
       model_(std::move(open.config),
              std::move(open.weights),
              open.activation,

@@ -10,6 +10,7 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/quant_config.h"
 #include "cli/cpu_weights.h"
+#include "cli/kernel_lines.h"
 #include "cli/load_phases.h"
 #include "cli/options.h"
 #include "kernels/backend.h"
@@ -73,6 +74,8 @@ class LoadedModel {
   const gemma4::Gemma4Config& config() const { return model_.config(); }
   const Checkpoint& checkpoint() const { return checkpoint_; }
   const QuantConfig& quant() const { return quant_; }
+  /// What runs its ops; for benchmarks, whose figures mean little without.
+  const std::vector<KernelLine>& kernels() const { return kernels_; }
   Backend& backend() { return *backend_; }
   gemma4::Gemma4Model& model() { return model_; }
   const gemma4::Gemma4Model& model() const { return model_; }
@@ -104,6 +107,7 @@ class LoadedModel {
   int32_t threads_;
   std::unique_ptr<Backend> backend_;
   CpuWeights cpu_weights_;
+  std::vector<KernelLine> kernels_;
   gemma4::Gemma4Model model_;
 };
 

@@ -103,6 +103,7 @@ ServedInfo served_info(const ServeOptions& options,
   }
   info.settings = options.described;
   info.memory = describe_memory(options, loaded, engine);
+  info.kernels = json::serialize(kernels_json(loaded.kernels()));
   return info;
 }
 

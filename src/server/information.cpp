@@ -26,7 +26,13 @@ std::string server_info_body(const ServerView& view) {
   json.key("avg_spec_accept_length").null();  // it does not speculate
   json.key("last_gen_throughput");
   json.number(view.meters.tokens_per_second(ServerMeters::Clock::now()));
-  json.close_object().close_array().key("memory").raw(info.memory).close_object();
+  json.close_object()
+      .close_array()
+      .key("memory")
+      .raw(info.memory)
+      .key("kernels")
+      .raw(info.kernels)
+      .close_object();
   return json.release();
 }
 

@@ -120,6 +120,7 @@ TEST(CliBench, EngineGivesEveryRequestItsTokens) {
   EXPECT_THAT(run.out, HasSubstr("random, 15 to 30 tokens in, 3 to 6 out, seed 1\n"));
   const boost::json::object all =
       boost::json::parse(test::read_text(dir.path("out.json"))).as_object();
+  EXPECT_EQ(all.at("kernels").as_array().size(), 3u);
   const boost::json::array& levels = all.at("levels").as_array();
   ASSERT_EQ(levels.size(), 2u);
   for (size_t i = 0; i < 2; ++i) {

@@ -4,6 +4,8 @@
 #include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <set>
+#include <string>
 #include <sys/stat.h>
 #include <thread>
 
@@ -69,6 +71,13 @@ TEST(ServeInformation, TellsOfModelAndServer) {
     EXPECT_GT(group.at("pages").as_int64(), 0);
     EXPECT_EQ(group.at("window").is_null(), group.at("group") == "full");
   }
+
+  std::set<std::string> kinds;
+  for (const json::value& kernel : info.at("kernels").as_array()) {
+    kinds.emplace(kernel.at("kind").as_string());
+    EXPECT_FALSE(kernel.at("kernel").as_string().empty());
+  }
+  EXPECT_EQ(kinds, (std::set<std::string>{"attention", "experts", "linears"}));
 
   const json::value props = get("/props");
   EXPECT_EQ(props.at("default_generation_settings").at("n_ctx"), memory.at("max_model_len"));

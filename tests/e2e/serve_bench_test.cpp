@@ -146,6 +146,7 @@ TEST(ServeBench, CountsWhatTheServerCounts) {
   EXPECT_EQ(out.at("cached_input_tokens").as_int64(), 0);
   EXPECT_EQ(out.at("model").as_string(), "fable");
   EXPECT_THAT(std::string(out.at("fingerprint").as_string()), testing::StartsWith("fp_"));
+  EXPECT_EQ(out.at("kernels"), server.request("GET", "/server_info").json().at("kernels"));
   EXPECT_THAT(std::string(out.at("command").as_string()), HasSubstr("bench serve --url"));
   EXPECT_EQ(out.at("peak_concurrency").as_int64(), 3);
   const double seconds = out.at("duration_s").as_double();
