@@ -27,8 +27,7 @@ int64_t most_routed_width(const GpuSetup& setup) {
 void check_stream_wish(const GpuSetup& setup, const GpuDimensions& model) {
   if (setup.wishes.experts != FormWish::kStream) return;
   for (const WeightFormat format : model.expert_formats) {
-    const ExpertsStreamShape one_row = {format, model.hidden_size, model.moe_intermediate_size, 1,
-                                        model.top_k_experts};
+    const ExpertsStreamShape one_row = {format, model.hidden_size, 1, model.top_k_experts};
     if (experts_stream_fits(one_row, shared_memory_of(setup.device))) continue;
     throw Error(
         ErrorCode::kUsage,

@@ -78,15 +78,15 @@ constexpr int64_t expert_stages(WeightFormat format) {
 constexpr int64_t expert_gate_up_fixed_bytes(WeightFormat format) {
   return 8 * expert_stages(format) * stream_step_bytes(format) + 8192;
 }
-/// Beside results: rings of sixteen warps.
+/// Beside results: rings of sixteen warps, of two pieces at least.
 constexpr int64_t expert_down_fixed_bytes(WeightFormat format) {
-  return 16 * expert_stages(format) * stream_step_bytes(format);
+  const int64_t steps = format == WeightFormat::kNvfp4 ? 8 : 2;
+  return 16 * steps * stream_step_bytes(format);
 }
 
 struct ExpertsStreamShape {
   WeightFormat format = WeightFormat::kNvfp4;
   int64_t hidden = 0;
-  int64_t width = 0;
   int64_t rows = 0;
   int64_t top_k = 0;
 };

@@ -109,15 +109,13 @@ TEST(GpuLimits, PerLayerInputsAreOneMatrixOfAllLayers) {
 
 TEST(GpuLimits, ExpertsThatDoNotFitCannotBeStreamedOnRequest) {
   GpuDimensions model = published();
-  model.top_k_experts = 32;
-  model.moe_intermediate_size = 2048;
+  model.hidden_size = 52000;
   EXPECT_EQ(refusal(ErrorCode::kUsage, setup({9, 0}), model), "");  // by itself it takes tiles
   EXPECT_EQ(refusal(ErrorCode::kUsage, setup({9, 0}, FormWish::kStream), model),
-            "--expert-kernel stream: cannot compute experts on sm_90: 32 experts [2048, 2816] of a "
+            "--expert-kernel stream: cannot compute experts on sm_90: 8 experts [704, 52000] of a "
             "row do not fit in shared memory; auto, tiled and plain work");
-  // 8 choices of 2816: 45 KiB, beside the rings of BF16 too much for 99 KiB alone.
-  model.top_k_experts = 8;
-  model.moe_intermediate_size = 2816;
+  // A row of 10000: 20 KiB, beside the rings of BF16 too much for 99 KiB alone.
+  model.hidden_size = 10000;
   EXPECT_EQ(refusal(ErrorCode::kUsage, setup({9, 0}, FormWish::kStream), model), "");
   EXPECT_NE(refusal(ErrorCode::kUsage, setup({8, 9}, FormWish::kStream), model), "");
   model.expert_formats = {WeightFormat::kFp8};  // never streamed; refused for its format
@@ -130,13 +128,13 @@ TEST(GpuLimits, ExpertsThatDoNotFitCannotBeStreamedOnRequest) {
 TEST(GpuLimits, RowsOfExpertsThatShareAPass) {
   const auto most_rows = [](WeightFormat format, int64_t shared) {
     int64_t rows = 0;
-    while (experts_stream_fits({format, 2816, 704, rows + 1, 8}, shared)) ++rows;
+    while (experts_stream_fits({format, 2816, rows + 1, 8}, shared)) ++rows;
     return rows;
   };
   EXPECT_EQ(most_rows(WeightFormat::kBF16, 227 * 1024), 8);
   EXPECT_EQ(most_rows(WeightFormat::kNvfp4, 227 * 1024), 8);
-  EXPECT_EQ(most_rows(WeightFormat::kBF16, 99 * 1024), 2);
-  EXPECT_EQ(most_rows(WeightFormat::kNvfp4, 99 * 1024), 3);
+  EXPECT_EQ(most_rows(WeightFormat::kBF16, 99 * 1024), 3);
+  EXPECT_EQ(most_rows(WeightFormat::kNvfp4, 99 * 1024), 6);
 }
 
 TEST(GpuLimits, WidestRowsThatAreStreamed) {

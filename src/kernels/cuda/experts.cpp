@@ -13,7 +13,7 @@ namespace {
 /// memory.
 bool can_stream(const ExpertsWork& work) {
   const ExpertsLayer& layer = work.layer;
-  return experts_stream_fits({layer.format, layer.hidden, layer.width, work.rows, work.top_k},
+  return experts_stream_fits({layer.format, layer.hidden, work.rows, work.top_k},
                              most_shared_bytes());
 }
 
