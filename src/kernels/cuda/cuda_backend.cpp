@@ -123,7 +123,7 @@ CudaBackend::CudaBackend(const CudaOptions& options)
                              properties.major, properties.minor, properties.multiProcessorCount,
                              human_bytes(static_cast<int64_t>(properties.totalGlobalMem)));
   check(cudaStreamCreate(&stream_), "a stream");
-  experts_arrivals_ = Buffer(3 * int64_t{sizeof(int32_t)}, device_allocator());
+  experts_arrivals_ = Buffer((kExpertArrivals + 1) * int64_t{sizeof(int32_t)}, device_allocator());
   attention_arrivals_ = Buffer(kMostArrivals * int64_t{sizeof(int32_t)}, device_allocator());
 }
 

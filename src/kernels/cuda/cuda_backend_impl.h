@@ -163,9 +163,10 @@ class CudaBackend final : public Backend {
   int64_t steps_ = 0;
   StepProfile profile_;
   Workspace route_logits_;
-  Buffer experts_arrivals_;      // two, and how many routers are done: zeros between layers
-  bool unwatched_step_ = false;  // nobody looks at results between ops
-  ExpertsChoice late_choice_;    // of the layer under way: logits, if its experts are to choose
+  static constexpr int kExpertArrivals = 2;  // ExpertsCall::arrivals; then ExpertsChoice::routed
+  Buffer experts_arrivals_;                  // zeros between layers
+  bool unwatched_step_ = false;              // nobody looks at results between ops
+  ExpertsChoice late_choice_;  // of the layer under way: logits, if its experts are to choose
   Workspace linear_;
   Workspace experts_;
   Workspace attention_parts_;

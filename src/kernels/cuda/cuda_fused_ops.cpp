@@ -128,7 +128,7 @@ void CudaBackend::enter_feed_forward(ResidualStream& stream,
       late_choice_ = {route.logits, route.per_expert_scale, route.experts, route.weights};
     // With two rows and more, experts that begin early were in the way of what they wait for.
     if (args.leaves_choice && route.rows == 1)
-      args.routed = reinterpret_cast<int32_t*>(experts_arrivals_.data()) + 2;
+      args.routed = reinterpret_cast<int32_t*>(experts_arrivals_.data()) + kExpertArrivals;
   }
   if (cuda::enter_feed_forward(stream_, args)) {
     std::swap(stream.x, stream.spare);

@@ -123,7 +123,8 @@ struct PendingWeights {
 };
 
 /// Row `row` of the stream with what is pending added, in kRowThreads threads; `inverse`: of its
-/// norm. `turn` counts the rows that the block has taken.
+/// norm. `turn` counts the rows that the block has taken. `loaded`: the weights, if they are there;
+/// else each is loaded where it is wanted, since kernels that stream have few registers to spare.
 template <int kPer>
 __device__ __forceinline__ void settle_row(const ResidualArgs& args,
                                            int64_t row,
