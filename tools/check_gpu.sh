@@ -21,6 +21,7 @@
 #   synth         a model of the true shape (--configs, or --model names one that is there)
 #   start         process start to the first token of that model, three times
 #   repeat-large  repeat on it
+#   one-token     on it, all layers of a token in one launch: the bits of separate launches
 #   bench-model   steps and their kernels
 #   bench-serve   1,000/250 at one stream, 512/128 at 100, through HTTP
 #   transformers  six layers at true dimensions against transformers (tools/compare_transformers.py)
@@ -34,7 +35,7 @@ set -uo pipefail
 
 root=$(CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 parts=(machine ops products goldens fable repeat serve memcheck racecheck fault verify-fable synth start repeat-large
-       bench-model bench-serve transformers verify-large)
+       one-token bench-model bench-serve transformers verify-large)
 only='' without='' limit=3600 out=check_gpu.logs bin=$root/bin model='' configs='' goldens='' repeats=1000
 made_model=''
 
@@ -220,6 +221,7 @@ part_start() {
   done
 }
 part_repeat_large() { large && FACET_TEST_MODEL=$large FACET_TEST_REPEATS=$repeats gtest cuda_repeat_test; }
+part_one_token() { large && FACET_TEST_MODEL=$large gtest cuda_one_token_test; }
 part_bench_model() {
   large || return
   local bench=("$bin/facet" bench model "$large" --backend cuda --kv-dtype bf16)
@@ -273,6 +275,7 @@ part verify-fable 120
 part synth 300
 part start 120
 part repeat-large 300
+part one-token 120
 part bench-model 600
 part bench-serve 300
 part transformers 300

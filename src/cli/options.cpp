@@ -72,6 +72,10 @@ void add_kernel_options(CLI::App& command, ModelOptions& options) {
   add_choice(command, kAttentionOption, options.attention_kernel, kAttentionNames,
              "On a GPU, kernels of attention. tiles: on tensor cores; plain: slow, takes "
              "everything; auto: tiles where they fit");
+  add_choice(
+      command, kStepOption, options.step_kernel, kStepNames,
+      "On a GPU, steps of one token. auto: all layers in one launch where GPU, model and "
+      "context allow it; apart: a launch for each part of a layer. The results are the same");
 }
 
 }  // namespace
@@ -81,13 +85,15 @@ KernelWishes kernel_wishes(const ModelOptions& options, bool on_gpu) {
   const KernelWishes wishes = {find_path_wish(options.nvfp4_path).value(),
                                find_form_wish(options.expert_kernel).value(),
                                find_form_wish(options.linear_kernel).value(),
-                               find_attention_wish(options.attention_kernel).value()};
+                               find_attention_wish(options.attention_kernel).value(),
+                               find_step_wish(options.step_kernel).value()};
   if (on_gpu) return wishes;
-  const std::array<std::pair<std::string_view, std::string_view>, 4> given = {
+  const std::array<std::pair<std::string_view, std::string_view>, 5> given = {
       {{kPathOption, options.nvfp4_path},
        {kExpertOption, options.expert_kernel},
        {kLinearOption, options.linear_kernel},
-       {kAttentionOption, options.attention_kernel}}};
+       {kAttentionOption, options.attention_kernel},
+       {kStepOption, options.step_kernel}}};
   for (const auto& [option, value] : given) {
     if (value == "auto") continue;
     throw Error(ErrorCode::kUsage, "is for a GPU, and none computes here (see --backend)",

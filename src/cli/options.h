@@ -28,6 +28,7 @@ struct ModelOptions {
   std::string expert_kernel = "auto";
   std::string linear_kernel = "auto";
   std::string attention_kernel = "auto";
+  std::string step_kernel = "auto";
 };
 
 /// Declares MODEL alone.

@@ -93,6 +93,25 @@ struct FeedForwardRows {
   Routing routing;
 };
 
+/// A decoder layer without per-layer embeddings: what its ops get that no step changes, its cache,
+/// and where its result goes.
+struct DecoderLayer {
+  std::span<const float> attention_in_norm;   ///< [H]
+  std::span<const float> attention_out_norm;  ///< [H], factor 1
+  const WeightMatrix& q;                      ///< [Q*D, H]
+  const WeightMatrix& k;                      ///< [K*D, H]; empty: it reads another layer's cache
+  const WeightMatrix& v;                      ///< [K*D, H]; not read with v_is_k
+  const WeightMatrix& o;                      ///< [H, Q*D]
+  bool v_is_k = false;
+  std::span<const float> q_norm;  ///< [D]
+  std::span<const float> k_norm;  ///< [D]
+  const RopeTable& rope;
+  int32_t window = 0;
+  KvView kv;
+  FeedForward feed_forward;
+  PendingBranch result;  ///< what the layer leaves pending
+};
+
 /// What a device can do at best, as measured on it.
 struct DevicePeaks {
   double read_bytes_per_second = 0;  ///< plain reads of memory much larger than the caches
@@ -330,6 +349,20 @@ class Backend : public KernelChooser {
                       int32_t window,
                       const Batch& batch,
                       float eps);
+
+  /// Rows of a step up to which decode_layers() is worth asking; 0: never.
+  virtual int64_t most_whole_rows() const { return 0; }
+  /// All layers of a step of which every sequence has one row, nothing being pending before: for
+  /// each what project(), attend(), linear(), enter_feed_forward() and leave_feed_forward() give.
+  /// The last layer's result is pending then. top_k: experts of a row. False, and nothing is done,
+  /// if this backend has no better way than those ops.
+  virtual bool decode_layers(ResidualStream& /*stream*/,
+                             std::span<const DecoderLayer> /*layers*/,
+                             int32_t /*top_k*/,
+                             const Batch& /*batch*/,
+                             float /*eps*/) {
+    return false;
+  }
 
   /// x = (x + norm(h) * weight) * factor.  x, h: [T, H]; h is overwritten.
   virtual void add_rms_norm(

@@ -47,26 +47,32 @@ std::string_view to_string(ProductPath path);
 enum class PathWish : uint8_t { kAuto, kW4A16, kW4A4 };
 enum class FormWish : uint8_t { kAuto, kStream, kTiled, kPlain };
 enum class AttentionWish : uint8_t { kAuto, kTiles, kPlain };
+/// kAuto: a step of one token is one launch where that fits and is faster; kApart: never.
+enum class StepWish : uint8_t { kAuto, kApart };
 
 inline constexpr std::string_view kPathOption = "--nvfp4-path";
 inline constexpr std::string_view kExpertOption = "--expert-kernel";
 inline constexpr std::string_view kLinearOption = "--linear-kernel";
 inline constexpr std::string_view kAttentionOption = "--attention-kernel";
+inline constexpr std::string_view kStepOption = "--step-kernel";
 
 /// The options' values, in the order of the enums.
 inline constexpr std::array<std::string_view, 3> kPathNames = {"auto", "w4a16", "w4a4"};
 inline constexpr std::array<std::string_view, 4> kFormNames = {"auto", "stream", "tiled", "plain"};
 inline constexpr std::array<std::string_view, 3> kAttentionNames = {"auto", "tiles", "plain"};
+inline constexpr std::array<std::string_view, 2> kStepNames = {"auto", "apart"};
 
 std::optional<PathWish> find_path_wish(std::string_view name);
 std::optional<FormWish> find_form_wish(std::string_view name);
 std::optional<AttentionWish> find_attention_wish(std::string_view name);
+std::optional<StepWish> find_step_wish(std::string_view name);
 
 struct KernelWishes {
   PathWish nvfp4 = PathWish::kAuto;
   FormWish experts = FormWish::kAuto;
   FormWish linears = FormWish::kAuto;
   AttentionWish attention = AttentionWish::kAuto;
+  StepWish steps = StepWish::kAuto;
   bool operator==(const KernelWishes&) const = default;
 };
 

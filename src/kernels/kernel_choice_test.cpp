@@ -287,6 +287,8 @@ TEST(KernelChoice, NamesOfWishesAndGpus) {
   EXPECT_EQ(find_form_wish("stream"), FormWish::kStream);
   EXPECT_EQ(find_attention_wish("tiles"), AttentionWish::kTiles);
   EXPECT_EQ(find_attention_wish("stream"), std::nullopt);
+  EXPECT_EQ(find_step_wish("apart"), StepWish::kApart);
+  EXPECT_EQ(find_step_wish("tiled"), std::nullopt);
   for (const char* name : {"sm_90", "sm90", "90", "sm_90a", "9.0"})
     EXPECT_EQ(find_compute_capability(name), (ComputeCapability{9, 0})) << name;
   EXPECT_EQ(find_compute_capability("sm_120"), (ComputeCapability{12, 0}));

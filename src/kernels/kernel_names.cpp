@@ -65,6 +65,9 @@ std::optional<PathWish> find_path_wish(std::string_view name) {
 std::optional<FormWish> find_form_wish(std::string_view name) {
   return find_wish<FormWish>(kFormNames, name);
 }
+std::optional<StepWish> find_step_wish(std::string_view name) {
+  return find_wish<StepWish>(kStepNames, name);
+}
 std::optional<AttentionWish> find_attention_wish(std::string_view name) {
   return find_wish<AttentionWish>(kAttentionNames, name);
 }

@@ -120,6 +120,9 @@ TEST(CliKernels, WithoutAGpuChoicesOfItsKernelsAreRefused) {
     EXPECT_THAT(refusal(kUsage, {"generate", golden("moe-bf16-fused"), "--ids", "2,3", "--backend",
                                  backend, "--expert-kernel", "tiled"}),
                 HasSubstr("--expert-kernel tiled: is for a GPU, and none computes here"));
+    EXPECT_THAT(refusal(kUsage, {"generate", golden("moe-bf16-fused"), "--ids", "2,3", "--backend",
+                                 backend, "--step-kernel", "apart"}),
+                HasSubstr("--step-kernel apart: is for a GPU, and none computes here"));
   }
 }
 

@@ -84,14 +84,15 @@ __device__ float join_pieces(int first,
                              const ValueOf& value_of) {
   constexpr int kOf = kSpanParts / kParts;  // pieces of a span
   static_assert(kAtOnce % kOf == 0);
+  constexpr int kLanes = kWarp / kAtOnce * kAtOnce;  // that have a piece
   const int lane = threadIdx.x % kWarp;
   float carried = -INFINITY;
   float all = 0.0F;
   float sum = 0.0F;
   float part = 0.0F;
   // Pieces of the first span that the pair does not see have negative numbers.
-  for (int base = -(first % kOf); base < count; base += kWarp) {
-    const int end = min(count - base, kWarp);
+  for (int base = -(first % kOf); base < count; base += kLanes) {
+    const int end = min(count - base, kLanes);
     float values[kAtOnce];
     const auto fetch = [&](int from) {
 #pragma unroll

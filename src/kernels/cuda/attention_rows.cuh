@@ -22,36 +22,24 @@
 
 namespace facet::cuda {
 
-/// A block's walk over the parts of its piece.
-template <typename Config, int kParts>
-class RowWalk {
+/// What a warp computes with one part of 64 positions. q stays in registers as its three terms.
+template <typename Config>
+class RowMath {
  public:
-  using Shared = typename Config::Shared;
   using Sums = float[4][4];  // of 16 positions or components: rows g, g + 8, columns 2i, 2i + 1
 
-  /// `fresh`: the row's own position if its K and V are not yet in the cache, else -1.
-  __device__ RowWalk(const AttentionArgs& args,
-                     const TileRows& rows,
-                     const RowPiece& piece,
-                     int heads,
-                     int fresh,
-                     Shared& shared)
-      : ring_(args, rows, piece, fresh, shared),
-        piece_(piece),
-        shared_(shared),
+  __device__ RowMath(typename Config::Scores& scores, int heads, float k_scale)
+      : scores_(scores),
         heads_(heads),
-        k_scale_(args.kv.k_scale),
+        k_scale_(k_scale),
         warp_(threadIdx.x / kWarp),
         lane_(threadIdx.x % kWarp) {}
 
-  /// Starts the first copies.
-  __device__ void begin() { ring_.begin(); }
-  /// Takes q, and K and V of the fresh position, out of shared.start.
-  __device__ void take_start() {
-    ring_.take_fresh(shared_.start);
+  /// Takes q out of `start`: of each head once, or twice in columns of their own.
+  __device__ void take_q(const typename Config::Start& start, bool twice) {
     const int column = lane_ / 4;
-    const bool used = column < (piece_.early >= 0 ? 2 * heads_ : heads_);
-    const float* q = shared_.start.q[column % heads_] + warp_ * Config::kSlice;
+    const bool used = column < (twice ? 2 * heads_ : heads_);
+    const float* q = start.q[column % heads_] + warp_ * Config::kSlice;
 #pragma unroll
     for (int s = 0; s < kSteps; ++s) {
       float2 left = {0.0F, 0.0F};
@@ -71,31 +59,111 @@ class RowWalk {
       }
     }
   }
-
-  /// All parts: into `acc`, and this lane's column's state, those of a piece, with which
-  /// after(piece) is then called. All threads of the block.
-  template <typename After>
-  __device__ void run(Sums& acc, PairState& state, const After& after) {
-    for (int tile = ring_.first_tile(0); tile < ring_.tiles();) {
-      score(ring_.take());
-      ring_.give();
-      __syncthreads();
-      gather_scores(tile);
-      __syncthreads();
-      uint32_t high[8];
-      uint32_t low[8];
-      const JoinFactors factors = weigh(state, high, low);
-      add_values(ring_.take(), acc, factors, high, low);
-      ring_.give();
-      const int piece = tile / kParts;
-      tile = ring_.first_tile(tile + 1);
-      if (tile / kParts != piece || tile >= ring_.tiles()) after(piece);
-    }
-  }
-
   /// The component, within its warp's, of row h (0: g, 1: g + 8) of the acc's m-th fragment.
   __device__ int component(int m, int h) const {
     return Config::kFp8 ? m * 16 + lane_ / 4 * 2 + h : m * 16 + h * 8 + lane_ / 4;
+  }
+  /// The part's products over this warp's components, into shared memory. keys(n, r, u): unit u of
+  /// row r of the part's n-th 16 positions; r may be beyond 15.
+  template <typename Keys>
+  __device__ void score(const Keys& keys) const {
+    float sums[4][4] = {};
+    if (multiply_keys<false>(keys, sums)) {
+#pragma unroll
+      for (auto& tile : sums) tile[0] = tile[1] = tile[2] = tile[3] = 0.0F;
+      multiply_keys<true>(keys, sums);
+    }
+    float* to = scores_.sums[warp_] + lane_ / 4 * Config::kColumns + lane_ % 4 * 2;
+#pragma unroll
+    for (int m = 0; m < 4; ++m) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        *reinterpret_cast<float2*>(to + (m * 16 + h * 8) * Config::kColumns) =
+            float2{sums[m][2 * h], sums[m][2 * h + 1]};
+      }
+    }
+  }
+  /// The part's scores from those of all warps, a few of them a thread. sees(early, r): whether the
+  /// pair sees row r of the part, or of the early one.
+  template <typename Sees>
+  __device__ void gather_scores(const Sees& sees) const {
+    constexpr int kEach = kPart * Config::kColumns / Config::kThreads;
+    static_assert(Config::kColumns % kEach == 0);
+    const int at = threadIdx.x * kEach;
+    float total[kEach] = {};
+#pragma unroll
+    for (int w = 0; w < Config::kWarps; ++w) {
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) total[i] += scores_.sums[w][at + i];
+    }
+    const int row = at / Config::kColumns;
+    const bool late_seen = sees(false, row);
+    const bool early_seen = sees(true, row);
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int column = at % Config::kColumns + i;
+      if (Config::kFp8) total[i] = __fmul_rn(total[i], k_scale_);
+      if (!(column < heads_ ? late_seen : early_seen)) total[i] = -INFINITY;
+      scores_.all[at + row / 4 * 8 + i] = total[i];
+    }
+  }
+
+  /// The weights of this lane's column, g, as two BF16 terms: tile n of 8 positions, of which the
+  /// lane has 2i and 2i + 1. Their sum, that of what is multiplied, joins the column's state.
+  __device__ JoinFactors weigh(PairState& state, uint32_t (&high)[8], uint32_t (&low)[8]) const {
+    float2 scores[8];
+    float largest = -INFINITY;
+#pragma unroll
+    for (int n = 0; n < 8; ++n) {
+      const int row = n * 8 + lane_ % 4 * 2;
+      const float* from = scores_.all + row * Config::kColumns + row / 4 * 8 + lane_ / 4;
+      scores[n] = {from[0], from[Config::kColumns]};
+      largest = fmaxf(largest, fmaxf(scores[n].x, scores[n].y));
+    }
+    largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
+    float sum = 0.0F;
+#pragma unroll
+    for (int n = 0; n < 8; ++n) {
+      float2 weights = {weight_of(scores[n].x, largest), weight_of(scores[n].y, largest)};
+      high[n] = split_off(weights);
+      low[n] = pack_bf16(weights.x, weights.y);
+      float of_tile =
+          __uint_as_float(high[n] << 16) + __uint_as_float(low[n] << 16) +
+          (__uint_as_float(high[n] & 0xffff0000u) + __uint_as_float(low[n] & 0xffff0000u));
+      of_tile += __shfl_xor_sync(kAllLanes, of_tile, 1);
+      of_tile += __shfl_xor_sync(kAllLanes, of_tile, 2);
+      sum += of_tile;
+    }
+    return join(state, largest, sum);
+  }
+
+  /// Joins the weighted values of the part to `acc`. values: as keys of score().
+  template <typename Values>
+  __device__ void add_values(const Values& values,
+                             Sums& acc,
+                             const JoinFactors& mine,
+                             const uint32_t (&high)[8],
+                             const uint32_t (&low)[8]) const {
+    JoinFactors factors[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int from = (lane_ % 4 * 2 + i) * 4;  // a lane of column 2i or 2i + 1
+      factors[i].old = __shfl_sync(kAllLanes, mine.old, from);
+      factors[i].now = __shfl_sync(kAllLanes, mine.any ? mine.now : -1.0F, from);
+      factors[i].any = factors[i].now >= 0.0F;
+    }
+    float sums[4][4] = {};
+    if (multiply_values<false>(values, sums, high, low)) {
+#pragma unroll
+      for (auto& tile : sums) tile[0] = tile[1] = tile[2] = tile[3] = 0.0F;
+      multiply_values<true>(values, sums, high, low);
+    }
+#pragma unroll
+    for (int m = 0; m < 4; ++m) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) join(acc[m][i], sums[m][i], factors[i % 2]);
+    }
   }
 
  private:
@@ -126,27 +194,9 @@ class RowWalk {
     return __any_sync(kAllLanes, largest >> 16 == 0x7f00u || (largest & 0xffffu) == 0x7f00u);
   }
 
-  /// The part's products over this warp's components, into shared memory.
-  __device__ void score(const uint8_t* k) const {
-    float sums[4][4] = {};
-    if (multiply_keys<false>(k, sums)) {
-#pragma unroll
-      for (auto& tile : sums) tile[0] = tile[1] = tile[2] = tile[3] = 0.0F;
-      multiply_keys<true>(k, sums);
-    }
-    float* to = shared_.scores.sums[warp_] + lane_ / 4 * Config::kColumns + lane_ % 4 * 2;
-#pragma unroll
-    for (int m = 0; m < 4; ++m) {
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        *reinterpret_cast<float2*>(to + (m * 16 + h * 8) * Config::kColumns) =
-            float2{sums[m][2 * h], sums[m][2 * h + 1]};
-      }
-    }
-  }
   /// Returns whether NaN was met and, unless kNan, not heeded.
-  template <bool kNan>
-  __device__ bool multiply_keys(const uint8_t* k, Sums& sums) const {
+  template <bool kNan, typename Keys>
+  __device__ bool multiply_keys(const Keys& keys_at, Sums& sums) const {
     uint32_t largest = 0;
     const int low_row = lane_ / 8 % 2 * 8 + lane_ % 8;
     constexpr int kAtOnce = Config::kFp8 ? 2 : 1;  // steps of one load
@@ -157,7 +207,7 @@ class RowWalk {
       for (int m = 0; m < 4; ++m) {
         const int unit = Config::kFp8 ? s + lane_ / 16 : 2 * s + lane_ / 16;
         uint32_t words[4];
-        load_matrices(words, k + ring_.place(m * 16 + low_row, unit));
+        load_matrices(words, keys_at(m, low_row, unit));
         if constexpr (Config::kFp8) {
           uint32_t even[4];
           uint32_t odd[4];
@@ -187,88 +237,9 @@ class RowWalk {
     return Config::kFp8 && !kNan && met_nan(largest);
   }
 
-  /// The part's scores from those of all warps, a few of them a thread.
-  __device__ void gather_scores(int tile) const {
-    constexpr int kEach = kPart * Config::kColumns / Config::kThreads;
-    static_assert(Config::kColumns % kEach == 0);
-    const int at = threadIdx.x * kEach;
-    float total[kEach] = {};
-#pragma unroll
-    for (int w = 0; w < Config::kWarps; ++w) {
-#pragma unroll
-      for (int i = 0; i < kEach; ++i) total[i] += shared_.scores.sums[w][at + i];
-    }
-    const int row = at / Config::kColumns;
-    const int late = ring_.part_begin(piece_.late, tile) + row;
-    const int early = ring_.part_begin(piece_.early, tile) + row;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int column = at % Config::kColumns + i;
-      if (Config::kFp8) total[i] = __fmul_rn(total[i], k_scale_);
-      if (!ring_.sees(column < heads_ ? late : early)) total[i] = -INFINITY;
-      shared_.scores.all[at + row / 4 * 8 + i] = total[i];
-    }
-  }
-
-  /// The weights of this lane's column, g, as two BF16 terms: tile n of 8 positions, of which the
-  /// lane has 2i and 2i + 1. Their sum, that of what is multiplied, joins the column's state.
-  __device__ JoinFactors weigh(PairState& state, uint32_t (&high)[8], uint32_t (&low)[8]) const {
-    float2 scores[8];
-    float largest = -INFINITY;
-#pragma unroll
-    for (int n = 0; n < 8; ++n) {
-      const int row = n * 8 + lane_ % 4 * 2;
-      const float* from = shared_.scores.all + row * Config::kColumns + row / 4 * 8 + lane_ / 4;
-      scores[n] = {from[0], from[Config::kColumns]};
-      largest = fmaxf(largest, fmaxf(scores[n].x, scores[n].y));
-    }
-    largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
-    float sum = 0.0F;
-#pragma unroll
-    for (int n = 0; n < 8; ++n) {
-      float2 weights = {weight_of(scores[n].x, largest), weight_of(scores[n].y, largest)};
-      high[n] = split_off(weights);
-      low[n] = pack_bf16(weights.x, weights.y);
-      float of_tile =
-          __uint_as_float(high[n] << 16) + __uint_as_float(low[n] << 16) +
-          (__uint_as_float(high[n] & 0xffff0000u) + __uint_as_float(low[n] & 0xffff0000u));
-      of_tile += __shfl_xor_sync(kAllLanes, of_tile, 1);
-      of_tile += __shfl_xor_sync(kAllLanes, of_tile, 2);
-      sum += of_tile;
-    }
-    return join(state, largest, sum);
-  }
-
-  /// Joins the weighted values of the part to `acc`.
-  __device__ void add_values(const uint8_t* v,
-                             Sums& acc,
-                             const JoinFactors& mine,
-                             const uint32_t (&high)[8],
-                             const uint32_t (&low)[8]) const {
-    JoinFactors factors[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int from = (lane_ % 4 * 2 + i) * 4;  // a lane of column 2i or 2i + 1
-      factors[i].old = __shfl_sync(kAllLanes, mine.old, from);
-      factors[i].now = __shfl_sync(kAllLanes, mine.any ? mine.now : -1.0F, from);
-      factors[i].any = factors[i].now >= 0.0F;
-    }
-    float sums[4][4] = {};
-    if (multiply_values<false>(v, sums, high, low)) {
-#pragma unroll
-      for (auto& tile : sums) tile[0] = tile[1] = tile[2] = tile[3] = 0.0F;
-      multiply_values<true>(v, sums, high, low);
-    }
-#pragma unroll
-    for (int m = 0; m < 4; ++m) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) join(acc[m][i], sums[m][i], factors[i % 2]);
-    }
-  }
   /// As multiply_keys.
-  template <bool kNan>
-  __device__ bool multiply_values(const uint8_t* v,
+  template <bool kNan, typename Values>
+  __device__ bool multiply_values(const Values& values_at,
                                   Sums& sums,
                                   const uint32_t (&high)[8],
                                   const uint32_t (&low)[8]) const {
@@ -280,7 +251,7 @@ class RowWalk {
       for (int m = 0; m < 4; ++m) {
         uint32_t words[4];
         if constexpr (Config::kFp8) {
-          load_matrices_transposed(words, v + ring_.place(s * 16 + lane_, m));
+          load_matrices_transposed(words, values_at(s, lane_, m));
           uint32_t even[4];
           uint32_t odd[4];
           decode<kNan>(words, even, odd, largest);
@@ -293,8 +264,8 @@ class RowWalk {
                 low[n + 1]);
           }
         } else {
-          load_matrices_transposed(
-              words, v + ring_.place(s * 16 + lane_ / 16 * 8 + lane_ % 8, 2 * m + lane_ / 8 % 2));
+          load_matrices_transposed(words,
+                                   values_at(s, lane_ / 16 * 8 + lane_ % 8, 2 * m + lane_ / 8 % 2));
           mma(sums[m], words[0], words[1], words[2], words[3], high[2 * s], high[2 * s + 1]);
           mma(sums[m], words[0], words[1], words[2], words[3], low[2 * s], low[2 * s + 1]);
         }
@@ -311,14 +282,78 @@ class RowWalk {
     cuda::load_matrices_transposed(r, reinterpret_cast<const uint16_t*>(row));
   }
 
-  RowRing<Config, kParts> ring_;
-  const RowPiece piece_;
-  Shared& shared_;
+  typename Config::Scores& scores_;
   const int heads_;
   const float k_scale_;
   const int warp_;
   const int lane_;
   uint32_t q_[kSteps][3][2];
+};
+
+/// A block's walk over the parts of its piece.
+template <typename Config, int kParts>
+class RowWalk {
+ public:
+  using Shared = typename Config::Shared;
+  using Sums = typename RowMath<Config>::Sums;
+
+  /// `fresh`: the row's own position if its K and V are not yet in the cache, else -1.
+  __device__ RowWalk(const AttentionArgs& args,
+                     const TileRows& rows,
+                     const RowPiece& piece,
+                     int heads,
+                     int fresh,
+                     Shared& shared)
+      : ring_(args, rows, piece, fresh, shared),
+        math_(shared.scores, heads, args.kv.k_scale),
+        piece_(piece),
+        shared_(shared) {}
+
+  /// Starts the first copies.
+  __device__ void begin() { ring_.begin(); }
+  /// Takes q, and K and V of the fresh position, out of shared.start.
+  __device__ void take_start() {
+    ring_.take_fresh(shared_.start);
+    math_.take_q(shared_.start, piece_.early >= 0);
+  }
+
+  /// All parts: into `acc`, and this lane's column's state, those of a piece, with which
+  /// after(piece) is then called. All threads of the block.
+  template <typename After>
+  __device__ void run(Sums& acc, PairState& state, const After& after) {
+    for (int tile = ring_.first_tile(0); tile < ring_.tiles();) {
+      math_.score(in_ring(ring_.take()));
+      ring_.give();
+      __syncthreads();
+      math_.gather_scores([&](bool early, int row) {
+        return ring_.sees(ring_.part_begin(early ? piece_.early : piece_.late, tile) + row);
+      });
+      __syncthreads();
+      uint32_t high[8];
+      uint32_t low[8];
+      const JoinFactors factors = math_.weigh(state, high, low);
+      math_.add_values(in_ring(ring_.take()), acc, factors, high, low);
+      ring_.give();
+      const int piece = tile / kParts;
+      tile = ring_.first_tile(tile + 1);
+      if (tile / kParts != piece || tile >= ring_.tiles()) after(piece);
+    }
+  }
+
+  /// RowMath's.
+  __device__ int component(int m, int h) const { return math_.component(m, h); }
+
+ private:
+  __device__ static auto in_ring(const uint8_t* stage) {
+    return [stage](int n, int row, int unit) {
+      return stage + RowRing<Config, kParts>::place(n * 16 + row, unit);
+    };
+  }
+
+  RowRing<Config, kParts> ring_;
+  RowMath<Config> math_;
+  const RowPiece piece_;
+  Shared& shared_;
 };
 
 }  // namespace facet::cuda

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <cuda_runtime_api.h>
+
 #include "tensor/dtype.h"
 
 namespace facet::cuda {
@@ -12,6 +14,11 @@ namespace facet::cuda {
 inline constexpr int kStep = 64;         ///< columns that a product takes at a time
 inline constexpr int kStepBytesX = 128;  ///< of a token's BF16 values
 constexpr int64_t steps_of(int64_t cols) { return (cols + kStep - 1) / kStep; }
+
+/// K is cut into this many parts, whatever the launch, whose sums are added in order: what a row
+/// gets then depends neither on T nor on how the work was dealt out. A narrow K stays whole.
+inline constexpr int kChunks = 4;
+__host__ __device__ constexpr int chunks_of(int steps) { return steps < 16 ? 1 : kChunks; }
 
 /// Bytes from one token's x to the next in shared memory of the streaming kernels: an odd number of
 /// 64 bytes, so that a warp reads 16 bytes a lane without bank conflicts.

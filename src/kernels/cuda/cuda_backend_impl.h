@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -10,6 +11,7 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/one_token.h"
 #include "kernels/cuda/prepare_attention.h"
 #include "kernels/cuda/route.h"
 #include "kernels/cuda/step_arena.h"
@@ -28,6 +30,9 @@ class Workspace {
  private:
   Buffer memory_;
 };
+
+/// Of OneTokenArgs::kinds; null where there is none.
+using OneTokenRopes = std::array<const RopeTable*, OneTokenArgs::kKinds>;
 
 /// See make_cuda_backend().
 class CudaBackend final : public Backend {
@@ -107,6 +112,14 @@ class CudaBackend final : public Backend {
               int32_t window,
               const Batch& batch,
               float eps) override;
+  int64_t most_whole_rows() const override {
+    return kernels_.setup().wishes.steps == StepWish::kApart ? 0 : 1;
+  }
+  bool decode_layers(ResidualStream& stream,
+                     std::span<const DecoderLayer> layers,
+                     int32_t top_k,
+                     const Batch& batch,
+                     float eps) override;
   void add_rms_norm(
       TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) override;
   void join_branches(TensorView dense,
@@ -144,6 +157,14 @@ class CudaBackend final : public Backend {
       TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) const;
   bool runs_tiles(const AttentionArgs& args) const;
   AttentionMemory attention_memory(const AttentionArgs& args, const RowRun& run);
+  std::optional<OneTokenLayer> one_token_layer(const DecoderLayer& layer,
+                                               const Batch& batch,
+                                               OneTokenArgs& args,
+                                               OneTokenRopes& ropes) const;
+  /// The table of all layers on the device; null: it is another than before, while a step is
+  /// recorded.
+  const OneTokenLayer* one_token_table(std::span<const DecoderLayer> of,
+                                       std::vector<OneTokenLayer> layers);
   PrepareArgs prepare_args(const AttentionRows& rows,
                            const KvView& kv,
                            const RopeTable& rope,
@@ -174,6 +195,9 @@ class CudaBackend final : public Backend {
   Workspace top_rows_;
   Workspace drawn_there_;
   Buffer attention_arrivals_;
+  Buffer one_token_words_;                       // OneTokenArgs::steps and rooms
+  std::vector<OneTokenLayer> one_token_layers_;  // as they stand on the device
+  Workspace one_token_table_;
   PinnedBuffer result_;
   PinnedBuffer fetched_;
   int64_t wanted_top_ = 0;           // rows of the step under way; 0: its result itself is wanted

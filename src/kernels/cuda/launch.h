@@ -17,6 +17,7 @@ struct LaunchShape {
   int shared_bytes = 0;
   unsigned cluster_z = 1;  ///< CTAs of one cluster, along z
   unsigned cluster_x = 1;  ///< or along x
+  bool together = false;   ///< all CTAs are under way at once, or none: they wait for each other
   Traffic traffic = {};    ///< for whoever takes a step apart
 };
 
@@ -35,7 +36,7 @@ void launch(cudaStream_t stream,
                                shape.shared_bytes),
           name);
   }
-  cudaLaunchAttribute attributes[2] = {};
+  cudaLaunchAttribute attributes[3] = {};
   unsigned count = 0;
   LaunchWatch* const watch = LaunchWatch::current();
   if (overlap == Overlap::kYes && watch == nullptr && has_clusters()) {
@@ -50,6 +51,10 @@ void launch(cudaStream_t stream,
     attributes[count].val.clusterDim.x = shape.cluster_x;
     attributes[count].val.clusterDim.y = 1;
     attributes[count++].val.clusterDim.z = shape.cluster_z;
+  }
+  if (shape.together) {
+    attributes[count].id = cudaLaunchAttributeCooperative;
+    attributes[count++].val.cooperative = 1;
   }
   cudaLaunchConfig_t config = {};
   config.gridDim = shape.grid;

@@ -75,11 +75,13 @@ struct Candidates {
   static constexpr bool kSorted = kPerLane <= 4;
   uint64_t of[kPerLane];
 
-  __device__ void load(const float* logits, int count) {
+  /// logits(i): of expert l + 32 i.
+  template <typename Logits>
+  __device__ void load(const Logits& logits, int count) {
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
       const int e = threadIdx.x % kWarp + i * kWarp;
-      of[i] = e < count ? uint64_t{candidate_key(__ldcg(logits + e))} << 32 | ~unsigned(e) : 0;
+      of[i] = e < count ? uint64_t{candidate_key(logits(i))} << 32 | ~unsigned(e) : 0;
     }
     if constexpr (kSorted) {
 #pragma unroll
@@ -116,14 +118,19 @@ struct Candidates {
   }
 };
 
-/// The top_k experts of the largest logits, equal ones by lower index, and, unless `weights` is
-/// null, their softmax, which is that of all experts renormalised over the chosen, times
-/// per_expert_scale. One warp. count <= kPerLane * 32, top_k <= 32. Few instructions rather than
-/// many at once: decode waits for it.
-template <int kPerLane>
+/// A row's logits in memory, past L1: other SMs may have written them just now.
+__device__ inline auto logits_at(const float* logits) {
+  return [logits](int i) { return __ldcg(logits + threadIdx.x % kWarp + i * kWarp); };
+}
+
+/// The top_k experts of the largest logits, logits(i) of expert l + 32 i in lane l, equal ones by
+/// lower index, and, unless `weights` is null, their softmax, which is that of all experts
+/// renormalised over the chosen, times per_expert_scale. One warp. count <= kPerLane * 32, top_k
+/// <= 32. Few instructions rather than many at once: decode waits for it.
+template <int kPerLane, typename Logits>
 __device__ void choose_experts(int32_t* experts,
                                float* weights,
-                               const float* logits,
+                               const Logits& logits,
                                const float* per_expert_scale,
                                int count,
                                int top_k) {

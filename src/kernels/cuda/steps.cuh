@@ -21,10 +21,6 @@
 
 namespace facet::cuda {
 
-/// K is cut into this many parts, whatever the launch, whose sums are added in order: what a row
-/// gets then depends neither on T nor on how the work was dealt out. A narrow K stays whole.
-inline constexpr int kChunks = 4;
-__host__ __device__ constexpr int chunks_of(int steps) { return steps < 16 ? 1 : kChunks; }
 __host__ __device__ constexpr int chunk_begin(int steps, int chunk) {
   return steps * chunk / chunks_of(steps);
 }

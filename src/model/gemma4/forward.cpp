@@ -61,7 +61,8 @@ bool Gemma4Model::compute(const Step& step, const Activations& a) {
   be.embed(a.x, weights_.embed_tokens, ids_, bf16_sqrt(config_.hidden_size));  // [T, H]
   if (has_ple()) per_layer_inputs(step, a);                                    // [T, L*P]
   ResidualStream stream = {a.x, a.spare};
-  for (int32_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
+  const bool whole = whole_layers(step, a, stream);
+  for (int32_t layer = 0; !whole && layer < config_.num_hidden_layers; ++layer) {
     if (step.observer != nullptr) {
       if (!step.observer->goes_on(layer)) return false;
       be.settle(stream, eps_);
@@ -146,7 +147,6 @@ void Gemma4Model::feed_forward(int32_t index,
                                const Activations& a,
                                ResidualStream& stream) {
   const LayerConfig& c = config_.layers[static_cast<size_t>(index)];
-  const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
   Backend& be = backend_;
 
   const Shape inner = {a.h.rows(), c.intermediate_size};
@@ -158,29 +158,71 @@ void Gemma4Model::feed_forward(int32_t index,
                           .sparse = a.sparse,
                           .routing = {a.router_experts, a.router_weights}};
   if (activation_.gating == Gating::kGated) rows.gate = scratch_view(a.gate, inner);
-  FeedForward layer = {.norm = w.pre_feedforward_layernorm,
-                       .gate = w.mlp.gate_proj,
-                       .up = w.mlp.up_proj,
-                       .down = w.mlp.down_proj,
-                       .activation = activation_};
-  PendingBranch result = {.branch = a.dense,
-                          .weight = w.post_feedforward_layernorm,
-                          .factor = has_ple() ? 1.0F : w.layer_scalar};
-  if (c.sparse) {
-    // Routing looks at the residual stream itself, not at any normalised copy (2.4).
-    layer.experts = &w.experts;
-    layer.router = {w.router.proj, w.router.scale, w.router.per_expert_scale};
-    layer.experts_norm = w.pre_feedforward_layernorm_2;
-    result.sparse = a.sparse;
-    result.branch_norm = w.post_feedforward_layernorm_1;
-    result.sparse_norm = w.post_feedforward_layernorm_2;
-  }
+  const FeedForward layer = feed_forward_of(index);
   // inner = act(gate · norm(x)) * (up · norm(x)) [T, I]; which experts [T, top_k]
   be.enter_feed_forward(stream, rows, layer, eps_);
   if (c.sparse && step.observer != nullptr) step.observer->routing(index, rows.routing);
   // dense = down · inner [T, H]; sparse = the experts' [T, H]
   be.leave_feed_forward(rows, layer);
-  stream.pending = result;
+  stream.pending = result_of(index, a);
+}
+
+FeedForward Gemma4Model::feed_forward_of(int32_t index) const {
+  const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
+  FeedForward layer = {.norm = w.pre_feedforward_layernorm,
+                       .gate = w.mlp.gate_proj,
+                       .up = w.mlp.up_proj,
+                       .down = w.mlp.down_proj,
+                       .activation = activation_};
+  if (config_.layers[static_cast<size_t>(index)].sparse) {
+    // Routing looks at the residual stream itself, not at any normalised copy (2.4).
+    layer.experts = &w.experts;
+    layer.router = {w.router.proj, w.router.scale, w.router.per_expert_scale};
+    layer.experts_norm = w.pre_feedforward_layernorm_2;
+  }
+  return layer;
+}
+
+PendingBranch Gemma4Model::result_of(int32_t index, const Activations& a) const {
+  const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
+  PendingBranch result = {.branch = a.dense,
+                          .weight = w.post_feedforward_layernorm,
+                          .factor = has_ple() ? 1.0F : w.layer_scalar};
+  if (config_.layers[static_cast<size_t>(index)].sparse) {
+    result.sparse = a.sparse;
+    result.branch_norm = w.post_feedforward_layernorm_1;
+    result.sparse_norm = w.post_feedforward_layernorm_2;
+  }
+  return result;
+}
+
+bool Gemma4Model::whole_layers(const Step& step, const Activations& a, ResidualStream& stream) {
+  const int64_t rows = a.x.rows();
+  const bool single = rows == std::ssize(step.batch.sequences);
+  if (rows > backend_.most_whole_rows() || !single || has_ple() || step.observer != nullptr)
+    return false;
+  std::vector<DecoderLayer> layers;
+  for (int32_t index = 0; index < config_.num_hidden_layers; ++index) {
+    const LayerConfig& c = config_.layers[static_cast<size_t>(index)];
+    if (c.kv_donor != index) return false;
+    const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
+    const AttentionWeights& w = layer.self_attn;
+    layers.push_back({.attention_in_norm = layer.input_layernorm,
+                      .attention_out_norm = layer.post_attention_layernorm,
+                      .q = w.q_proj,
+                      .k = w.k_proj,
+                      .v = w.v_proj,
+                      .o = w.o_proj,
+                      .v_is_k = c.k_eq_v,
+                      .q_norm = w.q_norm,
+                      .k_norm = w.k_norm,
+                      .rope = rope_[static_cast<size_t>(index)],
+                      .window = c.window,
+                      .kv = kv_of(index, step.kv),
+                      .feed_forward = feed_forward_of(index),
+                      .result = result_of(index, a)});
+  }
+  return backend_.decode_layers(stream, layers, config_.top_k_experts, step.batch, eps_);
 }
 
 void Gemma4Model::per_layer_inputs(const Step& step, const Activations& a) {

@@ -1,0 +1,233 @@
+// All layers of one token as one launch: what they are made of, checked and translated.
+
+#include <algorithm>
+#include <bit>
+#include <optional>
+
+#include "base/check.h"
+#include "kernels/cuda/carver.h"
+#include "kernels/cuda/cuda_backend_impl.h"
+#include "kernels/cuda/operands.h"
+
+namespace facet::cuda {
+namespace {
+
+/// BF16 as it stands, [rows, cols], at 16 bytes, in whole bands and steps.
+bool plain(const WeightMatrix& w, int64_t rows, int64_t cols) {
+  constexpr int kBand = 16;
+  return w.format == WeightFormat::kBF16 && w.rows == rows && w.cols == cols && rows % kBand == 0 &&
+         cols % kStep == 0 && reinterpret_cast<uintptr_t>(w.data) % 16 == 0;
+}
+
+const uint8_t* bytes_of(const WeightMatrix& w) { return reinterpret_cast<const uint8_t*>(w.data); }
+
+/// The place of `kind` among those of `args`, which gets it if it has room; nullopt if not.
+/// `ropes`: theirs. Every layer has a table of its own.
+std::optional<int32_t> place_of(OneTokenKind kind,
+                                const RopeTable& rope,
+                                OneTokenArgs& args,
+                                OneTokenRopes& ropes) {
+  for (int32_t i = 0; i < OneTokenArgs::kKinds; ++i) {
+    const auto at = static_cast<size_t>(i);
+    if (ropes[at] == nullptr) {
+      args.kinds[i] = kind;
+      ropes[at] = &rope;
+      return i;
+    }
+    if (ropes[at]->frequencies != rope.frequencies) continue;
+    kind.frequencies = args.kinds[i].frequencies;
+    if (args.kinds[i] == kind) return i;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+/// Null where one_token() has no such layer. What the layer's caches and frequencies want goes to
+/// `args`, and what it makes of the sizes, if it is the first.
+std::optional<OneTokenLayer> CudaBackend::one_token_layer(const DecoderLayer& layer,
+                                                          const Batch& batch,
+                                                          OneTokenArgs& args,
+                                                          OneTokenRopes& ropes) const {
+  const FeedForward& ff = layer.feed_forward;
+  const KvLayout& kv = layer.kv.layout;
+  if (ff.experts == nullptr || ff.activation.gating != Gating::kGated || layer.k.empty() ||
+      kv.dtype != DType::kBF16)
+    return std::nullopt;
+  const LoadedExperts& loaded = weights_.find(*ff.experts);
+  const ExpertsLayer& experts = loaded.layer;
+  if (experts.experts == nullptr || experts.format != WeightFormat::kNvfp4 ||
+      experts.form != ProductForm::kByTokens || !experts_fit(experts) ||
+      experts.activation != ff.activation)
+    return std::nullopt;
+  const int64_t hidden = layer.q.cols;
+  if (args.count == 0) {
+    args.hidden = static_cast<int32_t>(hidden);
+    args.dense_width = static_cast<int32_t>(ff.up.rows);
+    args.expert_width = experts.width;
+    args.experts = experts.count;
+    args.function = ff.activation.function;
+  }
+  const int64_t kv_size = int64_t{kv.kv_heads} * kv.head_dim;
+  const int64_t width = args.dense_width;
+  const bool same = args.hidden == experts.hidden && args.expert_width == experts.width &&
+                    args.experts == experts.count && args.function == ff.activation.function;
+  if (!same || !plain(layer.q, layer.q.rows, args.hidden) || layer.q.rows % kv.head_dim != 0 ||
+      !plain(layer.k, kv_size, args.hidden) ||
+      !(layer.v_is_k || plain(layer.v, kv_size, args.hidden)) ||
+      !plain(layer.o, args.hidden, layer.q.rows) || !plain(ff.gate, width, args.hidden) ||
+      !plain(ff.up, width, args.hidden) || !plain(ff.down, args.hidden, width) ||
+      !plain(ff.router.proj, experts.count, args.hidden) || layer.result.sparse.empty() ||
+      linear_weights(layer.q).form != ProductForm::kByTokens)
+    return std::nullopt;
+
+  const StepTables tables = arena_.tables(layer.kv);
+  OneTokenKind kind;
+  kind.table_begin = tables.begin;
+  kind.pages = tables.pages;
+  kind.frequencies = weights_.find(layer.rope.frequencies, "rope");
+  kind.angles = static_cast<int32_t>(layer.rope.frequencies.size());
+  kind.page_size = kv.page_size;
+  kind.head_dim = kv.head_dim;
+  kind.q_heads = static_cast<int32_t>(layer.q.rows / kv.head_dim);
+  kind.kv_heads = kv.kv_heads;
+  kind.window = layer.window;
+  deal_positions(kind, args.longest);
+  const std::optional<int32_t> place = place_of(kind, layer.rope, args, ropes);
+  if (!place) return std::nullopt;
+
+  const auto vector = [&](std::span<const float> of, const char* name) {
+    return weights_.find(of, name);
+  };
+  OneTokenLayer out;
+  out.v_is_k = layer.v_is_k ? 1 : 0;
+  out.router = bytes_of(ff.router.proj);
+  out.experts = experts.experts;
+  out.k_cache = layer.kv.k;
+  out.v_cache = layer.kv.v;
+  out.input_norm = vector(layer.attention_in_norm, "attention_in_norm");
+  out.q_norm = vector(layer.q_norm, "q_norm");
+  out.k_norm = vector(layer.k_norm, "k_norm");
+  out.attention_norm = vector(layer.attention_out_norm, "attention_out_norm");
+  out.dense_norm = vector(ff.norm, "norm");
+  out.experts_norm = vector(ff.experts_norm, "experts_norm");
+  out.router_scale = vector(ff.router.scale, "router");
+  out.per_expert_scale = vector(ff.router.per_expert_scale, "router");
+  out.dense_out_norm = vector(layer.result.branch_norm, "branch_norm");
+  out.sparse_out_norm = vector(layer.result.sparse_norm, "sparse_norm");
+  out.out_norm = vector(layer.result.weight, "weight");
+  out.factor = layer.result.factor;
+  out.kind = *place;
+
+  const int64_t end = int64_t{batch.positions[0]} + 1;
+  const int64_t seen = layer.window > 0 ? std::min<int64_t>(end, layer.window) : end;
+  args.bytes += 2 * (layer.q.rows * 2 * hidden + (layer.v_is_k ? 1 : 2) * kv_size * hidden +
+                     3 * width * hidden + experts.count * hidden) +
+                seen * kv_size * 2 * int64_t{sizeof(uint16_t)};
+  const int64_t values = int64_t{experts.width} * hidden;
+  args.expert_bytes += 3 * (values / 2 + values / 16);
+  return out;
+}
+
+const OneTokenLayer* CudaBackend::one_token_table(std::span<const DecoderLayer> of,
+                                                  std::vector<OneTokenLayer> layers) {
+  constexpr auto kMaps = static_cast<size_t>(TokenMap::kCount) * kMapSteps;
+  std::vector<CUtensorMap> maps;
+  Carver sizes(nullptr);
+  sizes.take<OneTokenLayer>(std::ssize(layers));
+  sizes.take<CUtensorMap>(std::ssize(layers) * static_cast<int64_t>(kMaps));
+  Carver carver(workspace(one_token_table_, sizes.used()));
+  auto* table = carver.take<OneTokenLayer>(std::ssize(layers));
+  auto* maps_there = carver.take<CUtensorMap>(std::ssize(layers) * static_cast<int64_t>(kMaps));
+  for (size_t i = 0; i < layers.size(); ++i) layers[i].maps = maps_there + i * kMaps;
+  const bool same_weights = layers == one_token_layers_;
+  if (!same_weights) {
+    if (graphs_.recording() || profile_.recording()) return nullptr;
+    for (const DecoderLayer& layer : of) {
+      const FeedForward& ff = layer.feed_forward;
+      for (const WeightMatrix* w : {&layer.q, &layer.k, layer.v_is_k ? &layer.k : &layer.v,
+                                    &layer.o, &ff.gate, &ff.up, &ff.down})
+        for (int steps = 1; steps <= kMapSteps; ++steps)
+          maps.push_back(map_of_rows(w->data, w->rows, w->cols, steps));
+    }
+    check(cudaStreamSynchronize(stream_), "the last step");  // it may still read the old one
+    const auto copy = [](void* to, const auto& from) {
+      check(cudaMemcpy(to, from.data(), from.size() * sizeof(from[0]), cudaMemcpyHostToDevice),
+            "the layers' table");
+    };
+    copy(table, layers);
+    copy(maps_there, maps);
+    forget_graphs();  // they found the old one in its place
+    one_token_layers_ = std::move(layers);
+  }
+  return table;
+}
+
+bool CudaBackend::decode_layers(ResidualStream& stream,
+                                std::span<const DecoderLayer> layers,
+                                int32_t top_k,
+                                const Batch& batch,
+                                float eps) {
+  if (!unwatched_step_ || batch.rows() != 1 || layers.empty() || !stream.pending.branch.empty())
+    return false;
+  OneTokenArgs args;
+  args.longest = static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(arena_.longest())));
+  if (args.longest > kTokenLongest) return false;
+  args.eps = eps;
+  std::vector<OneTokenLayer> table;
+  OneTokenRopes ropes = {};
+  for (const DecoderLayer& layer : layers) {
+    const std::optional<OneTokenLayer> made = one_token_layer(layer, batch, args, ropes);
+    if (!made) return false;
+    table.push_back(*made);
+    args.count = static_cast<int32_t>(table.size());
+  }
+  args.top_k = top_k;
+  if (!one_token_fits(args)) return false;
+
+  OneTokenRooms& rooms = args.rooms;
+  int64_t q = 0;
+  int64_t kv = 0;
+  int64_t partials = 0;
+  for (const OneTokenKind& kind : args.kinds) {
+    q = std::max(q, int64_t{kind.q_heads} * kind.head_dim);
+    kv = std::max(kv, int64_t{kind.kv_heads} * kind.head_dim);
+    partials = std::max(partials, one_token_partials(kind));
+  }
+  const auto carve = [&](std::byte* memory) {
+    Carver carver(memory);
+    args.steps = carver.take<uint32_t>(multiprocessors());
+    rooms.q = carver.take<uint2>(q);
+    rooms.k = carver.take<uint2>(kv);
+    rooms.v = carver.take<uint2>(kv);
+    rooms.attended = carver.take<uint2>(q / 2);
+    rooms.branch = carver.take<uint2>(args.hidden);
+    rooms.inner = carver.take<uint2>(args.dense_width / 2);
+    rooms.dense = carver.take<uint2>(args.hidden);
+    rooms.sparse = carver.take<uint2>(args.hidden);
+    rooms.logits = carver.take<uint2>(args.experts);
+    rooms.expert_inner = carver.take<uint2>(int64_t{args.top_k} * args.expert_width / 2);
+    rooms.partials = carver.take<uint2>(partials);
+    return carver.used();
+  };
+  const int64_t bytes = carve(nullptr);
+  if (bytes > one_token_words_.bytes()) {
+    if (graphs_.recording() || profile_.recording()) return false;
+    check(cudaStreamSynchronize(stream_), "the last step");
+    one_token_words_ = Buffer(bytes, device_allocator());  // zeros
+    forget_graphs();
+  }
+  carve(one_token_words_.data());
+  args.dense = values(layers.back().result.branch, {1, args.hidden}, "dense");
+  args.sparse = values(layers.back().result.sparse, {1, args.hidden}, "sparse");
+  args.x = values(stream.x, {1, args.hidden}, "x");
+  args.positions = arena_.find(batch.positions, "positions");
+  args.sequence_of_row = arena_.find(batch.sequence_of_row, "sequence_of_row");
+  args.layers = one_token_table(layers, std::move(table));
+  if (args.layers == nullptr) return false;
+  one_token(stream_, args);
+  stream.pending = layers.back().result;
+  return true;
+}
+
+}  // namespace facet::cuda

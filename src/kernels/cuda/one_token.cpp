@@ -1,0 +1,100 @@
+#include "kernels/cuda/one_token.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "kernels/cuda/attention.h"
+
+namespace facet::cuda {
+namespace {
+
+bool narrow(int64_t cols) {
+  return cols % kStep != 0 || chunks_of(static_cast<int>(cols / kStep)) == 1;
+}
+
+bool kind_fits(const OneTokenKind& kind) {
+  const int group = kind.q_heads / std::max(kind.kv_heads, 1);
+  const bool window = kind.window > 0;
+  return (kind.head_dim == 256 || kind.head_dim == 512) && kind.kv_heads > 0 &&
+         kind.q_heads % kind.kv_heads == 0 && (group & (group - 1)) == 0 &&
+         group <= (window ? 4 : 8) && kind.page_size % 16 == 0 && kind.angles <= kTokenAngles &&
+         !narrow(int64_t{kind.q_heads} * kind.head_dim) &&
+         int64_t{kind.q_heads} * kind.head_dim * 2 <= kTokenScratch && kind.blocks > 0 &&
+         kind.kv_heads * kind.blocks <= multiprocessors();
+}
+
+using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
+
+/// The driver's function, which programs that also run without a driver do not link.
+EncodeTiled encode_tiled() {
+  static const auto function = [] {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
+    constexpr unsigned kSince = 12000;
+    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, kSince,
+                                           cudaEnableDefault, &result),
+          "cuTensorMapEncodeTiled");
+    CHECK(result == cudaDriverEntryPointSuccess, "the driver has no cuTensorMapEncodeTiled");
+    return reinterpret_cast<EncodeTiled>(found);
+  }();
+  return function;
+}
+
+}  // namespace
+
+CUtensorMap map_of_rows(const std::byte* data, int64_t rows, int64_t cols, int steps) {
+  CUtensorMap map;
+  constexpr cuuint64_t kValue = 2;
+  const cuuint64_t extents[] = {kStep, static_cast<cuuint64_t>(rows),
+                                static_cast<cuuint64_t>(cols / kStep)};
+  const cuuint64_t pitches[] = {static_cast<cuuint64_t>(cols) * kValue, kStep * kValue};
+  const cuuint32_t box[] = {kStep, 8, static_cast<cuuint32_t>(steps)};
+  constexpr cuuint32_t kApart[] = {1, 1, 1};
+  const CUresult result = encode_tiled()(
+      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<std::byte*>(data), extents, pitches,
+      box, kApart, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+      CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  CHECK(result == CUDA_SUCCESS, "a tensor map of [{}, {}]: error {}", rows, cols,
+        static_cast<int>(result));
+  return map;
+}
+
+void deal_positions(OneTokenKind& kind, int32_t longest) {
+  const auto parts = static_cast<int32_t>(ceil_div(longest, kPart));
+  if (kind.window > 0) {
+    kind.blocks = static_cast<int32_t>(ceil_div(kind.window, kPart));
+    kind.pieces = kind.blocks + 1;
+  } else {
+    kind.blocks = multiprocessors() / kind.kv_heads;
+    kind.pieces = std::max(std::min(parts, kFewTokenParts), parts / kSpanParts + 1);
+  }
+}
+
+int64_t one_token_partials(const OneTokenKind& kind) {
+  return int64_t{kind.q_heads} * kind.pieces * (kind.head_dim + 2);
+}
+
+bool one_token_fits(const OneTokenArgs& args) {
+  if (!device_has_wgmma() || most_shared_bytes() < one_token_shared_bytes()) return false;
+  bool fits = args.hidden == kTokenHidden && !narrow(args.dense_width) &&
+              args.dense_width * 2 <= kTokenHidden * 2 && args.expert_width % kStep == 0 &&
+              args.expert_width / kStep <= kTokenWidthSteps &&
+              chunks_of(args.expert_width / kStep) == 1 && args.top_k <= kTokenExperts &&
+              args.experts <= std::min(kMostStreamExperts, multiprocessors());
+  for (const OneTokenKind& kind : args.kinds) {
+    if (kind.head_dim == 0) continue;
+    const int64_t parts = ceil_div(args.longest, kPart);
+    fits =
+        fits && kind_fits(kind) &&
+        (kind.window > 0 ||
+         (ceil_div(parts, int64_t{kSpanParts} * kind.blocks) + 1) * kSpanParts * 4 <= kTokenKvRows);
+  }
+  return fits;
+}
+
+void one_token(cudaStream_t stream, const OneTokenArgs& args) {
+  CHECK(one_token_fits(args), "{} layers of one token", args.count);
+  launch_one_token(stream, args);
+}
+
+}  // namespace facet::cuda

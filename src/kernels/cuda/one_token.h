@@ -1,0 +1,133 @@
+#pragma once
+
+#include <cstdint>
+
+#include <cuda.h>
+
+#include "kernels/activation.h"
+#include "kernels/cuda/experts.h"
+#include "kernels/cuda/launch.h"
+
+namespace facet::cuda {
+
+/// The cache of the layers that share one KV shape, and what they do with it.
+struct OneTokenKind {
+  const int32_t* table_begin = nullptr;  ///< as PagedKv, as `pages`
+  const int32_t* pages = nullptr;
+  const float* frequencies = nullptr;  ///< [angles]
+  int32_t angles = 0;
+  int32_t page_size = 0;  ///< a multiple of 16
+  int32_t head_dim = 0;   ///< 256 or 512
+  int32_t q_heads = 0;
+  int32_t kv_heads = 0;
+  int32_t window = 0;  ///< 0: none
+  int32_t blocks = 0;  ///< CTAs that share a KV head's positions
+  int32_t pieces = 0;  ///< room for so many of a head in OneTokenRooms::partials
+  bool operator==(const OneTokenKind&) const = default;
+};
+
+/// A layer's BF16 matrices.
+enum class TokenMap : int { kQ, kK, kV, kO, kGate, kUp, kDown, kCount };
+
+/// One of them as the source of copies of 8 rows and `steps` times 64 columns. `data`: BF16 [rows,
+/// cols], at 16 bytes.
+CUtensorMap map_of_rows(const std::byte* data, int64_t rows, int64_t cols, int steps);
+inline constexpr int kMapSteps = 2;  ///< there is a map for up to so many
+
+/// One layer, in memory of the GPU. Vectors are float32.
+struct alignas(16) OneTokenLayer {
+  const CUtensorMap* maps = nullptr;  ///< [TokenMap::kCount, kMapSteps]
+  const uint8_t* router = nullptr;    ///< BF16 [E, H]
+  const ExpertPointers* experts = nullptr;
+  std::byte* k_cache = nullptr;
+  std::byte* v_cache = nullptr;
+  const float* input_norm = nullptr;  ///< [H], as those below but for head norms
+  const float* q_norm = nullptr;      ///< [head_dim]
+  const float* k_norm = nullptr;
+  const float* attention_norm = nullptr;  ///< of what attention gave
+  const float* dense_norm = nullptr;      ///< of what the dense branch reads
+  const float* experts_norm = nullptr;
+  const float* router_scale = nullptr;
+  const float* per_expert_scale = nullptr;  ///< [E]
+  const float* dense_out_norm = nullptr;    ///< of what both branches gave, then of their sum
+  const float* sparse_out_norm = nullptr;
+  const float* out_norm = nullptr;
+  float factor = 1.0F;
+  int32_t kind = 0;    ///< of OneTokenArgs::kinds
+  int32_t v_is_k = 0;  ///< V starts from what K's product gives, and has none itself
+  bool operator==(const OneTokenLayer&) const = default;
+};
+
+/// What CTAs tell each other between the parts of a layer, in words (one_token_words.cuh): float32
+/// or, where BF16 is all that is read, two of them.
+struct OneTokenRooms {
+  uint2* q = nullptr;             ///< [q_heads, head_dim] of any kind
+  uint2* k = nullptr;             ///< [kv_heads, head_dim]
+  uint2* v = nullptr;             ///< [kv_heads, head_dim]
+  uint2* attended = nullptr;      ///< [q_heads, head_dim / 2], BF16
+  uint2* branch = nullptr;        ///< [H]
+  uint2* inner = nullptr;         ///< [dense_width / 2], BF16
+  uint2* dense = nullptr;         ///< [H]
+  uint2* sparse = nullptr;        ///< [H]
+  uint2* logits = nullptr;        ///< [E]
+  uint2* expert_inner = nullptr;  ///< [top_k, expert_width / 2], BF16 in the format's order
+  uint2* partials = nullptr;      ///< of attention: one_token_partials() of either kind
+};
+
+struct OneTokenArgs {
+  const OneTokenLayer* layers = nullptr;  ///< [count], device
+  int32_t count = 0;
+  static constexpr int kKinds = 2;
+  OneTokenKind kinds[kKinds];
+  float* x = nullptr;  ///< [H], the stream: what is pending after the last layer is not added
+  OneTokenRooms rooms;
+  float* dense = nullptr;     ///< [H]: what the last layer leaves, as below
+  float* sparse = nullptr;    ///< [H]
+  uint32_t* steps = nullptr;  ///< [multiprocessors]: how many each CTA has done; zeros at first
+  const int32_t* positions = nullptr;        ///< [1]
+  const int32_t* sequence_of_row = nullptr;  ///< [1]
+  int32_t hidden = 0;                        ///< H
+  int32_t dense_width = 0;
+  int32_t expert_width = 0;
+  int32_t experts = 0;  ///< E
+  int32_t top_k = 0;
+  int32_t longest = 0;  ///< a bound of positions
+  ActivationFunction function = ActivationFunction::kSilu;
+  float eps = 0;
+  int64_t bytes = 0;         ///< for Traffic
+  int64_t expert_bytes = 0;  ///< likewise
+};
+
+// What fits it.
+inline constexpr int kTokenExperts = 8;          ///< that a token chooses
+inline constexpr int kTokenHidden = 2816;        ///< a thread of 256 has 11
+inline constexpr int kTokenKvRows = 256;         ///< times 16 positions of a CTA
+inline constexpr int kTokenAngles = 256;         ///< of a head
+inline constexpr int kTokenWidthSteps = 12;      ///< steps_of() an expert's width
+inline constexpr int kTokenScratch = 24 * 1024;  ///< bytes, for x above all
+/// Parts of all KV heads up to which each is a piece of its own, without a window.
+inline constexpr int kFewTokenParts = 300;
+
+/// Positions up to which one_token() is faster than separate launches, whose attention reads long
+/// caches faster (H200, November 2026, facet bench model: 3.7 % faster at 1,024, 0.5 % slower at
+/// 16,384).
+inline constexpr int32_t kTokenLongest = 16384;
+
+/// Fills in blocks and pieces, for positions below `longest`.
+void deal_positions(OneTokenKind& kind, int32_t longest);
+/// Words of OneTokenRooms::partials.
+int64_t one_token_partials(const OneTokenKind& kind);
+/// Whether one_token() takes these dimensions on this GPU: layers and rooms are not looked at.
+bool one_token_fits(const OneTokenArgs& args);
+
+/// All decoder layers of one token, mixtures of experts in NVFP4 and all else in BF16, in one
+/// launch: project(), attend(), linear(), enter_feed_forward() and leave_feed_forward() of each,
+/// bit for bit. What the last layer gave is left in dense and sparse. Bound by the bytes of all
+/// weights and of the cache.
+void one_token(cudaStream_t stream, const OneTokenArgs& args);
+
+// one_token.cu, for one_token.cpp.
+int one_token_shared_bytes();
+void launch_one_token(cudaStream_t stream, const OneTokenArgs& args);
+
+}  // namespace facet::cuda
