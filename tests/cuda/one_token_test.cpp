@@ -6,7 +6,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <gtest/gtest.h>
+#include <memory>
 #include <random>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "kernels/cuda/cuda_backend.h"

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "kernels/cuda/carver.h"
 #include "kernels/cuda/cuda_backend_impl.h"
+#include "kernels/cuda/experts_kernels.h"
 #include "kernels/cuda/operands.h"
 
 namespace facet::cuda {
@@ -43,8 +44,8 @@ std::optional<int32_t> place_of(OneTokenKind kind,
 
 }  // namespace
 
-/// Null where one_token() has no such layer. What the layer's caches and frequencies want goes to
-/// `args`, and what it makes of the sizes, if it is the first.
+/// Null where one_token() has no such layer, or other kernels were asked for. What the layer's
+/// caches and frequencies want goes to `args`, and what it makes of the sizes, if it is the first.
 std::optional<OneTokenLayer> CudaBackend::one_token_layer(const DecoderLayer& layer,
                                                           const Batch& batch,
                                                           OneTokenArgs& args,
@@ -60,9 +61,8 @@ std::optional<OneTokenLayer> CudaBackend::one_token_layer(const DecoderLayer& la
       experts.form != ProductForm::kByTokens || !experts_fit(experts) ||
       experts.activation != ff.activation)
     return std::nullopt;
-  const int64_t hidden = layer.q.cols;
   if (args.count == 0) {
-    args.hidden = static_cast<int32_t>(hidden);
+    args.hidden = static_cast<int32_t>(layer.q.cols);
     args.dense_width = static_cast<int32_t>(ff.up.rows);
     args.expert_width = experts.width;
     args.experts = experts.count;
@@ -78,7 +78,10 @@ std::optional<OneTokenLayer> CudaBackend::one_token_layer(const DecoderLayer& la
       !plain(layer.o, args.hidden, layer.q.rows) || !plain(ff.gate, width, args.hidden) ||
       !plain(ff.up, width, args.hidden) || !plain(ff.down, args.hidden, width) ||
       !plain(ff.router.proj, experts.count, args.hidden) || layer.result.sparse.empty() ||
-      linear_weights(layer.q).form != ProductForm::kByTokens)
+      linear_weights(layer.q).form != ProductForm::kByTokens ||
+      !plan_attention_tiles(
+          kernels_.setup(),
+          {kv.dtype, kv.head_dim, static_cast<int32_t>(layer.q.rows / kv.head_dim), kv.kv_heads}))
     return std::nullopt;
 
   const StepTables tables = arena_.tables(layer.kv);
@@ -121,45 +124,47 @@ std::optional<OneTokenLayer> CudaBackend::one_token_layer(const DecoderLayer& la
 
   const int64_t end = int64_t{batch.positions[0]} + 1;
   const int64_t seen = layer.window > 0 ? std::min<int64_t>(end, layer.window) : end;
-  args.bytes += 2 * (layer.q.rows * 2 * hidden + (layer.v_is_k ? 1 : 2) * kv_size * hidden +
-                     3 * width * hidden + experts.count * hidden) +
-                seen * kv_size * 2 * int64_t{sizeof(uint16_t)};
-  const int64_t values = int64_t{experts.width} * hidden;
-  args.expert_bytes += 3 * (values / 2 + values / 16);
+  args.bytes += seen * kv_size * 2 * int64_t{sizeof(uint16_t)};
+  for (const WeightMatrix* w :
+       {&layer.q, &layer.k, &layer.o, &ff.gate, &ff.up, &ff.down, &ff.router.proj})
+    args.bytes += stored_bytes(*w);
+  if (!layer.v_is_k) args.bytes += stored_bytes(layer.v);
+  args.expert_bytes += 3 * expert_matrix_bytes(experts);
   return out;
 }
 
 const OneTokenLayer* CudaBackend::one_token_table(std::span<const DecoderLayer> of,
                                                   std::vector<OneTokenLayer> layers) {
   constexpr auto kMaps = static_cast<size_t>(TokenMap::kCount) * kMapSteps;
-  std::vector<CUtensorMap> maps;
-  Carver sizes(nullptr);
-  sizes.take<OneTokenLayer>(std::ssize(layers));
-  sizes.take<CUtensorMap>(std::ssize(layers) * static_cast<int64_t>(kMaps));
-  Carver carver(workspace(one_token_table_, sizes.used()));
-  auto* table = carver.take<OneTokenLayer>(std::ssize(layers));
-  auto* maps_there = carver.take<CUtensorMap>(std::ssize(layers) * static_cast<int64_t>(kMaps));
+  OneTokenLayer* table = nullptr;
+  CUtensorMap* maps_there = nullptr;
+  const auto carve = [&](std::byte* memory) {
+    Carver carver(memory);
+    table = carver.take<OneTokenLayer>(std::ssize(layers));
+    maps_there = carver.take<CUtensorMap>(std::ssize(layers) * static_cast<int64_t>(kMaps));
+    return carver.used();
+  };
+  carve(workspace(one_token_table_, carve(nullptr)));
   for (size_t i = 0; i < layers.size(); ++i) layers[i].maps = maps_there + i * kMaps;
-  const bool same_weights = layers == one_token_layers_;
-  if (!same_weights) {
-    if (graphs_.recording() || profile_.recording()) return nullptr;
-    for (const DecoderLayer& layer : of) {
-      const FeedForward& ff = layer.feed_forward;
-      for (const WeightMatrix* w : {&layer.q, &layer.k, layer.v_is_k ? &layer.k : &layer.v,
-                                    &layer.o, &ff.gate, &ff.up, &ff.down})
-        for (int steps = 1; steps <= kMapSteps; ++steps)
-          maps.push_back(map_of_rows(w->data, w->rows, w->cols, steps));
-    }
-    check(cudaStreamSynchronize(stream_), "the last step");  // it may still read the old one
-    const auto copy = [](void* to, const auto& from) {
-      check(cudaMemcpy(to, from.data(), from.size() * sizeof(from[0]), cudaMemcpyHostToDevice),
-            "the layers' table");
-    };
-    copy(table, layers);
-    copy(maps_there, maps);
-    forget_graphs();  // they found the old one in its place
-    one_token_layers_ = std::move(layers);
+  if (layers == one_token_layers_) return table;
+  if (graphs_.recording() || profile_.recording()) return nullptr;
+  std::vector<CUtensorMap> maps;
+  for (const DecoderLayer& layer : of) {
+    const FeedForward& ff = layer.feed_forward;
+    for (const WeightMatrix* w : {&layer.q, &layer.k, layer.v_is_k ? &layer.k : &layer.v, &layer.o,
+                                  &ff.gate, &ff.up, &ff.down})
+      for (int steps = 1; steps <= kMapSteps; ++steps)
+        maps.push_back(map_of_rows(w->data, w->rows, w->cols, steps));
   }
+  check(cudaStreamSynchronize(stream_), "the last step");  // it may still read the old one
+  const auto copy = [](void* to, const auto& from) {
+    check(cudaMemcpy(to, from.data(), from.size() * sizeof(from[0]), cudaMemcpyHostToDevice),
+          "the layers' table");
+  };
+  copy(table, layers);
+  copy(maps_there, maps);
+  forget_graphs();  // they found the old one in its place
+  one_token_layers_ = std::move(layers);
   return table;
 }
 

@@ -77,7 +77,7 @@ int64_t one_token_partials(const OneTokenKind& kind) {
 bool one_token_fits(const OneTokenArgs& args) {
   if (!device_has_wgmma() || most_shared_bytes() < one_token_shared_bytes()) return false;
   bool fits = args.hidden == kTokenHidden && !narrow(args.dense_width) &&
-              args.dense_width * 2 <= kTokenHidden * 2 && args.expert_width % kStep == 0 &&
+              args.dense_width <= kTokenHidden && args.expert_width % kStep == 0 &&
               args.expert_width / kStep <= kTokenWidthSteps &&
               chunks_of(args.expert_width / kStep) == 1 && args.top_k <= kTokenExperts &&
               args.experts <= std::min(kMostStreamExperts, multiprocessors());

@@ -62,7 +62,7 @@ struct TokenKvRows {
 };
 
 /// What the parts of a layer are called.
-enum class TokenPart : int { kQkv, kCache, kO, kGateUp, kDown, kExperts, kExpertsDown, kEnd };
+enum class TokenPart : int { kQkv, kCache, kO, kGateUp, kDown, kExperts, kExpertsDown };
 
 /// The bands of a part, dealt to `among` slots in turn, from slot `first` on.
 struct TokenBands {
