@@ -74,6 +74,31 @@ __device__ LaneFactors find_factors(const PairState& mine, float& carried) {
   return out;
 }
 
+/// What a lane's component has come to: the span under way, and all spans before.
+struct JoinedValue {
+  float all = 0.0F;
+  float sum = 0.0F;
+  float part = 0.0F;
+
+  /// Joins a piece's value, whose factors lane `at` has; ends_span: it is the last of its span.
+  __device__ __forceinline__ void add(float value, const LaneFactors& f, int at, bool ends_span) {
+    const float old = __shfl_sync(kAllLanes, f.old, at);
+    const float now = __shfl_sync(kAllLanes, f.now, at);
+    const float joined = fmaf(part, old, __fmul_rn(value, now));
+    part = now >= 0.0F ? joined : part;
+    if (!ends_span) return;
+    const float span_old = __shfl_sync(kAllLanes, f.span_old, at);
+    const float span_now = __shfl_sync(kAllLanes, f.span_now, at);
+    const float span_sum = __shfl_sync(kAllLanes, f.span_sum, at);
+    const float new_all = fmaf(all, span_old, __fmul_rn(part, span_now));
+    const float new_sum = fmaf(sum, span_old, span_sum);
+    all = span_now >= 0.0F ? new_all : all;
+    sum = span_now >= 0.0F ? new_sum : sum;
+    part = 0.0F;
+  }
+  __device__ float result() const { return all / sum; }
+};
+
 /// Joins `count` pieces of one pair, numbered from `first`, by one warp: a component a lane, whose
 /// result is returned. state_of(i) and value_of(i), of the i-th of them, are asked for up to
 /// kAtOnce at a time, some of them without use. No branches: the loads are under way together.
@@ -87,9 +112,7 @@ __device__ float join_pieces(int first,
   constexpr int kLanes = kWarp / kAtOnce * kAtOnce;  // that have a piece
   const int lane = threadIdx.x % kWarp;
   float carried = -INFINITY;
-  float all = 0.0F;
-  float sum = 0.0F;
-  float part = 0.0F;
+  JoinedValue joined;
   // Pieces of the first span that the pair does not see have negative numbers.
   for (int base = -(first % kOf); base < count; base += kLanes) {
     const int end = min(count - base, kLanes);
@@ -107,24 +130,12 @@ __device__ float join_pieces(int first,
       if (from > 0) fetch(from);
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
-        const int at = from + i;  // from `end` on there is nothing to join
-        const float old = __shfl_sync(kAllLanes, f.old, at);
-        const float now = __shfl_sync(kAllLanes, f.now, at);
-        const float joined = fmaf(part, old, __fmul_rn(values[i], now));
-        part = now >= 0.0F ? joined : part;
-        if ((i + 1) % kOf != 0) continue;
-        const float span_old = __shfl_sync(kAllLanes, f.span_old, at);
-        const float span_now = __shfl_sync(kAllLanes, f.span_now, at);
-        const float span_sum = __shfl_sync(kAllLanes, f.span_sum, at);
-        const float new_all = fmaf(all, span_old, __fmul_rn(part, span_now));
-        const float new_sum = fmaf(sum, span_old, span_sum);
-        all = span_now >= 0.0F ? new_all : all;
-        sum = span_now >= 0.0F ? new_sum : sum;
-        part = 0.0F;
+        // From `end` on there is nothing to join.
+        joined.add(values[i], f, from + i, (i + 1) % kOf == 0);
       }
     }
   }
-  return all / sum;
+  return joined.result();
 }
 
 /// The same from partial results in memory, read past L1: other SMs may have written them just now.

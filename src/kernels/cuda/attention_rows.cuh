@@ -22,24 +22,28 @@
 
 namespace facet::cuda {
 
-/// What a warp computes with one part of 64 positions. q stays in registers as its three terms.
-template <typename Config>
-class RowMath {
- public:
-  using Sums = float[4][4];  // of 16 positions or components: rows g, g + 8, columns 2i, 2i + 1
+/// A column's weights of 16 positions, in the places of a lane: 2i and 2i + 1 of either half.
+struct RowWeights {
+  uint32_t high[2];
+  uint32_t low[2];
+};
 
-  __device__ RowMath(typename Config::Scores& scores, int heads, float k_scale)
-      : scores_(scores),
-        heads_(heads),
-        k_scale_(k_scale),
-        warp_(threadIdx.x / kWarp),
-        lane_(threadIdx.x % kWarp) {}
+/// Products of a part of 64 positions with q, which stays in registers as its three terms, and with
+/// weights: by a warp, over a slice of 64 components, kTiles tiles of 16 positions of the keys and
+/// as many of 16 components of the values.
+template <typename Config, int kTiles>
+class RowProducts {
+ public:
+  using Sums = float[kTiles][4];  // of a tile: rows g, g + 8, columns 2i, 2i + 1
+
+  __device__ RowProducts(int heads, int slice)
+      : heads_(heads), slice_(slice), lane_(threadIdx.x % kWarp) {}
 
   /// Takes q out of `start`: of each head once, or twice in columns of their own.
   __device__ void take_q(const typename Config::Start& start, bool twice) {
     const int column = lane_ / 4;
     const bool used = column < (twice ? 2 * heads_ : heads_);
-    const float* q = start.q[column % heads_] + warp_ * Config::kSlice;
+    const float* q = start.q[column % heads_] + slice_ * Config::kSlice;
 #pragma unroll
     for (int s = 0; s < kSteps; ++s) {
       float2 left = {0.0F, 0.0F};
@@ -59,6 +63,148 @@ class RowMath {
       }
     }
   }
+  /// sums += keys · q, over the slice. keys_at(n, r, u): unit u of row r of the n-th tile of 16
+  /// positions; r may be beyond 15. Returns whether NaN was met and, unless kNan, not heeded.
+  template <bool kNan, typename Keys>
+  __device__ bool multiply_keys(const Keys& keys_at, Sums& sums) const {
+    uint32_t largest = 0;
+    const int low_row = lane_ / 8 % 2 * 8 + lane_ % 8;
+    constexpr int kAtOnce = Config::kFp8 ? 2 : 1;  // steps of one load
+#pragma unroll
+    for (int s = 0; s < kSteps; s += kAtOnce) {
+      uint32_t keys[kAtOnce][kTiles][4];
+#pragma unroll
+      for (int m = 0; m < kTiles; ++m) {
+        const int unit = Config::kFp8 ? s + lane_ / 16 : 2 * s + lane_ / 16;
+        uint32_t words[4];
+        load_matrices(words, keys_at(m, low_row, unit));
+        if constexpr (Config::kFp8) {
+          uint32_t even[4];
+          uint32_t odd[4];
+          decode<kNan>(words, even, odd, largest);
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            keys[i][m][0] = even[2 * i], keys[i][m][1] = even[2 * i + 1];
+            keys[i][m][2] = odd[2 * i], keys[i][m][3] = odd[2 * i + 1];
+          }
+        } else {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) keys[0][m][i] = words[i];
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+#pragma unroll
+        for (const auto& term : q_[s + i]) {
+#pragma unroll
+          for (int m = 0; m < kTiles; ++m) {
+            const uint32_t(&a)[4] = keys[i][m];
+            mma(sums[m], a[0], a[1], a[2], a[3], term[0], term[1]);
+          }
+        }
+      }
+    }
+    return Config::kFp8 && !kNan && met_nan(largest);
+  }
+
+  /// sums += values · weights. values_at(n, r, u): as keys_at, units of the n-th 16 positions.
+  /// weights_of(n): of those. Returns as multiply_keys.
+  template <bool kNan, typename Values, typename Weights>
+  __device__ bool multiply_values(const Values& values_at,
+                                  const Weights& weights_of,
+                                  Sums& sums) const {
+    uint32_t largest = 0;
+    constexpr int kAtOnce = Config::kFp8 ? 2 : 1;  // steps of one load
+#pragma unroll
+    for (int s = 0; s < kPart / 16; s += kAtOnce) {
+#pragma unroll
+      for (int m = 0; m < kTiles; ++m) {
+        uint32_t words[4];
+        if constexpr (Config::kFp8) {
+          load_matrices_transposed(words, values_at(s, lane_, m));
+          uint32_t even[4];
+          uint32_t odd[4];
+          decode<kNan>(words, even, odd, largest);
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            const RowWeights of = weights_of(s + i);
+            mma(sums[m], even[2 * i], odd[2 * i], even[2 * i + 1], odd[2 * i + 1], of.high[0],
+                of.high[1]);
+            mma(sums[m], even[2 * i], odd[2 * i], even[2 * i + 1], odd[2 * i + 1], of.low[0],
+                of.low[1]);
+          }
+        } else {
+          load_matrices_transposed(words,
+                                   values_at(s, lane_ / 16 * 8 + lane_ % 8, 2 * m + lane_ / 8 % 2));
+          const RowWeights of = weights_of(s);
+          mma(sums[m], words[0], words[1], words[2], words[3], of.high[0], of.high[1]);
+          mma(sums[m], words[0], words[1], words[2], words[3], of.low[0], of.low[1]);
+        }
+      }
+    }
+    return Config::kFp8 && !kNan && met_nan(largest);
+  }
+
+ protected:
+  const int heads_;
+  const int slice_;
+  const int lane_;
+
+ private:
+  static constexpr int kSteps = Config::kSlice / 16;
+
+  /// Words of codes as BF16. `largest` gathers their magnitudes; unless kNan, NaN becomes a number.
+  template <bool kNan>
+  __device__ static void decode(const uint32_t (&words)[4],
+                                uint32_t (&even)[4],
+                                uint32_t (&odd)[4],
+                                uint32_t& largest) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      Fp8Steps::decode(words[i], even[i], odd[i]);
+      largest = __vimax3_u16x2(largest, words[i] & 0x7f007f00u, words[i] << 8 & 0x7f007f00u);
+    }
+    if constexpr (kNan) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const uint32_t nan = (words[i] & 0x7f7f7f7fu) + 0x01010101u;  // 0x7f alone carries
+        even[i] |= (nan & 0x00800080u) * 0xffu;                       // 0x7f80 in a half
+        odd[i] |= (nan >> 8 & 0x00800080u) * 0xffu;
+      }
+    }
+  }
+  /// Whether any lane of the warp met NaN. So rare that what was computed is then computed again.
+  __device__ static bool met_nan(uint32_t largest) {
+    return __any_sync(kAllLanes, largest >> 16 == 0x7f00u || (largest & 0xffffu) == 0x7f00u);
+  }
+
+  // ldmatrix takes 16-bit units.
+  __device__ static void load_matrices(uint32_t (&r)[4], const uint8_t* row) {
+    cuda::load_matrices(r, reinterpret_cast<const uint16_t*>(row));
+  }
+  __device__ static void load_matrices_transposed(uint32_t (&r)[4], const uint8_t* row) {
+    cuda::load_matrices_transposed(r, reinterpret_cast<const uint16_t*>(row));
+  }
+
+  uint32_t q_[kSteps][3][2];
+};
+
+/// What a warp computes with one part, whose slice it alone has.
+template <typename Config>
+class RowMath : public RowProducts<Config, 4> {
+  using Products = RowProducts<Config, 4>;
+  using Products::heads_;
+  using Products::lane_;
+  using Products::slice_;
+
+ public:
+  using typename Products::Sums;
+
+  __device__ RowMath(typename Config::Scores& scores, int heads, float k_scale)
+      : Products(heads, static_cast<int>(threadIdx.x) / kWarp),
+        scores_(scores),
+        k_scale_(k_scale) {}
+
   /// The component, within its warp's, of row h (0: g, 1: g + 8) of the acc's m-th fragment.
   __device__ int component(int m, int h) const {
     return Config::kFp8 ? m * 16 + lane_ / 4 * 2 + h : m * 16 + h * 8 + lane_ / 4;
@@ -67,13 +213,13 @@ class RowMath {
   /// row r of the part's n-th 16 positions; r may be beyond 15.
   template <typename Keys>
   __device__ void score(const Keys& keys) const {
-    float sums[4][4] = {};
-    if (multiply_keys<false>(keys, sums)) {
+    Sums sums = {};
+    if (this->template multiply_keys<false>(keys, sums)) {
 #pragma unroll
       for (auto& tile : sums) tile[0] = tile[1] = tile[2] = tile[3] = 0.0F;
-      multiply_keys<true>(keys, sums);
+      this->template multiply_keys<true>(keys, sums);
     }
-    float* to = scores_.sums[warp_] + lane_ / 4 * Config::kColumns + lane_ % 4 * 2;
+    float* to = scores_.sums[slice_] + lane_ / 4 * Config::kColumns + lane_ % 4 * 2;
 #pragma unroll
     for (int m = 0; m < 4; ++m) {
 #pragma unroll
@@ -153,11 +299,14 @@ class RowMath {
       factors[i].now = __shfl_sync(kAllLanes, mine.any ? mine.now : -1.0F, from);
       factors[i].any = factors[i].now >= 0.0F;
     }
-    float sums[4][4] = {};
-    if (multiply_values<false>(values, sums, high, low)) {
+    const auto weights_of = [&](int n) {
+      return RowWeights{{high[2 * n], high[2 * n + 1]}, {low[2 * n], low[2 * n + 1]}};
+    };
+    Sums sums = {};
+    if (this->template multiply_values<false>(values, weights_of, sums)) {
 #pragma unroll
       for (auto& tile : sums) tile[0] = tile[1] = tile[2] = tile[3] = 0.0F;
-      multiply_values<true>(values, sums, high, low);
+      this->template multiply_values<true>(values, weights_of, sums);
     }
 #pragma unroll
     for (int m = 0; m < 4; ++m) {
@@ -167,127 +316,8 @@ class RowMath {
   }
 
  private:
-  static constexpr int kSteps = Config::kSlice / 16;
-
-  /// Words of codes as BF16. `largest` gathers their magnitudes; unless kNan, NaN becomes a number.
-  template <bool kNan>
-  __device__ static void decode(const uint32_t (&words)[4],
-                                uint32_t (&even)[4],
-                                uint32_t (&odd)[4],
-                                uint32_t& largest) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      Fp8Steps::decode(words[i], even[i], odd[i]);
-      largest = __vimax3_u16x2(largest, words[i] & 0x7f007f00u, words[i] << 8 & 0x7f007f00u);
-    }
-    if constexpr (kNan) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const uint32_t nan = (words[i] & 0x7f7f7f7fu) + 0x01010101u;  // 0x7f alone carries
-        even[i] |= (nan & 0x00800080u) * 0xffu;                       // 0x7f80 in a half
-        odd[i] |= (nan >> 8 & 0x00800080u) * 0xffu;
-      }
-    }
-  }
-  /// Whether any lane of the warp met NaN. So rare that what was computed is then computed again.
-  __device__ static bool met_nan(uint32_t largest) {
-    return __any_sync(kAllLanes, largest >> 16 == 0x7f00u || (largest & 0xffffu) == 0x7f00u);
-  }
-
-  /// Returns whether NaN was met and, unless kNan, not heeded.
-  template <bool kNan, typename Keys>
-  __device__ bool multiply_keys(const Keys& keys_at, Sums& sums) const {
-    uint32_t largest = 0;
-    const int low_row = lane_ / 8 % 2 * 8 + lane_ % 8;
-    constexpr int kAtOnce = Config::kFp8 ? 2 : 1;  // steps of one load
-#pragma unroll
-    for (int s = 0; s < kSteps; s += kAtOnce) {
-      uint32_t keys[kAtOnce][4][4];
-#pragma unroll
-      for (int m = 0; m < 4; ++m) {
-        const int unit = Config::kFp8 ? s + lane_ / 16 : 2 * s + lane_ / 16;
-        uint32_t words[4];
-        load_matrices(words, keys_at(m, low_row, unit));
-        if constexpr (Config::kFp8) {
-          uint32_t even[4];
-          uint32_t odd[4];
-          decode<kNan>(words, even, odd, largest);
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            keys[i][m][0] = even[2 * i], keys[i][m][1] = even[2 * i + 1];
-            keys[i][m][2] = odd[2 * i], keys[i][m][3] = odd[2 * i + 1];
-          }
-        } else {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) keys[0][m][i] = words[i];
-        }
-      }
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
-#pragma unroll
-        for (const auto& term : q_[s + i]) {
-#pragma unroll
-          for (int m = 0; m < 4; ++m) {
-            const uint32_t(&a)[4] = keys[i][m];
-            mma(sums[m], a[0], a[1], a[2], a[3], term[0], term[1]);
-          }
-        }
-      }
-    }
-    return Config::kFp8 && !kNan && met_nan(largest);
-  }
-
-  /// As multiply_keys.
-  template <bool kNan, typename Values>
-  __device__ bool multiply_values(const Values& values_at,
-                                  Sums& sums,
-                                  const uint32_t (&high)[8],
-                                  const uint32_t (&low)[8]) const {
-    uint32_t largest = 0;
-    constexpr int kAtOnce = Config::kFp8 ? 2 : 1;  // steps of one load
-#pragma unroll
-    for (int s = 0; s < kPart / 16; s += kAtOnce) {
-#pragma unroll
-      for (int m = 0; m < 4; ++m) {
-        uint32_t words[4];
-        if constexpr (Config::kFp8) {
-          load_matrices_transposed(words, values_at(s, lane_, m));
-          uint32_t even[4];
-          uint32_t odd[4];
-          decode<kNan>(words, even, odd, largest);
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            const int n = 2 * (s + i);
-            mma(sums[m], even[2 * i], odd[2 * i], even[2 * i + 1], odd[2 * i + 1], high[n],
-                high[n + 1]);
-            mma(sums[m], even[2 * i], odd[2 * i], even[2 * i + 1], odd[2 * i + 1], low[n],
-                low[n + 1]);
-          }
-        } else {
-          load_matrices_transposed(words,
-                                   values_at(s, lane_ / 16 * 8 + lane_ % 8, 2 * m + lane_ / 8 % 2));
-          mma(sums[m], words[0], words[1], words[2], words[3], high[2 * s], high[2 * s + 1]);
-          mma(sums[m], words[0], words[1], words[2], words[3], low[2 * s], low[2 * s + 1]);
-        }
-      }
-    }
-    return Config::kFp8 && !kNan && met_nan(largest);
-  }
-
-  // ldmatrix takes 16-bit units.
-  __device__ static void load_matrices(uint32_t (&r)[4], const uint8_t* row) {
-    cuda::load_matrices(r, reinterpret_cast<const uint16_t*>(row));
-  }
-  __device__ static void load_matrices_transposed(uint32_t (&r)[4], const uint8_t* row) {
-    cuda::load_matrices_transposed(r, reinterpret_cast<const uint16_t*>(row));
-  }
-
   typename Config::Scores& scores_;
-  const int heads_;
   const float k_scale_;
-  const int warp_;
-  const int lane_;
-  uint32_t q_[kSteps][3][2];
 };
 
 /// A block's walk over the parts of its piece.

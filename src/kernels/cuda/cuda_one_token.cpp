@@ -135,7 +135,7 @@ std::optional<OneTokenLayer> CudaBackend::one_token_layer(const DecoderLayer& la
 
 const OneTokenLayer* CudaBackend::one_token_table(std::span<const DecoderLayer> of,
                                                   std::vector<OneTokenLayer> layers) {
-  constexpr auto kMaps = static_cast<size_t>(TokenMap::kCount) * kMapSteps;
+  constexpr size_t kMaps = kMapsOfMatrices + 2 * kMapsOfCache;
   OneTokenLayer* table = nullptr;
   CUtensorMap* maps_there = nullptr;
   const auto carve = [&](std::byte* memory) {
@@ -155,6 +155,9 @@ const OneTokenLayer* CudaBackend::one_token_table(std::span<const DecoderLayer> 
                                   &ff.gate, &ff.up, &ff.down})
       for (int steps = 1; steps <= kMapSteps; ++steps)
         maps.push_back(map_of_rows(w->data, w->rows, w->cols, steps));
+    for (const std::byte* cache : {layer.kv.k, layer.kv.v})
+      for (const int rows : {16, 8, 4, 2, 1})
+        maps.push_back(map_of_cache(cache, layer.kv.layout.head_dim, rows));
   }
   check(cudaStreamSynchronize(stream_), "the last step");  // it may still read the old one
   const auto copy = [](void* to, const auto& from) {
@@ -213,6 +216,7 @@ bool CudaBackend::decode_layers(ResidualStream& stream,
     rooms.logits = carver.take<uint2>(args.experts);
     rooms.expert_inner = carver.take<uint2>(int64_t{args.top_k} * args.expert_width / 2);
     rooms.partials = carver.take<uint2>(partials);
+    rooms.streams = carver.take<float>(int64_t{multiprocessors()} * args.hidden);
     return carver.used();
   };
   const int64_t bytes = carve(nullptr);

@@ -1,6 +1,7 @@
 #include "kernels/cuda/one_token.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/check.h"
 #include "kernels/cuda/attention.h"
@@ -42,21 +43,43 @@ EncodeTiled encode_tiled() {
 
 }  // namespace
 
-CUtensorMap map_of_rows(const std::byte* data, int64_t rows, int64_t cols, int steps) {
+namespace {
+
+/// BF16 values in boxes, whose first dimension is 128 bytes wide; all but its pitch are given.
+template <size_t kDims>
+CUtensorMap map_of_boxes(const std::byte* data,
+                         const std::array<cuuint64_t, kDims>& extents,
+                         const std::array<cuuint64_t, kDims - 1>& pitches,
+                         const std::array<cuuint32_t, kDims>& box) {
   CUtensorMap map;
-  constexpr cuuint64_t kValue = 2;
-  const cuuint64_t extents[] = {kStep, static_cast<cuuint64_t>(rows),
-                                static_cast<cuuint64_t>(cols / kStep)};
-  const cuuint64_t pitches[] = {static_cast<cuuint64_t>(cols) * kValue, kStep * kValue};
-  const cuuint32_t box[] = {kStep, 8, static_cast<cuuint32_t>(steps)};
-  constexpr cuuint32_t kApart[] = {1, 1, 1};
+  std::array<cuuint32_t, kDims> apart;
+  apart.fill(1);
   const CUresult result = encode_tiled()(
-      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<std::byte*>(data), extents, pitches,
-      box, kApart, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-      CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  CHECK(result == CUDA_SUCCESS, "a tensor map of [{}, {}]: error {}", rows, cols,
+      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, kDims, const_cast<std::byte*>(data), extents.data(),
+      pitches.data(), box.data(), apart.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
+      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_NONE,
+      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  CHECK(result == CUDA_SUCCESS, "a tensor map of [{}, {}]: error {}", extents[1], extents[0],
         static_cast<int>(result));
   return map;
+}
+
+}  // namespace
+
+CUtensorMap map_of_rows(const std::byte* data, int64_t rows, int64_t cols, int steps) {
+  const auto pitch = static_cast<cuuint64_t>(cols) * sizeof(uint16_t);
+  return map_of_boxes<3>(
+      data,
+      {kStep, static_cast<cuuint64_t>(rows), static_cast<cuuint64_t>(cols / kStep)},
+      {pitch, kStep * sizeof(uint16_t)}, {kStep, 8, static_cast<cuuint32_t>(steps)});
+}
+
+CUtensorMap map_of_cache(const std::byte* data, int64_t head_dim, int rows) {
+  constexpr cuuint64_t kMany = 1U << 30U;  // positions: how many there are is not looked at
+  constexpr cuuint32_t kComponents = 64;
+  const auto pitch = static_cast<cuuint64_t>(head_dim) * sizeof(uint16_t);
+  return map_of_boxes<2>(data, {static_cast<cuuint64_t>(head_dim), kMany}, {pitch},
+                         {kComponents, static_cast<cuuint32_t>(rows)});
 }
 
 void deal_positions(OneTokenKind& kind, int32_t longest) {

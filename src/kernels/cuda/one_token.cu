@@ -6,12 +6,12 @@
 //   join of all positions
 //   o
 //   stream settled, its norms | gate and up, the router's logits
-//   dense down, gate and up of the chosen experts
+//   gate and up of the chosen experts, dense down
 //   down of the chosen experts
 //
 // Separate kernels lose more time at their ends and beginnings than to memory. Here every worker
 // warp has a ring whose copies run ahead over all waits (one_token_ring.cuh): what a part reads is
-// mostly there when its x is. Every CTA keeps the stream in registers and settles it for itself. A
+// mostly there when its x is. Every CTA has a stream of its own and settles it for itself. A
 // helper warp has the CTA's share of the router and chooses the experts, in each CTA, while the
 // workers are still at gate and up.
 //
@@ -36,7 +36,7 @@ class TokenWorker {
         warp_(token_warp()),
         lane_(static_cast<int>(threadIdx.x) % kWarp),
         chunk_(warp_ % kChunks),
-        place_(TokenSlot::of_group(warp_ / kChunks)),
+        group_(warp_ / kChunks),
         ring_(shared.rings, warp_),
         first_(first_number(args)) {}
 
@@ -48,111 +48,122 @@ class TokenWorker {
       const uint32_t number = first_ + index;
       // One after the other through the same instructions, which then are at hand.
 #pragma unroll 1
-      for (const TokenPart part :
-           {TokenPart::kQkv, TokenPart::kO, TokenPart::kGateUp, TokenPart::kDown}) {
+      for (int i = static_cast<int>(TokenPart::kQkv); i < static_cast<int>(TokenPart::kExpertsDown);
+           ++i) {
+        const auto part = static_cast<TokenPart>(i);
+        if (part == TokenPart::kCache || part == TokenPart::kExperts) continue;
         if (part == TokenPart::kQkv) {
-          enter_layer(args_, before, layer, number, x_, shared_.norm_parts, shared_.scratch);
+          enter_layer(args_, before, layer, number, shared_.norm_parts, shared_.scratch);
           if (before != nullptr) arrive_all<kLayerDone>();
         } else if (part == TokenPart::kGateUp) {
-          enter_feed_forward(args_, layer, number, root, x_, shared_.norm_parts, shared_.scratch,
+          enter_feed_forward(args_, layer, number, root, shared_.norm_parts, shared_.scratch,
                              shared_.scratch + kExpertsX,
                              reinterpret_cast<float*>(shared_.scratch + kRouterZ));
           arrive_all<kZIsThere>();
         } else {
           const OneTokenKind& kind = args_.kinds[layer.kind];
+          if (part == TokenPart::kDown) {  // meanwhile other CTAs tell what it reads
+            bar_sync<kChosen, kWithHelper>();
+            experts(layer, number);
+          }
           stage(part == TokenPart::kO ? args_.rooms.attended : args_.rooms.inner,
                 part == TokenPart::kO ? kind.q_heads * kind.head_dim : args_.dense_width, number);
         }
-        if (part == TokenPart::kDown) {
-          bar_sync<kChosen, kWithHelper>();
-        } else {
-          sync_workers();
-        }
+        sync_workers();
         multiply(layer, part, number);
-        if (part == TokenPart::kDown) experts(number);
         if (part == TokenPart::kQkv) attend(layer, number);
       }
-      experts_down(number);
+      experts_down(layer, number);
     }
     if (blockIdx.x == 0) {
-#pragma unroll
-      for (int k = 0; k < kTokenPer; ++k) args_.x[threadIdx.x + k * kWorkerThreads] = x_.v[k];
+      const TokenElements at;
+      TokenValues x;
+      x.load(at, stream_of(args_));
+      x.store(at, args_.x);
     }
   }
 
  private:
-  __device__ __forceinline__ void sync_group() const {
-    if (warp_ < kChunks) {
-      bar_sync<2, kChunks * kWarp>();
-    } else {
-      bar_sync<3, kChunks * kWarp>();
-    }
-  }
-
   /// Sums of a band's chunks: by its group, whose first 16 threads then have one row each.
-  __device__ __forceinline__ float finish_band(const float (&sums)[4], int row_of_sums) {
-    auto& mine = shared_.partial[parity_][warp_ / kChunks];
+  __device__ __forceinline__ float finish_band(const float (&sums)[4], int parity) {
+    auto& mine = shared_.partial[parity][group_];
     if (lane_ % 4 == 0) {
-      mine[chunk_][row_of_sums] = sums[0];
-      mine[chunk_][row_of_sums + 8] = sums[2];
+      mine[chunk_][lane_ / 4] = sums[0];
+      mine[chunk_][lane_ / 4 + 8] = sums[2];
     }
-    sync_group();
+    sync_group(group_);
+    return chunk_ == 0 && lane_ < 16 ? sum_chunks(mine) : 0.0F;
+  }
+  /// This lane's row.
+  __device__ __forceinline__ float sum_chunks(const float (&of)[kChunks][16]) const {
     float sum = 0.0F;
-    if (chunk_ == 0 && lane_ < 16) {
 #pragma unroll
-      for (int c = 0; c < kChunks; ++c) sum = __fadd_rn(sum, mine[c][lane_]);
-    }
-    parity_ ^= 1;
+    for (int c = 0; c < kChunks; ++c) sum = __fadd_rn(sum, of[c][lane_]);
     return sum;
   }
 
-  /// The bands of a BF16 part.
+  /// The halves of a BF16 part.
   __device__ __forceinline__ void multiply(const OneTokenLayer& layer,
                                            TokenPart part,
                                            uint32_t number) {
-    const TokenBands bands = bands_of_part(args_, layer, part, place_.slots);
-    const int begin = chunk_begin(bands.steps, chunk_);
-    const int steps = chunk_begin(bands.steps, chunk_ + 1) - begin;
+    const TokenDeal halves = tables_.deal(args_, layer, part, group_);
+    const int begin = token_chunk_begin(halves.steps, chunk_);
+    const int steps = token_chunk_begin(halves.steps, chunk_ + 1) - begin;
     const uint8_t* x_at = shared_.scratch + begin * kStepBytesX + lane_ % 4 * 16;
     const int unit = unit_of_lane(lane_);
+    int parity = 0;  // the same in both groups of a pair
 #pragma unroll 1
-    for (int band = bands.begin(place_.slot, place_.slots); band < bands.bands;
-         band += bands.among) {
+    for (int half = halves.first; half < halves.end; half += halves.next) {
       float sums[4] = {};
       const uint8_t* x = x_at;
-      SlotFragments now;
-      SlotFragments next;
-      const auto add = [&](const SlotFragments& of, int step) {
-#pragma unroll
-        for (int s = 0; s < kStepsOfSlot; ++s) {
-          if (s > 0 && step + s >= steps) break;
-#pragma unroll
-          for (int p = 0; p < 2; ++p)
-            add_products(sums, of.of[s][p], load_shared(x + s * kStepBytesX + p * 64));
-        }
-        x += kStepsOfSlot * kStepBytesX;
-        ring_.release();
-      };
-      now.load(ring_.wait(), unit);
 #pragma unroll 1
-      for (int step = 0; step < steps; step += 2 * kStepsOfSlot) {
-        if (step + kStepsOfSlot < steps) next.load(ring_.wait(1), unit);
-        add(now, step);
-        if (step + kStepsOfSlot >= steps) break;
-        if (step + 2 * kStepsOfSlot < steps) now.load(ring_.wait(1), unit);
-        add(next, step + kStepsOfSlot);
+      for (int step = 0; step < steps; step += kStepsOfSlot) {
+        add_slot(sums, ring_.wait() + unit, x, min(kStepsOfSlot, steps - step));
+        ring_.release();
+        x += kStepsOfSlot * kStepBytesX;
       }
-      const float sum = finish_band(sums, row_of_lane(lane_));
-      if (chunk_ != 0) continue;
-      const float up = __shfl_sync(kAllLanes, sum, lane_ % 8 + 8);
+      auto& partial = shared_.partial[parity];
+      if (lane_ % 4 == 0) partial[group_][chunk_][row_of_lane(lane_)] = sums[0];
+      parity ^= 1;
       if (part == TokenPart::kGateUp) {
-        const float value = __fmul_rn(apply(args_.function, sum), up);
+        sync_pair(group_ / 2);
+        if (chunk_ != 0 || group_ % 2 != 0) continue;
+        const float up = lane_ < 8 ? sum_chunks(partial[group_ + 1]) : 0.0F;
+        const float gate = lane_ < 8 ? sum_chunks(partial[group_]) : 0.0F;
+        const float value = __fmul_rn(apply(args_.function, gate), up);
         const float next = __shfl_down_sync(kAllLanes, value, 1);
         if (lane_ < 8 && lane_ % 2 == 0)
-          tell(args_.rooms.inner + band * 4 + lane_ / 2, pack_bf16(value, next), number);
-      } else if (lane_ < 16) {
-        tell(out_of(layer, part, band * 16) + lane_, sum, number);
-        if (part == TokenPart::kDown) args_.dense[band * 16 + lane_] = sum;
+          tell(args_.rooms.inner + half * 4 + lane_ / 2, pack_bf16(value, next), number);
+      } else {
+        sync_group(group_);
+        if (chunk_ != 0 || lane_ >= 8) continue;
+        const float sum = sum_chunks(partial[group_]);
+        tell(out_of(layer, part, half * 8) + lane_, sum, number);
+        if (part == TokenPart::kDown) args_.dense[half * 8 + lane_] = sum;
+      }
+    }
+  }
+  /// Adds a slot's steps of 8 rows of BF16, the lower ones of a band. at: the lane's unit there.
+  __device__ __forceinline__ static void add_slot(float (&sums)[4],
+                                                  const uint8_t* at,
+                                                  const uint8_t* x,
+                                                  int steps) {
+    const auto words_of = [&](int s, int p) {
+      uint4 words;
+      const uint32_t address = (shared_address(at) ^ (p * 64)) + s * kBlockBytes;
+      asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                   : "r"(address));
+      return words;
+    };
+#pragma unroll
+    for (int s = 0; s < kStepsOfSlot; ++s) {
+      if (s > 0 && s >= steps) break;
+#pragma unroll
+      for (int p = 0; p < 2; ++p) {
+        const uint4 words = words_of(s, p);
+        const Fragment weights = {{words.x, words.y, words.z, words.w}, {}};
+        add_products(sums, weights, load_shared(x + s * kStepBytesX + p * 64));
       }
     }
   }
@@ -195,33 +206,30 @@ class TokenWorker {
 
   /// Attention, with its join.
   __device__ __forceinline__ void attend(const OneTokenLayer& layer, uint32_t number) {
-    if (tables_.tasks[layer.kind].parts > 0) {
-      if (args_.kinds[layer.kind].head_dim == 256) {
-        attend_part<256>(args_, tables_, layer, shared_.rotation, number, ring_, shared_.scratch);
-      } else {
-        attend_part<512>(args_, tables_, layer, shared_.rotation, number, ring_, shared_.scratch);
-      }
-    }
-    join_token(args_, tables_, layer, number);
+    if (tables_.tasks[layer.kind].parts > 0)
+      attend_part(args_, tables_, layer, shared_.rotation, number, shared_.rings, ring_,
+                  shared_.scratch);
+    join_token(args_, tables_, layer, number, shared_.scratch);
   }
 
   /// Gate and up of the experts.
-  __device__ __forceinline__ void experts(uint32_t number) {
-    const TokenBands bands =
-        bands_of_part(args_, tables_.layers[0], TokenPart::kExperts, place_.slots);
+  __device__ __forceinline__ void experts(const OneTokenLayer& layer, uint32_t number) {
+    const TokenDeal bands = tables_.deal(args_, layer, TokenPart::kExperts, group_);
     const int of_expert = args_.expert_width / 8;
-    const int begin = chunk_begin(bands.steps, chunk_);
-    const int steps = chunk_begin(bands.steps, chunk_ + 1) - begin;
+    const int begin = token_chunk_begin(bands.steps, chunk_);
+    const int steps = token_chunk_begin(bands.steps, chunk_ + 1) - begin;
     const uint8_t* x_at = shared_.scratch + kExpertsX + begin * kStepBytesX + lane_ % 4 * 16;
+    int parity = 0;
 #pragma unroll 1
-    for (int at = bands.begin(place_.slot, place_.slots); at < bands.bands; at += bands.among) {
+    for (int at = bands.first; at < bands.end; at += bands.next) {
       float sums[4] = {};
 #pragma unroll 1
       for (int step = 0; step < steps; step += kTilesOfSlot) {
         add_tiles(sums, ring_.wait(), x_at + step * kStepBytesX, min(kTilesOfSlot, steps - step));
         ring_.release();
       }
-      const float gate = finish_band(sums, lane_ / 4);
+      const float gate = finish_band(sums, parity);
+      parity ^= 1;
       if (chunk_ != 0) continue;
       const float up = __shfl_sync(kAllLanes, gate, lane_ % 8 + 8);
       const int choice = at / of_expert;
@@ -240,17 +248,32 @@ class TokenWorker {
     }
   }
 
+  /// Adds `count` tiles of NVFP4; the next one's words are on their way meanwhile.
   __device__ __forceinline__ void add_tiles(float (&sums)[4],
                                             const uint8_t* tiles,
                                             const uint8_t* x,
                                             int count) const {
+    Nvfp4Steps::Words words;
+    uint4 of_x[2];
+    const auto load = [&] {
+      words.load(tiles, lane_);
+      of_x[0] = load_shared(x);
+      of_x[1] = load_shared(x + 64);
+    };
+    load();
 #pragma unroll 1
-    for (; count >= 2; count -= 2, tiles += 2 * kTileBytes, x += 2 * kStepBytesX) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-        add_step<Nvfp4Steps>(sums, tiles + i * kTileBytes, x + i * kStepBytesX, lane_);
+    for (int i = 0; i < count; ++i) {
+      Fragment weights[2];
+      Nvfp4Steps::fragments(words, weights);
+      const uint4 now[] = {of_x[0], of_x[1]};
+      if (i + 1 < count) {
+        tiles += kTileBytes;
+        x += kStepBytesX;
+      }
+      load();
+      add_products(sums, weights[0], now[0]);
+      add_products(sums, weights[1], now[1]);
     }
-    if (count > 0) add_step<Nvfp4Steps>(sums, tiles, x, lane_);
   }
 
   /// A chosen expert's row of expert_inner.
@@ -258,55 +281,62 @@ class TokenWorker {
     return args_.expert_width / kStep * kStepBytesX;
   }
 
-  /// A CTA has bands of 16 rows of all chosen experts, a warp an expert.
-  __device__ __forceinline__ void experts_down(uint32_t number) {
+  /// A CTA has bands of 16 rows of all chosen experts, a warp an expert; half of the warps every
+  /// other band.
+  __device__ __forceinline__ void experts_down(const OneTokenLayer& layer, uint32_t number) {
     const int steps = args_.expert_width / kStep;
-    const bool works = warp_ < args_.top_k;
-    uint8_t* x = shared_.scratch + warp_ * inner_bytes();
-    constexpr int kPairs = kTokenWidthSteps * kStep / 2 / kWarp;
-    uint32_t pairs[kPairs];
+    const int expert = warp_ % kTokenExperts;
+    const int turn = warp_ / kTokenExperts;
+    const bool chosen = expert < args_.top_k;
+    uint8_t* x = shared_.scratch + expert * inner_bytes();
+    // The warps of an expert share its x.
+    constexpr int kPairs = kTokenWidthSteps * kStep / 2 / kWarp / kBandsAtOnce;
+    uint32_t pairs[kPairs] = {};
     const int count = args_.expert_width / 2;
-    if (works) {
-      const uint2* from = args_.rooms.expert_inner + warp_ * count;
+    const int first = turn * kPairs * kWarp + lane_;
+    if (chosen) {
+      const uint2* from = args_.rooms.expert_inner + expert * count;
       hear<kPairs>(
-          number, [&](int i) { return from + min(lane_ + i * kWarp, count - 1); },
+          number, [&](int i) { return from + min(first + i * kWarp, count - 1); },
           [&](int i, uint32_t value) { pairs[i] = value; });
     }
     sync_workers();  // nobody reads there any more
-    if (works) {
+    if (chosen) {
 #pragma unroll
       for (int i = 0; i < kPairs; ++i) {
-        if (lane_ + i * kWarp < count) reinterpret_cast<uint32_t*>(x)[lane_ + i * kWarp] = pairs[i];
+        if (first + i * kWarp < count) reinterpret_cast<uint32_t*>(x)[first + i * kWarp] = pairs[i];
       }
-      __syncwarp();
     }
-    auto* results = reinterpret_cast<float*>(shared_.scratch + kTokenWorkers * inner_bytes());
+    sync_workers();
+    auto* all = reinterpret_cast<float*>(shared_.scratch + kTokenExperts * inner_bytes());
+    float* results = all + turn * kTokenExperts * 16;
     const float factor =
-        works ? __fmul_rn(tables_.choice.pointers[warp_].down_scale, kNvfp4Gain) : 0.0F;
-    const int grid = static_cast<int>(gridDim.x);
-    const TokenBands bands = bands_of_part(args_, tables_.layers[0], TokenPart::kExpertsDown, grid);
-    for (int band = bands.begin(static_cast<int>(blockIdx.x), grid); band < bands.bands;
-         band += grid) {
-      if (works) {
+        chosen ? __fmul_rn(tables_.choice.pointers[expert].down_scale, kNvfp4Gain) : 0.0F;
+    const TokenDeal bands = tables_.deal(args_, layer, TokenPart::kExpertsDown, 0);
+#pragma unroll 1
+    for (int base = bands.first; base < bands.end; base += kBandsAtOnce * bands.next) {
+      const int band = base + turn * bands.next;
+      if (chosen && band < bands.end) {
         float sums[4] = {};
+#pragma unroll 1
         for (int step = 0; step < steps; step += kTilesOfSlot) {
           add_tiles(sums, ring_.wait(), x + step * kStepBytesX + lane_ % 4 * 16,
                     min(kTilesOfSlot, steps - step));
           ring_.release();
         }
         if (lane_ % 4 == 0) {
-          float* to = results + warp_ * 16 + lane_ / 4;
+          float* to = results + expert * 16 + lane_ / 4;
           to[0] = __fmul_rn(__fadd_rn(0.0F, sums[0]), factor);
           to[8] = __fmul_rn(__fadd_rn(0.0F, sums[2]), factor);
         }
       }
       sync_workers();
-      if (threadIdx.x < 16) {
+      if (expert == 0 && lane_ < 16 && band < bands.end) {
         float sum = 0.0F;
         for (int j = 0; j < args_.top_k; ++j)
-          sum = __fmaf_rn(tables_.choice.weights[j], results[j * 16 + threadIdx.x], sum);
-        tell(args_.rooms.sparse + band * 16 + threadIdx.x, sum, number);
-        args_.sparse[band * 16 + threadIdx.x] = sum;
+          sum = __fmaf_rn(tables_.choice.weights[j], results[j * 16 + lane_], sum);
+        tell(args_.rooms.sparse + band * 16 + lane_, sum, number);
+        args_.sparse[band * 16 + lane_] = sum;
       }
       sync_workers();
     }
@@ -318,11 +348,9 @@ class TokenWorker {
   const int warp_;
   const int lane_;
   const int chunk_;
-  const TokenSlot place_;
+  const int group_;
   TokenRing ring_;
   const uint32_t first_;
-  TokenValues x_;
-  int parity_ = 0;
 };
 
 __global__ void __launch_bounds__(kTokenThreads, 1)
@@ -337,7 +365,17 @@ __global__ void __launch_bounds__(kTokenThreads, 1)
   if (threadIdx.x == 0) tables.chosen = 0;
   if (threadIdx.x < OneTokenArgs::kKinds && args.kinds[threadIdx.x].head_dim > 0)
     find_task(args, static_cast<int>(threadIdx.x), tables.tasks[threadIdx.x]);
+  constexpr int kDeals = OneTokenArgs::kKinds * kTokenParts * kTokenGroups;
+  static_assert(kDeals <= kTokenThreads);
+  if (threadIdx.x < kDeals) {
+    const int group = static_cast<int>(threadIdx.x) % kTokenGroups;
+    const int part = static_cast<int>(threadIdx.x) / kTokenGroups % kTokenParts;
+    const int kind = static_cast<int>(threadIdx.x) / kTokenGroups / kTokenParts;
+    tables.deals[kind][part][group] =
+        deal_part(args, args.kinds[kind], static_cast<TokenPart>(part), group);
+  }
   __syncthreads();
+#pragma unroll 1
   for (int kind = 0; kind < OneTokenArgs::kKinds; ++kind) {
     if (args.kinds[kind].head_dim == 0) continue;
     find_kv_rows(args, kind, tables.tasks[kind], tables.kv_rows);
@@ -356,6 +394,8 @@ __global__ void __launch_bounds__(kTokenThreads, 1)
 }  // namespace
 
 int one_token_shared_bytes() { return sizeof(TokenShared); }
+
+static_assert(sizeof(TokenShared) <= 227 * 1024);
 
 void launch_one_token(cudaStream_t stream, const OneTokenArgs& args) {
   const LaunchShape shape = {.grid = dim3(grid(multiprocessors())),

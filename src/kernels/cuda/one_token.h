@@ -32,11 +32,16 @@ enum class TokenMap : int { kQ, kK, kV, kO, kGate, kUp, kDown, kCount };
 /// One of them as the source of copies of 8 rows and `steps` times 64 columns. `data`: BF16 [rows,
 /// cols], at 16 bytes.
 CUtensorMap map_of_rows(const std::byte* data, int64_t rows, int64_t cols, int steps);
-inline constexpr int kMapSteps = 2;  ///< there is a map for up to so many
+inline constexpr int kMapSteps = 4;  ///< there is a map for up to so many
+inline constexpr int kMapsOfMatrices = static_cast<int>(TokenMap::kCount) * kMapSteps;
+/// A layer's cached keys or values as the source of copies of `rows` positions and 64 components; no
+/// positions before the first are zeros. `data`: BF16 [positions, head_dim], at 16 bytes.
+CUtensorMap map_of_cache(const std::byte* data, int64_t head_dim, int rows);
+inline constexpr int kMapsOfCache = 5;  ///< there are maps for 16, 8, 4, 2 positions and one
 
 /// One layer, in memory of the GPU. Vectors are float32.
 struct alignas(16) OneTokenLayer {
-  const CUtensorMap* maps = nullptr;  ///< [TokenMap::kCount, kMapSteps]
+  const CUtensorMap* maps = nullptr;  ///< [TokenMap::kCount, kMapSteps], K's and V's kMapsOfCache
   const uint8_t* router = nullptr;    ///< BF16 [E, H]
   const ExpertPointers* experts = nullptr;
   std::byte* k_cache = nullptr;
@@ -72,6 +77,7 @@ struct OneTokenRooms {
   uint2* logits = nullptr;        ///< [E]
   uint2* expert_inner = nullptr;  ///< [top_k, expert_width / 2], BF16 in the format's order
   uint2* partials = nullptr;      ///< of attention: one_token_partials() of either kind
+  float* streams = nullptr;       ///< [multiprocessors, H]: each CTA's own, no words
 };
 
 struct OneTokenArgs {
@@ -104,7 +110,7 @@ inline constexpr int kTokenHidden = 2816;        ///< a thread of 256 has 11
 inline constexpr int kTokenKvRows = 256;         ///< times 16 positions of a CTA
 inline constexpr int kTokenAngles = 256;         ///< of a head
 inline constexpr int kTokenWidthSteps = 12;      ///< steps_of() an expert's width
-inline constexpr int kTokenScratch = 24 * 1024;  ///< bytes, for x above all
+inline constexpr int kTokenScratch = 22 * 1024;  ///< bytes, for x above all
 /// Parts of all KV heads up to which each is a piece of its own, without a window.
 inline constexpr int kFewTokenParts = 300;
 

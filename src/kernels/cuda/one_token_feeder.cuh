@@ -6,40 +6,41 @@
 
 namespace facet::cuda {
 
-/// The feeder of a group: fills the rings of its four workers. Copies of weights are asked for by
-/// one lane each, those of positions by all.
+/// Fills the rings of kWorkersOfFeeder workers, a lane each.
 class TokenFeeder {
  public:
   __device__ TokenFeeder(const OneTokenArgs& args,
                          const TokenTables& tables,
                          TokenRings& rings,
-                         int group)
+                         int feeder)
       : args_(args),
         tables_(tables),
         rings_(rings),
-        place_(TokenSlot::of_group(group)),
-        first_(group * kChunks),
+        first_(feeder * kWorkersOfFeeder),
         lane_(static_cast<int>(threadIdx.x) % kWarp),
-        chunk_(lane_ % kChunks),
+        feeds_(lane_ < kWorkersOfFeeder),
+        worker_(first_ + lane_ % kWorkersOfFeeder),
+        chunk_(worker_ % kChunks),
         once_(evict_first()) {}
 
   __device__ void run() {
     for (int index = 0; index < args_.count; ++index) {
       const OneTokenLayer& layer = tables_.layers[index % 2];
 #pragma unroll 1
-      for (int part = 0; part < static_cast<int>(TokenPart::kExperts); ++part) {
+      for (int part = 0; part < static_cast<int>(TokenPart::kExpertsDown); ++part) {
         if (static_cast<TokenPart>(part) == TokenPart::kCache) {
           feed_cache(layer);
+        } else if (static_cast<TokenPart>(part) == TokenPart::kExperts) {
+          while (tables_.chosen <= index) {
+          }
+          __threadfence_block();
+          __syncwarp();
+          feed_experts(layer);
         } else {
           feed_rows(layer, static_cast<TokenPart>(part));
         }
       }
-      while (tables_.chosen <= index) {
-      }
-      __threadfence_block();
-      __syncwarp();
-      feed_experts();
-      feed_experts_down();
+      feed_experts_down(layer);
     }
   }
 
@@ -49,14 +50,14 @@ class TokenFeeder {
   __device__ __forceinline__ void take() const {
     const bool wraps = fill_ < kSlotsInFlight;
     const int before = (wraps ? fill_ + kTokenSlots : fill_) - kSlotsInFlight;
-    barrier_wait(shared_address(&rings_.full[first_ + chunk_][before]), wraps ? turn_ ^ 1 : turn_);
-    barrier_wait(shared_address(&rings_.empty[first_ + chunk_][fill_]), turn_ ^ 1);
+    barrier_wait(shared_address(&rings_.full[worker_][before]), wraps ? turn_ ^ 1 : turn_);
+    barrier_wait(shared_address(&rings_.empty[worker_][fill_]), turn_ ^ 1);
   }
   __device__ __forceinline__ uint32_t slot() const {
-    return shared_address(rings_.slots[first_ + chunk_][fill_]);
+    return shared_address(rings_.slots[worker_][fill_]);
   }
   __device__ __forceinline__ uint32_t full() const {
-    return shared_address(&rings_.full[first_ + chunk_][fill_]);
+    return shared_address(&rings_.full[worker_][fill_]);
   }
   __device__ __forceinline__ void next_slot() {
     if (++fill_ == kTokenSlots) {
@@ -64,15 +65,6 @@ class TokenFeeder {
       turn_ ^= 1;
     }
   }
-  /// `bytes` of copies that this lane asks for will fill the slot: all arrivals at once.
-  __device__ __forceinline__ static void expect(uint32_t barrier, uint32_t bytes) {
-    barrier_expect(barrier, bytes);
-#if __CUDA_ARCH__ >= 900
-    asm volatile("mbarrier.arrive.shared.b64 _, [%0], %1;" ::"r"(barrier), "n"(kWarp - 1)
-                 : "memory");
-#endif
-  }
-
   /// 8 rows from `row` on, of the map's steps from `step` on.
   __device__ __forceinline__ void copy_rows(
       uint32_t to, const CUtensorMap* map, int row, int step, uint32_t barrier) const {
@@ -85,17 +77,15 @@ class TokenFeeder {
 #endif
   }
 
-  /// Bands of a BF16 matrix, or of two.
+  /// The group's halves of a BF16 matrix.
   __device__ __forceinline__ void feed_rows(const OneTokenLayer& layer, TokenPart part) {
-    const TokenBands bands = bands_of_part(args_, layer, part, place_.slots);
-    const int begin = chunk_begin(bands.steps, chunk_);
-    const int steps = lane_ < kChunks ? chunk_begin(bands.steps, chunk_ + 1) - begin : 0;
-    const bool pairs = part == TokenPart::kGateUp;
+    const TokenDeal halves = tables_.deal(args_, layer, part, worker_ / kChunks);
+    const int begin = token_chunk_begin(halves.steps, chunk_);
+    const int steps = feeds_ ? token_chunk_begin(halves.steps, chunk_ + 1) - begin : 0;
 #pragma unroll 1
-    for (int band = bands.begin(place_.slot, place_.slots); band < bands.bands;
-         band += bands.among) {
+    for (int half = halves.first; half < halves.end; half += halves.next) {
       TokenMap which = part == TokenPart::kO ? TokenMap::kO : TokenMap::kDown;
-      int row = band * 16;
+      int row = half * 8;
       if (part == TokenPart::kQkv) {
         const OneTokenKind& kind = args_.kinds[layer.kind];
         const int q_rows = kind.q_heads * kind.head_dim;
@@ -108,74 +98,78 @@ class TokenFeeder {
           row -= q_rows;
           which = TokenMap::kK;
         }
-      } else if (pairs) {
-        row = band * 8;
-        which = TokenMap::kGate;
+      } else if (part == TokenPart::kGateUp) {
+        which = worker_ / kChunks % 2 == 0 ? TokenMap::kGate : TokenMap::kUp;
       }
-      const int high_row = row + (pairs ? 0 : 8);
+      const CUtensorMap* maps = layer.maps + static_cast<int>(which) * kStepsOfSlot - 1;
 #pragma unroll 1
       for (int step = 0; step < steps; step += kStepsOfSlot) {
         const int count = min(kStepsOfSlot, steps - step);
-        const CUtensorMap* low = layer.maps + static_cast<int>(which) * kStepsOfSlot + count - 1;
-        const CUtensorMap* high = low + (pairs ? kStepsOfSlot : 0);
         take();
         const uint32_t barrier = full();
-        const uint32_t to = slot();
-        expect(barrier, count * 2 * kBlockBytes);
-        copy_rows(to, low, row, begin + step, barrier);
-        copy_rows(to + kHalfBytes, high, high_row, begin + step, barrier);
+        barrier_expect(barrier, count * kBlockBytes);
+        copy_rows(slot(), maps + count, row, begin + step, barrier);
         next_slot();
       }
-      __syncwarp();
     }
+    __syncwarp();
   }
 
-  /// Of each part of 64 positions two slots of keys, two of values, in a worker's 64 components;
-  /// units as RowRing::place().
+  /// Rows of 64 components of a cache from `row` on, as many as the map has; zeros if it is below 0.
+  __device__ __forceinline__ static void copy_positions(
+      uint32_t to, const CUtensorMap* map, int component, int row, uint32_t barrier) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+        " [%0], [%1, {%2, %3}], [%4];" ::"r"(to),
+        "l"(map), "r"(component), "r"(row), "r"(barrier)
+        : "memory");
+#endif
+  }
+
+  /// Keys, then values, of each part of 64 positions: where TokenKvSlots says.
   __device__ __forceinline__ void feed_cache(const OneTokenLayer& layer) {
     const OneTokenKind& kind = args_.kinds[layer.kind];
+    const TokenKvSlots slots(kind.head_dim);
     const TokenTask& task = tables_.tasks[layer.kind];
-    if (first_ * 64 >= kind.head_dim) return;
     const int32_t* kv_rows = tables_.kv_rows.of[layer.kind];
-    const int row_bytes = kind.head_dim * 2;
-    const int unit = lane_ % 8;
-    // The lanes beyond the first four count along.
-    fill_ = __shfl_sync(kAllLanes, fill_, chunk_);
-    turn_ = __shfl_sync(kAllLanes, turn_, chunk_);
+    const auto row_of = [&](int position) {
+      if (kind.window > 0) return kv_rows[position];
+      return task.first_part * kPart + position <= task.rows.last_seen
+                 ? kv_rows[position / 16] + position % 16
+                 : -1;
+    };
+    const int of_part = feeds_ ? 4 / slots.rings : 0;
+    const int component = worker_ / slots.rings * 64;
 #pragma unroll 1
-    for (int at = 0; at < task.parts * 4; ++at) {
-      const int first = at / 4 * kPart + at % 2 * kRowsOfSlot;
-      const std::byte* cache = at / 2 % 2 == 0 ? layer.k_cache : layer.v_cache;
-      const uint8_t* from[kRowsOfSlot / 4];
-      bool valid[kRowsOfSlot / 4];
-#pragma unroll
-      for (int i = 0; i < kRowsOfSlot / 4; ++i) {
-        const int position = first + i * 4 + lane_ / 8;
-        int there = -1;
-        if (kind.window > 0) {
-          there = kv_rows[position];
-        } else if (task.first_part * kPart + position <= task.rows.last_seen) {
-          there = kv_rows[position / 16] + position % 16;
-        }
-        valid[i] = there >= 0;
-        from[i] = reinterpret_cast<const uint8_t*>(cache) + int64_t{max(there, 0)} * row_bytes +
-                  unit * 16 + first_ * 128;
-      }
+    for (int n = 0; n < task.parts * of_part; ++n) {
+      const int side = slots.rings == 4 ? worker_ / 2 % 2 : n % 2;
+      const CUtensorMap* map = layer.maps + kMapsOfMatrices + side * kMapsOfCache;
+      const int first = n / of_part * kPart + worker_ % 2 * kRowsOfSlot;
       take();
-      __syncwarp();
+      const uint32_t barrier = full();
+      barrier_expect(barrier, kSlotBytes);
 #pragma unroll 1
-      for (int c = 0; c < kChunks; ++c) {
-        const uint32_t to = __shfl_sync(kAllLanes, slot(), c);
-        const uint32_t barrier = __shfl_sync(kAllLanes, full(), c);
-#pragma unroll
-        for (int i = 0; i < kRowsOfSlot / 4; ++i) {
-          const int row = i * 4 + lane_ / 8;
-          copy_async(to + row * 128 + ((unit ^ (row % 8)) * 16), from[i] + c * 128, valid[i]);
+      for (int at = 0; at < kRowsOfSlot;) {
+        // As many as follow one another in the cache, or are not there, and a map takes.
+        const int row = row_of(first + at);
+        int map_of = 0;
+        int rows = 16;
+        const auto follow = [&] {
+          const int last = row_of(first + at + rows - 1);
+          return row < 0 ? last < 0 : last == row + rows - 1;
+        };
+        while (rows > 1 && (at % 16 + rows > 16 || !follow())) {
+          rows /= 2;
+          ++map_of;
         }
-        asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");
+        copy_positions(slot() + at * kKvSliceBytes, map + map_of, component, row < 0 ? -16 : row,
+                       barrier);
+        at += rows;
       }
       next_slot();
     }
+    __syncwarp();
   }
 
   /// `tiles` tiles of NVFP4, kTilesOfSlot to a slot, for the lane's worker.
@@ -185,35 +179,33 @@ class TokenFeeder {
       const uint32_t bytes = min(kTilesOfSlot, tiles) * kTileBytes;
       take();
       const uint32_t barrier = full();
-      expect(barrier, bytes);
+      barrier_expect(barrier, bytes);
       copy_bulk(slot(), from, bytes, barrier, once_);
       next_slot();
     }
   }
 
-  __device__ __forceinline__ void feed_experts() {
-    const TokenBands bands =
-        bands_of_part(args_, tables_.layers[0], TokenPart::kExperts, place_.slots);
+  __device__ __forceinline__ void feed_experts(const OneTokenLayer& layer) {
+    const TokenDeal bands = tables_.deal(args_, layer, TokenPart::kExperts, worker_ / kChunks);
     const int of_expert = args_.expert_width / 8;
-    const int begin = chunk_begin(bands.steps, chunk_);
-    const int steps = lane_ < kChunks ? chunk_begin(bands.steps, chunk_ + 1) - begin : 0;
+    const int begin = token_chunk_begin(bands.steps, chunk_);
+    const int steps = feeds_ ? token_chunk_begin(bands.steps, chunk_ + 1) - begin : 0;
 #pragma unroll 1
-    for (int item = bands.begin(place_.slot, place_.slots); item < bands.bands;
-         item += bands.among) {
+    for (int item = bands.first; item < bands.end; item += bands.next) {
       const std::byte* from = tables_.choice.pointers[item / of_expert].gate;
       feed_tiles(from + (int64_t{item % of_expert} * bands.steps + begin) * kTileBytes, steps);
-      __syncwarp();
     }
+    __syncwarp();
   }
 
-  __device__ __forceinline__ void feed_experts_down() {
-    const auto grid = static_cast<int>(gridDim.x);
-    const TokenBands bands = bands_of_part(args_, tables_.layers[0], TokenPart::kExpertsDown, grid);
-    const int expert = first_ + chunk_;
-    if (lane_ < kChunks && expert < args_.top_k) {
+  /// A worker has an expert, of one or the other of two bands.
+  __device__ __forceinline__ void feed_experts_down(const OneTokenLayer& layer) {
+    const TokenDeal bands = tables_.deal(args_, layer, TokenPart::kExpertsDown, 0);
+    const int expert = worker_ % kTokenExperts;
+    if (feeds_ && expert < args_.top_k) {
 #pragma unroll 1
-      for (int band = bands.begin(static_cast<int>(blockIdx.x), grid); band < bands.bands;
-           band += grid) {
+      for (int band = bands.first + worker_ / kTokenExperts * bands.next; band < bands.end;
+           band += kBandsAtOnce * bands.next) {
         feed_tiles(tables_.choice.pointers[expert].down + int64_t{band} * bands.steps * kTileBytes,
                    bands.steps);
       }
@@ -224,10 +216,11 @@ class TokenFeeder {
   const OneTokenArgs& args_;
   const TokenTables& tables_;
   TokenRings& rings_;
-  const TokenSlot place_;
   const int first_;  // of its workers
   const int lane_;
-  const int chunk_;  // whose worker the lane feeds: the first four lanes do
+  const bool feeds_;  // a worker: one of the first lanes does
+  const int worker_;
+  const int chunk_;
   const uint64_t once_;
   int fill_ = 0;  // the next slot of that worker
   uint32_t turn_ = 0;

@@ -22,9 +22,9 @@ inline constexpr int kStreamBytes = kTokenHidden * 2;
 inline constexpr int kExpertsX = kStreamBytes;
 inline constexpr int kRouterZ = 2 * kStreamBytes;
 static_assert(kRouterZ + kTokenHidden * 4 <= kTokenScratch);
-static_assert(kTokenWorkers * kTokenWidthSteps * kStepBytesX + kTokenWorkers * 64 <= kTokenScratch);
+static_assert(kTokenExperts * kTokenWidthSteps * kStepBytesX + kTokenWorkers * 64 <= kTokenScratch);
 
-// Barriers with numbers: 1 workers, 2 and 3 groups, attention's warps; workers and helper:
+// Barriers with numbers: 1 workers, kFirstGroup … groups; workers and helper:
 inline constexpr int kWithHelper = kWorkerThreads + kWarp;
 inline constexpr int kZIsThere = 4;
 inline constexpr int kChosen = 5;

@@ -165,18 +165,31 @@ struct Nvfp4Steps {
     out[2] = multiply_bf16(((word << 6) & kValue) | ((word << 1) & kSign), scale);
     out[3] = multiply_bf16(((word >> 3) & kValue) | ((word << 2) & kSign), scale);
   }
+  /// What a lane reads of a band's step.
+  struct Words {
+    uint4 codes;
+    uint32_t scales;
+
+    __device__ __forceinline__ void load(const uint8_t* band_at, int lane) {
+      codes = load_shared(band_at + lane * 16);
+      scales = *reinterpret_cast<const uint16_t*>(band_at + 512 + lane * 2);
+    }
+  };
+  __device__ __forceinline__ static void fragments(const Words& words, Fragment (&f)[2]) {
+    // The scale times 2^118, twice: its code is a BF16's exponent and mantissa less 2^-9.
+    const uint32_t low = (words.scales & 0xffu) * 0x00100010u + 0x76007600u;
+    const uint32_t high = (words.scales >> 8) * 0x00100010u + 0x76007600u;
+    decode(words.codes.x, low, f[0].low);
+    decode(words.codes.y, low, f[1].low);
+    decode(words.codes.z, high, f[0].high);
+    decode(words.codes.w, high, f[1].high);
+  }
   __device__ __forceinline__ static void fragments(const uint8_t* band_at,
                                                    int lane,
                                                    Fragment (&f)[2]) {
-    const uint4 codes = load_shared(band_at + lane * 16);
-    const uint32_t scales = *reinterpret_cast<const uint16_t*>(band_at + 512 + lane * 2);
-    // The scale times 2^118, twice: its code is a BF16's exponent and mantissa less 2^-9.
-    const uint32_t low = (scales & 0xffu) * 0x00100010u + 0x76007600u;
-    const uint32_t high = (scales >> 8) * 0x00100010u + 0x76007600u;
-    decode(codes.x, low, f[0].low);
-    decode(codes.y, low, f[1].low);
-    decode(codes.z, high, f[0].high);
-    decode(codes.w, high, f[1].high);
+    Words words;
+    words.load(band_at, lane);
+    fragments(words, f);
   }
   __device__ __forceinline__ static uint4 pack8(const float (&v)[8]) {
     return {pack_bf16(v[0], v[4]), pack_bf16(v[1], v[5]), pack_bf16(v[2], v[6]),
