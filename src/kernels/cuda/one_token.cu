@@ -33,11 +33,7 @@ class TokenWorker {
       : args_(args),
         shared_(shared),
         tables_(shared.tables),
-        warp_(token_warp()),
-        lane_(static_cast<int>(threadIdx.x) % kWarp),
-        chunk_(warp_ % kChunks),
-        group_(warp_ / kChunks),
-        ring_(shared.rings, warp_),
+        ring_(shared.rings, token_warp()),
         first_(first_number(args)) {}
 
   __device__ __forceinline__ void run() {
@@ -84,21 +80,31 @@ class TokenWorker {
   }
 
  private:
+  /// A thread's place, read anew where a part begins, as thread_now().
+  struct Place {
+    const int lane = thread_now() % kWarp;
+    const int warp = token_warp();
+    const int chunk = warp % kChunks;
+    const int group = warp / kChunks;
+  };
+
   /// Sums of a band's chunks: by its group, whose first 16 threads then have one row each.
-  __device__ __forceinline__ float finish_band(const float (&sums)[4], int parity) {
-    auto& mine = shared_.partial[parity][group_];
-    if (lane_ % 4 == 0) {
-      mine[chunk_][lane_ / 4] = sums[0];
-      mine[chunk_][lane_ / 4 + 8] = sums[2];
+  __device__ __forceinline__ float finish_band(const Place& place,
+                                               const float (&sums)[4],
+                                               int parity) {
+    auto& mine = shared_.partial[parity][place.group];
+    if (place.lane % 4 == 0) {
+      mine[place.chunk][place.lane / 4] = sums[0];
+      mine[place.chunk][place.lane / 4 + 8] = sums[2];
     }
-    sync_group(group_);
-    return chunk_ == 0 && lane_ < 16 ? sum_chunks(mine) : 0.0F;
+    sync_group(place.group);
+    return place.chunk == 0 && place.lane < 16 ? sum_chunks(mine, place.lane) : 0.0F;
   }
   /// This lane's row.
-  __device__ __forceinline__ float sum_chunks(const float (&of)[kChunks][16]) const {
+  __device__ __forceinline__ static float sum_chunks(const float (&of)[kChunks][16], int lane) {
     float sum = 0.0F;
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c) sum = __fadd_rn(sum, of[c][lane_]);
+    for (int c = 0; c < kChunks; ++c) sum = __fadd_rn(sum, of[c][lane]);
     return sum;
   }
 
@@ -106,11 +112,12 @@ class TokenWorker {
   __device__ __forceinline__ void multiply(const OneTokenLayer& layer,
                                            TokenPart part,
                                            uint32_t number) {
-    const TokenDeal halves = tables_.deal(args_, layer, part, group_);
-    const int begin = token_chunk_begin(halves.steps, chunk_);
-    const int steps = token_chunk_begin(halves.steps, chunk_ + 1) - begin;
-    const uint8_t* x_at = shared_.scratch + begin * kStepBytesX + lane_ % 4 * 16;
-    const int unit = unit_of_lane(lane_);
+    const Place place;
+    const TokenDeal halves = tables_.deal(args_, layer, part, place.group);
+    const int begin = token_chunk_begin(halves.steps, place.chunk);
+    const int steps = token_chunk_begin(halves.steps, place.chunk + 1) - begin;
+    const uint8_t* x_at = shared_.scratch + begin * kStepBytesX + place.lane % 4 * 16;
+    const int unit = unit_of_lane(place.lane);
     int parity = 0;  // the same in both groups of a pair
 #pragma unroll 1
     for (int half = halves.first; half < halves.end; half += halves.next) {
@@ -123,23 +130,23 @@ class TokenWorker {
         x += kStepsOfSlot * kStepBytesX;
       }
       auto& partial = shared_.partial[parity];
-      if (lane_ % 4 == 0) partial[group_][chunk_][row_of_lane(lane_)] = sums[0];
+      if (place.lane % 4 == 0) partial[place.group][place.chunk][row_of_lane(place.lane)] = sums[0];
       parity ^= 1;
       if (part == TokenPart::kGateUp) {
-        sync_pair(group_ / 2);
-        if (chunk_ != 0 || group_ % 2 != 0) continue;
-        const float up = lane_ < 8 ? sum_chunks(partial[group_ + 1]) : 0.0F;
-        const float gate = lane_ < 8 ? sum_chunks(partial[group_]) : 0.0F;
+        sync_pair(place.group / 2);
+        if (place.chunk != 0 || place.group % 2 != 0) continue;
+        const float up = place.lane < 8 ? sum_chunks(partial[place.group + 1], place.lane) : 0.0F;
+        const float gate = place.lane < 8 ? sum_chunks(partial[place.group], place.lane) : 0.0F;
         const float value = __fmul_rn(apply(args_.function, gate), up);
         const float next = __shfl_down_sync(kAllLanes, value, 1);
-        if (lane_ < 8 && lane_ % 2 == 0)
-          tell(args_.rooms.inner + half * 4 + lane_ / 2, pack_bf16(value, next), number);
+        if (place.lane < 8 && place.lane % 2 == 0)
+          tell(args_.rooms.inner + half * 4 + place.lane / 2, pack_bf16(value, next), number);
       } else {
-        sync_group(group_);
-        if (chunk_ != 0 || lane_ >= 8) continue;
-        const float sum = sum_chunks(partial[group_]);
-        tell(out_of(layer, part, half * 8) + lane_, sum, number);
-        if (part == TokenPart::kDown) args_.dense[half * 8 + lane_] = sum;
+        sync_group(place.group);
+        if (place.chunk != 0 || place.lane >= 8) continue;
+        const float sum = sum_chunks(partial[place.group], place.lane);
+        tell(out_of(layer, part, half * 8) + place.lane, sum, number);
+        if (part == TokenPart::kDown) args_.dense[half * 8 + place.lane] = sum;
       }
     }
   }
@@ -187,7 +194,7 @@ class TokenWorker {
     const int eights = cols / 8;
     bool first = true;
 #pragma unroll 1
-    for (int eight = static_cast<int>(threadIdx.x); first || eight < eights;
+    for (int eight = thread_now(); first || eight < eights;
          eight += kWorkerThreads) {
       uint32_t packed[kPairs] = {};
       if (eight < eights) {
@@ -214,11 +221,12 @@ class TokenWorker {
 
   /// Gate and up of the experts.
   __device__ __forceinline__ void experts(const OneTokenLayer& layer, uint32_t number) {
-    const TokenDeal bands = tables_.deal(args_, layer, TokenPart::kExperts, group_);
+    const Place place;
+    const TokenDeal bands = tables_.deal(args_, layer, TokenPart::kExperts, place.group);
     const int of_expert = args_.expert_width / 8;
-    const int begin = token_chunk_begin(bands.steps, chunk_);
-    const int steps = token_chunk_begin(bands.steps, chunk_ + 1) - begin;
-    const uint8_t* x_at = shared_.scratch + kExpertsX + begin * kStepBytesX + lane_ % 4 * 16;
+    const int begin = token_chunk_begin(bands.steps, place.chunk);
+    const int steps = token_chunk_begin(bands.steps, place.chunk + 1) - begin;
+    const uint8_t* x_at = shared_.scratch + kExpertsX + begin * kStepBytesX + place.lane % 4 * 16;
     int parity = 0;
 #pragma unroll 1
     for (int at = bands.first; at < bands.end; at += bands.next) {
@@ -228,19 +236,19 @@ class TokenWorker {
         add_tiles(sums, ring_.wait(), x_at + step * kStepBytesX, min(kTilesOfSlot, steps - step));
         ring_.release();
       }
-      const float gate = finish_band(sums, parity);
+      const float gate = finish_band(place, sums, parity);
       parity ^= 1;
-      if (chunk_ != 0) continue;
-      const float up = __shfl_sync(kAllLanes, gate, lane_ % 8 + 8);
+      if (place.chunk != 0) continue;
+      const float up = __shfl_sync(kAllLanes, gate, place.lane % 8 + 8);
       const int choice = at / of_expert;
-      const int f = at % of_expert * 8 + lane_;
+      const int f = at % of_expert * 8 + place.lane;
       const ExpertPointers& expert = tables_.choice.pointers[choice];
       const float g = __fmul_rn(gate, __fmul_rn(expert.gate_scale, kNvfp4Gain));
       const float u = __fmul_rn(up, __fmul_rn(expert.up_scale, kNvfp4Gain));
       const float value = __fmul_rn(apply(args_.function, g), u);
       // Neighbours in the format's order are four columns apart.
       const float other = __shfl_down_sync(kAllLanes, value, 4);
-      if (lane_ < 4) {
+      if (place.lane < 4) {
         tell(args_.rooms.expert_inner + choice * args_.expert_width / 2 +
                  position_of<Nvfp4Steps>(f) / 2,
              pack_bf16(value, other), number);
@@ -249,14 +257,15 @@ class TokenWorker {
   }
 
   /// Adds `count` tiles of NVFP4; the next one's words are on their way meanwhile.
-  __device__ __forceinline__ void add_tiles(float (&sums)[4],
+  __device__ __forceinline__ static void add_tiles(float (&sums)[4],
                                             const uint8_t* tiles,
                                             const uint8_t* x,
-                                            int count) const {
+                                            int count) {
+    const int lane = thread_now() % kWarp;
     Nvfp4Steps::Words words;
     uint4 of_x[2];
     const auto load = [&] {
-      words.load(tiles, lane_);
+      words.load(tiles, lane);
       of_x[0] = load_shared(x);
       of_x[1] = load_shared(x + 64);
     };
@@ -284,16 +293,17 @@ class TokenWorker {
   /// A CTA has bands of 16 rows of all chosen experts, a warp an expert; half of the warps every
   /// other band.
   __device__ __forceinline__ void experts_down(const OneTokenLayer& layer, uint32_t number) {
+    const Place place;
     const int steps = args_.expert_width / kStep;
-    const int expert = warp_ % kTokenExperts;
-    const int turn = warp_ / kTokenExperts;
+    const int expert = place.warp % kTokenExperts;
+    const int turn = place.warp / kTokenExperts;
     const bool chosen = expert < args_.top_k;
     uint8_t* x = shared_.scratch + expert * inner_bytes();
     // The warps of an expert share its x.
     constexpr int kPairs = kTokenWidthSteps * kStep / 2 / kWarp / kBandsAtOnce;
     uint32_t pairs[kPairs] = {};
     const int count = args_.expert_width / 2;
-    const int first = turn * kPairs * kWarp + lane_;
+    const int first = turn * kPairs * kWarp + place.lane;
     if (chosen) {
       const uint2* from = args_.rooms.expert_inner + expert * count;
       hear<kPairs>(
@@ -320,23 +330,23 @@ class TokenWorker {
         float sums[4] = {};
 #pragma unroll 1
         for (int step = 0; step < steps; step += kTilesOfSlot) {
-          add_tiles(sums, ring_.wait(), x + step * kStepBytesX + lane_ % 4 * 16,
+          add_tiles(sums, ring_.wait(), x + step * kStepBytesX + place.lane % 4 * 16,
                     min(kTilesOfSlot, steps - step));
           ring_.release();
         }
-        if (lane_ % 4 == 0) {
-          float* to = results + expert * 16 + lane_ / 4;
+        if (place.lane % 4 == 0) {
+          float* to = results + expert * 16 + place.lane / 4;
           to[0] = __fmul_rn(__fadd_rn(0.0F, sums[0]), factor);
           to[8] = __fmul_rn(__fadd_rn(0.0F, sums[2]), factor);
         }
       }
       sync_workers();
-      if (expert == 0 && lane_ < 16 && band < bands.end) {
+      if (expert == 0 && place.lane < 16 && band < bands.end) {
         float sum = 0.0F;
         for (int j = 0; j < args_.top_k; ++j)
-          sum = __fmaf_rn(tables_.choice.weights[j], results[j * 16 + lane_], sum);
-        tell(args_.rooms.sparse + band * 16 + lane_, sum, number);
-        args_.sparse[band * 16 + lane_] = sum;
+          sum = __fmaf_rn(tables_.choice.weights[j], results[j * 16 + place.lane], sum);
+        tell(args_.rooms.sparse + band * 16 + place.lane, sum, number);
+        args_.sparse[band * 16 + place.lane] = sum;
       }
       sync_workers();
     }
@@ -345,10 +355,6 @@ class TokenWorker {
   const OneTokenArgs& args_;
   TokenShared& shared_;
   const TokenTables& tables_;
-  const int warp_;
-  const int lane_;
-  const int chunk_;
-  const int group_;
   TokenRing ring_;
   const uint32_t first_;
 };

@@ -105,7 +105,7 @@ static_assert(sizeof(TokenAttention) <= kTokenScratch);
 class TokenHead {
  public:
   __device__ __forceinline__ TokenHead(bool wide)
-      : wide_(wide), lane_(static_cast<int>(threadIdx.x) % kWarp) {}
+      : wide_(wide), lane_(thread_now() % kWarp) {}
 
   /// Whether the k-th is one, and which.
   __device__ __forceinline__ bool has(int k) const { return wide_ || k % kPairs < kPairs / 2; }
@@ -118,19 +118,21 @@ class TokenHead {
         number, [&](int k) { return from + component(k); },
         [&](int k, uint32_t value) { v[k] = has(k) ? __uint_as_float(value) : 0.0F; });
   }
-  /// Head::norm(); null: no weights.
-  __device__ __forceinline__ void norm(const float* weights, float eps) {
-    float of[2 * kPairs];
+  /// A norm's weights; null: none.
+  __device__ __forceinline__ void load_weights(const float* weights) {
 #pragma unroll
     for (int k = 0; k < 2 * kPairs; ++k)
-      of[k] = weights != nullptr ? __ldg(weights + component(k)) : 1.0F;
+      v[k] = weights != nullptr ? __ldg(weights + component(k)) : 1.0F;
+  }
+  /// Head::norm().
+  __device__ __forceinline__ void norm(const TokenHead& weights, float eps) {
     float squares = 0.0F;
 #pragma unroll
     for (int k = 0; k < 2 * kPairs; ++k) squares = fmaf(v[k], v[k], squares);
     const float mean = __fmul_rn(warp_sum(squares), wide_ ? 1.0F / 512 : 1.0F / 256);
     const float inverse = 1.0F / sqrtf(__fadd_rn(mean, eps));
 #pragma unroll
-    for (int k = 0; k < 2 * kPairs; ++k) v[k] = __fmul_rn(__fmul_rn(v[k], inverse), of[k]);
+    for (int k = 0; k < 2 * kPairs; ++k) v[k] = __fmul_rn(__fmul_rn(v[k], inverse), weights.v[k]);
   }
   /// Head::rotate().
   __device__ __forceinline__ void rotate(const float* sines, const float* cosines, int angles) {
@@ -177,9 +179,12 @@ __device__ __forceinline__ void prepare_heads(const OneTokenArgs& args,
     const uint2* from = is_q ? args.rooms.q + (task.kv_head * heads + at) * kind.head_dim
                              : (is_k || layer.v_is_k != 0 ? args.rooms.k : args.rooms.v) +
                                    task.kv_head * kind.head_dim;
-    TokenHead mine(kind.head_dim == 512);
+    const bool wide = kind.head_dim == 512;
+    TokenHead weights(wide);
+    weights.load_weights(is_q ? layer.q_norm : is_k ? layer.k_norm : nullptr);
+    TokenHead mine(wide);
     mine.hear_all(from, number);
-    mine.norm(is_q ? layer.q_norm : is_k ? layer.k_norm : nullptr, args.eps);
+    mine.norm(weights, args.eps);
     if (is_q || is_k)
       mine.rotate(rotation.sines[layer.kind], rotation.cosines[layer.kind], kind.angles);
     if (is_q) {
@@ -273,7 +278,7 @@ __device__ __forceinline__ void attend_part(const OneTokenArgs& args,
   const TokenKvSlots slots(kind.head_dim);
   const int tiles = 4 / slots.rings;  // of 16 positions, and of 16 components, of a warp
   const int warp = token_warp();
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int lane = thread_now() % kWarp;
   const int slice = warp / slots.rings;
   const int first_ring = slice * slots.rings;  // of the slice
   const int first_tile = (warp - first_ring) * tiles;
@@ -426,7 +431,7 @@ __device__ __forceinline__ void join_token(const OneTokenArgs& args,
   const TokenTask& task = tables.tasks[layer.kind];
   const TokenPartials from(args, kind);
   const int units_bits = kind.head_dim == 512 ? 4 : 3;  // units of 32 components in a head: 2^…
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int lane = thread_now() % kWarp;
   const int joiner = token_warp() / kWarps;
   const int warp = token_warp() % kWarps;
   const bool spans = task.parts_a_piece == 1;  // of kSpanParts pieces

@@ -70,12 +70,12 @@ __device__ __forceinline__ void ask_for_experts(const OneTokenLayer& layer, int 
 /// The router's share of a CTA, and the choice.
 __device__ __forceinline__ void help(const OneTokenArgs& args, TokenShared& shared) {
   TokenTables& tables = shared.tables;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int expert = static_cast<int>(blockIdx.x);
   const bool has_expert = expert < args.experts;
   const auto* z = reinterpret_cast<const float*>(shared.scratch + kRouterZ);
   const uint32_t first = first_number(args);
   for (int index = 0; index < args.count; ++index) {
+    const int lane = thread_now() % kWarp;
     if (index > 0) {
       bar_sync<kLayerDone, kWithHelper>();
       if (index + 1 < args.count) {

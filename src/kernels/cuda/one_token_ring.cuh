@@ -43,7 +43,7 @@ __device__ __forceinline__ int thread_now() {
 
 /// The number of the thread's warp, the same register for all of its lanes.
 __device__ __forceinline__ int token_warp() {
-  return __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarp, 0);
+  return __shfl_sync(kAllLanes, thread_now() / kWarp, 0);
 }
 
 __device__ __forceinline__ void sync_workers() { bar_sync<1, kWorkerThreads>(); }

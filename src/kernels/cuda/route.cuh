@@ -3,6 +3,7 @@
 // A row's choice of experts by one warp, and the products that lead to it; for route.cu and for
 // kernels that route beside other work.
 
+#include "kernels/cuda/order.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/route.h"
 #include "kernels/cuda/weight_value.cuh"
@@ -58,62 +59,47 @@ __device__ float router_logit(const float* z, const WeightMatrix& proj, int64_t 
 
 /// Order of candidates: 0 is none (or taken), 1 NaN, then the logits from the least to the largest.
 __device__ inline unsigned candidate_key(float logit) {
-  const unsigned bits = __float_as_uint(logit + 0.0F);  // zeros are equal
-  if (logit != logit) return 1u;
-  return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
+  return logit != logit ? 1U : order_of(logit);
 }
 __device__ inline float logit_of_key(unsigned key) {
-  if (key < 2) return __uint_as_float(0x7fc00000u);
-  return __uint_as_float((key >> 31) != 0 ? key & 0x7fffffffu : ~key);
+  return key < 2 ? __uint_as_float(0x7fc00000U) : float_of_order(key);
 }
 
-/// The experts that one lane chooses from, l, l + 32, …: the key in the high half, in the low one
-/// what puts equal keys in the order of their experts. 0: none. Few are sorted once, the best
-/// first.
+/// The experts that one lane chooses from, l, l + 32, …, the best first: of equal keys the lower
+/// expert.
 template <int kPerLane>
 struct Candidates {
-  static constexpr bool kSorted = kPerLane <= 4;
-  uint64_t of[kPerLane];
+  unsigned keys[kPerLane];  // 0: none
+  unsigned experts[kPerLane];
 
   /// logits(i): of expert l + 32 i.
   template <typename Logits>
   __device__ void load(const Logits& logits, int count) {
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
-      const int e = threadIdx.x % kWarp + i * kWarp;
-      of[i] = e < count ? uint64_t{candidate_key(logits(i))} << 32 | ~unsigned(e) : 0;
+      experts[i] = threadIdx.x % kWarp + i * kWarp;
+      keys[i] = static_cast<int>(experts[i]) < count ? candidate_key(logits(i)) : 0;
     }
-    if constexpr (kSorted) {
 #pragma unroll
-      for (int end = kPerLane - 1; end > 0; --end)
+    for (int end = kPerLane - 1; end > 0; --end) {
 #pragma unroll
-        for (int i = 0; i < end; ++i) {
-          const uint64_t a = of[i];
-          const uint64_t b = of[i + 1];
-          of[i] = a > b ? a : b;
-          of[i + 1] = a > b ? b : a;
-        }
-    }
-  }
-  __device__ uint64_t best() const {
-    uint64_t best = of[0];
-    if constexpr (!kSorted) {
-#pragma unroll
-      for (int i = 1; i < kPerLane; ++i) best = of[i] > best ? of[i] : best;
-    }
-    return best;
-  }
-  __device__ void drop(uint64_t taken) {
-    if constexpr (kSorted) {
-      const bool mine = of[0] == taken;
-#pragma unroll
-      for (int i = 0; i < kPerLane; ++i) {
-        const uint64_t next = i + 1 < kPerLane ? of[i + 1] : 0;
-        of[i] = mine ? next : of[i];
+      for (int i = 0; i < end; ++i) {
+        const bool later = keys[i + 1] > keys[i];
+        const unsigned key = keys[i];
+        const unsigned expert = experts[i];
+        keys[i] = later ? keys[i + 1] : key;
+        experts[i] = later ? experts[i + 1] : expert;
+        keys[i + 1] = later ? key : keys[i + 1];
+        experts[i + 1] = later ? expert : experts[i + 1];
       }
-    } else {
+    }
+  }
+  /// Takes the best away.
+  __device__ void drop() {
 #pragma unroll
-      for (int i = 0; i < kPerLane; ++i) of[i] = of[i] == taken ? 0 : of[i];
+    for (int i = 0; i < kPerLane; ++i) {
+      keys[i] = i + 1 < kPerLane ? keys[i + 1] : 0;
+      experts[i] = i + 1 < kPerLane ? experts[i + 1] : 0;
     }
   }
 };
@@ -142,16 +128,20 @@ __device__ void choose_experts(int32_t* experts,
   unsigned mine = 0;
 #pragma unroll 1
   for (int j = 0; j < top_k; ++j) {
-    const uint64_t best = candidates.best();
-    const auto key = static_cast<unsigned>(best >> 32);
-    const unsigned winner = __reduce_max_sync(kAllLanes, key);
-    const unsigned who =
-        __reduce_max_sync(kAllLanes, key == winner ? static_cast<unsigned>(best) : 0u);
-    candidates.drop(uint64_t{winner} << 32 | who);
+    const unsigned winner = __reduce_max_sync(kAllLanes, candidates.keys[0]);
+    bool won = candidates.keys[0] == winner;
+    unsigned winners = __ballot_sync(kAllLanes, won);
+    if (__popc(winners) > 1) {
+      const unsigned first = __reduce_min_sync(kAllLanes, won ? candidates.experts[0] : ~0u);
+      won = won && candidates.experts[0] == first;
+      winners = __ballot_sync(kAllLanes, won);
+    }
+    const unsigned who = __shfl_sync(kAllLanes, candidates.experts[0], __ffs(winners) - 1);
+    if (won) candidates.drop();
     if (j == 0) largest = winner;
     if (lane == j) {
       mine_key = winner;
-      mine = ~who;
+      mine = who;
     }
   }
   if (lane < top_k) experts[lane] = static_cast<int32_t>(mine);

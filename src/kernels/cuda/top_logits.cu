@@ -1,4 +1,5 @@
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/order.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/top_logits.h"
 
@@ -37,27 +38,20 @@ __global__ void __launch_bounds__(kThreads) maxima_kernel(
 /// the block's groups that reach it.
 __global__ void __launch_bounds__(kGroups) choose_kernel(
     TopRow* out, const float* maxima, const float* logits, int64_t width, int64_t group_size) {
-  __shared__ float4 all[kGroups / 4];
-  __shared__ float threshold;
+  __shared__ float each[kGroups];
   const int thread = static_cast<int>(threadIdx.x);
   const float found = maxima[blockIdx.y * kGroups + thread];
   const bool broken = isnan(found);
-  const float mine = broken ? -INFINITY : found;
-  auto* each = reinterpret_cast<float*>(all);
-  each[thread] = mine;
-  if (thread == 0) threshold = -INFINITY;
+  each[thread] = broken ? -INFINITY : found;
+  const unsigned mine = order_of(each[thread]);
   const bool any_broken = __syncthreads_or(broken) != 0;
-  int before = 0;  // groups that come before this one, the largest maximum first
-#pragma unroll 8
-  for (int g = 0; g < kGroups; g += 4) {
-    const float4 four = all[g / 4];
-    before += four.x > mine || (four.x == mine && g < thread);
-    before += four.y > mine || (four.y == mine && g + 1 < thread);
-    before += four.z > mine || (four.z == mine && g + 2 < thread);
-    before += four.w > mine || (four.w == mine && g + 3 < thread);
+  // The largest that so many groups reach, bit by bit.
+  unsigned reached = 0;
+#pragma unroll 1
+  for (unsigned bit = 1U << 31U; bit != 0; bit >>= 1U) {
+    if (__syncthreads_count(mine >= (reached | bit)) >= kTopWanted) reached |= bit;
   }
-  if (before == kTopWanted - 1) threshold = mine;
-  __syncthreads();
+  const float threshold = float_of_order(reached);
   TopRow& to = out[blockIdx.y];
   if (blockIdx.x == 0 && thread == 0) to.finite = any_broken ? 0 : 1;
   const float* row = logits + blockIdx.y * width;
