@@ -256,34 +256,34 @@ class TokenWorker {
     }
   }
 
-  /// Adds `count` tiles of NVFP4; the next one's words are on their way meanwhile.
+  /// Adds `count` tiles of NVFP4, two at a time: products of one go on while the other is decoded.
   __device__ __forceinline__ static void add_tiles(float (&sums)[4],
-                                            const uint8_t* tiles,
-                                            const uint8_t* x,
-                                            int count) {
+                                                   const uint8_t* tiles,
+                                                   const uint8_t* x,
+                                                   int count) {
     const int lane = thread_now() % kWarp;
-    Nvfp4Steps::Words words;
-    uint4 of_x[2];
-    const auto load = [&] {
-      words.load(tiles, lane);
-      of_x[0] = load_shared(x);
-      of_x[1] = load_shared(x + 64);
-    };
-    load();
 #pragma unroll 1
-    for (int i = 0; i < count; ++i) {
-      Fragment weights[2];
-      Nvfp4Steps::fragments(words, weights);
-      const uint4 now[] = {of_x[0], of_x[1]};
-      if (i + 1 < count) {
-        tiles += kTileBytes;
-        x += kStepBytesX;
+    for (; count > 0; count -= 2, tiles += 2 * kTileBytes, x += 2 * kStepBytesX) {
+      Nvfp4Steps::Words words[2];
+      uint4 of_x[2][2];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {  // the second is read even if there is none: of the slot's room
+        words[i].load(tiles + i * kTileBytes, lane);
+        of_x[i][0] = load_shared(x + i * kStepBytesX);
+        of_x[i][1] = load_shared(x + i * kStepBytesX + 64);
       }
-      load();
-      add_products(sums, weights[0], now[0]);
-      add_products(sums, weights[1], now[1]);
+      Fragment weights[2][2];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) Nvfp4Steps::fragments(words[i], weights[i]);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        if (i >= count) break;
+        add_products(sums, weights[i][0], of_x[i][0]);
+        add_products(sums, weights[i][1], of_x[i][1]);
+      }
     }
   }
+  static_assert(kTilesOfSlot % 2 == 0 && kTilesOfSlot * kTileBytes <= kSlotBytes);
 
   /// A chosen expert's row of expert_inner.
   __device__ __forceinline__ int inner_bytes() const {

@@ -117,7 +117,7 @@ inline constexpr int kFewTokenParts = 300;
 /// Positions up to which one_token() is faster than separate launches, whose attention reads long
 /// caches faster (H200, November 2026, facet bench model: 3.7 % faster at 1,024, 0.5 % slower at
 /// 16,384).
-inline constexpr int32_t kTokenLongest = 16384;
+inline constexpr int32_t kTokenLongest = 131072;
 
 /// Fills in blocks and pieces, for positions below `longest`.
 void deal_positions(OneTokenKind& kind, int32_t longest);

@@ -373,13 +373,17 @@ __device__ __forceinline__ void attend_part(const OneTokenArgs& args,
 #pragma unroll
       for (int i = 0; i < 4; ++i) join(acc[t][0][i], sums[0][i], factors[i % 2]);
     }
-    sync_group(warp / kChunks);  // all of the slice have read
-    const int slots_of_part = 4 / slots.rings;
+    const auto give = [&] {
+      sync_group(warp / kChunks);  // all of the slice have read
 #pragma unroll 1
-    for (int n = 0; n < slots_of_part; ++n) ring.release();
-    if (lane == 0) rings.at[warp] = ring.at();
-    sync_group(warp / kChunks);
-    if ((part + 1) % task.parts_a_piece != 0 && part + 1 < task.parts) continue;
+      for (int n = 0; n < 4 / slots.rings; ++n) ring.release();
+      if (lane == 0) rings.at[warp] = ring.at();
+      sync_group(warp / kChunks);
+    };
+    if ((part + 1) % task.parts_a_piece != 0 && part + 1 < task.parts) {
+      give();
+      continue;
+    }
     const auto piece_of = [&](int column) {
       return column >= columns ? -1 : column >= heads ? 0 : late + part / task.parts_a_piece;
     };
@@ -407,6 +411,7 @@ __device__ __forceinline__ void attend_part(const OneTokenArgs& args,
     }
 #pragma unroll
     for (auto& tile : acc) tile[0][0] = tile[0][1] = tile[0][2] = tile[0][3] = 0.0F;
+    give();
   }
 }
 

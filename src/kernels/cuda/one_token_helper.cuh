@@ -59,12 +59,10 @@ __device__ __forceinline__ void ask_for_vectors(const OneTokenLayer& layer) {
 /// Asks L1 for what the choice will read of all experts.
 __device__ __forceinline__ void ask_for_experts(const OneTokenLayer& layer, int count) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const auto ask = [&](const void* from, int bytes) {
-    for (int at = lane * 128; at < bytes; at += kWarp * 128)
-      asm volatile("prefetch.global.L1 [%0];" ::"l"(reinterpret_cast<const uint8_t*>(from) + at));
-  };
-  ask(layer.experts, count * static_cast<int>(sizeof(ExpertPointers)));
-  ask(layer.per_expert_scale, count * static_cast<int>(sizeof(float)));
+  const int bytes = count * static_cast<int>(sizeof(ExpertPointers));
+  for (int at = lane * 128; at < bytes; at += kWarp * 128)
+    asm volatile(
+        "prefetch.global.L1 [%0];" ::"l"(reinterpret_cast<const uint8_t*>(layer.experts) + at));
 }
 
 /// The router's share of a CTA, and the choice.
@@ -111,19 +109,29 @@ __device__ __forceinline__ void help(const OneTokenArgs& args, TokenShared& shar
     ask_for_experts(layer, args.experts);
     constexpr int kEach = kMostStreamExperts / kWarp;
     float logits[kEach];
+    float scales[kEach];
+#pragma unroll
+    for (int i = 0; i < kEach; ++i)
+      scales[i] = __ldg(layer.per_expert_scale + min(lane + i * kWarp, args.experts - 1));
     hear<kEach>(
         first + index,
         [&](int i) { return args.rooms.logits + min(lane + i * kWarp, args.experts - 1); },
         [&](int i, uint32_t value) { logits[i] = __uint_as_float(value); });
-    choose_experts<kEach>(
-        tables.choice.experts, tables.choice.weights, [&](int i) { return logits[i]; },
-        layer.per_expert_scale, args.experts, args.top_k);
-    __syncwarp();
-    if (lane < args.top_k)
-      tables.choice.pointers[lane] = layer.experts[tables.choice.experts[lane]];
+    const ChosenExpert chosen =
+        pick_experts<kEach>([&](int i) { return logits[i]; }, args.experts, args.top_k);
+    if (lane < args.top_k) tables.choice.pointers[lane] = layer.experts[chosen.expert];
     __syncwarp();
     __threadfence_block();
-    if (lane == 0) tables.chosen = index + 1;
+    if (lane == 0) tables.chosen = index + 1;  // so that copies begin
+    float scale = 0.0F;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const float of =
+          __shfl_sync(kAllLanes, scales[i], static_cast<int>(chosen.expert) % kWarp);
+      if (static_cast<int>(chosen.expert) / kWarp == i) scale = of;
+    }
+    const float weight = weigh_expert(chosen, scale, args.top_k);
+    if (lane < args.top_k) tables.choice.weights[lane] = weight;
     arrive_all<kChosen>();
   }
 }

@@ -60,7 +60,6 @@ __device__ __forceinline__ void sync_pair(int pair) {
 
 /// The experts of the layer under way.
 struct TokenChoice {
-  int32_t experts[kTokenExperts];
   float weights[kTokenExperts];
   ExpertPointers pointers[kTokenExperts];
 };

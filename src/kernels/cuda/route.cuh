@@ -109,23 +109,22 @@ __device__ inline auto logits_at(const float* logits) {
   return [logits](int i) { return __ldcg(logits + threadIdx.x % kWarp + i * kWarp); };
 }
 
+/// An expert of a row, in the lane of its place among the chosen.
+struct ChosenExpert {
+  unsigned expert = 0;
+  unsigned key = 0;  // candidate_key(), and the largest of all
+  unsigned largest = 0;
+};
+
 /// The top_k experts of the largest logits, logits(i) of expert l + 32 i in lane l, equal ones by
-/// lower index, and, unless `weights` is null, their softmax, which is that of all experts
-/// renormalised over the chosen, times per_expert_scale. One warp. count <= kPerLane * 32, top_k
-/// <= 32. Few instructions rather than many at once: decode waits for it.
+/// lower index. One warp. count <= kPerLane * 32, top_k <= 32. Few instructions rather than many at
+/// once: decode waits for it.
 template <int kPerLane, typename Logits>
-__device__ void choose_experts(int32_t* experts,
-                               float* weights,
-                               const Logits& logits,
-                               const float* per_expert_scale,
-                               int count,
-                               int top_k) {
+__device__ ChosenExpert pick_experts(const Logits& logits, int count, int top_k) {
   const int lane = threadIdx.x % kWarp;
   Candidates<kPerLane> candidates;
   candidates.load(logits, count);
-  unsigned largest = 0;
-  unsigned mine_key = 0;  // of lane j: the j-th choice
-  unsigned mine = 0;
+  ChosenExpert chosen;
 #pragma unroll 1
   for (int j = 0; j < top_k; ++j) {
     const unsigned winner = __reduce_max_sync(kAllLanes, candidates.keys[0]);
@@ -138,19 +137,38 @@ __device__ void choose_experts(int32_t* experts,
     }
     const unsigned who = __shfl_sync(kAllLanes, candidates.experts[0], __ffs(winners) - 1);
     if (won) candidates.drop();
-    if (j == 0) largest = winner;
+    if (j == 0) chosen.largest = winner;
     if (lane == j) {
-      mine_key = winner;
-      mine = who;
+      chosen.key = winner;
+      chosen.expert = who;
     }
   }
-  if (lane < top_k) experts[lane] = static_cast<int32_t>(mine);
-  if (weights == nullptr) return;
-  const float scale = lane < top_k ? __ldg(per_expert_scale + mine) : 0.0F;
+  return chosen;
+}
+
+/// The weight of the lane's expert: the softmax of the chosen, which is that of all experts
+/// renormalised over them, times `scale`.
+__device__ inline float weigh_expert(const ChosenExpert& chosen, float scale, int top_k) {
+  const bool any = static_cast<int>(threadIdx.x % kWarp) < top_k;
   const float share =
-      lane < top_k ? expf(__fsub_rn(logit_of_key(mine_key), logit_of_key(largest))) : 0.0F;
-  const float total = warp_sum(share);
-  if (lane < top_k) weights[lane] = __fmul_rn(share / total, scale);
+      any ? expf(__fsub_rn(logit_of_key(chosen.key), logit_of_key(chosen.largest))) : 0.0F;
+  return __fmul_rn(share / warp_sum(share), scale);
+}
+
+/// Both, into memory; null: no weights.
+template <int kPerLane, typename Logits>
+__device__ void choose_experts(int32_t* experts,
+                               float* weights,
+                               const Logits& logits,
+                               const float* per_expert_scale,
+                               int count,
+                               int top_k) {
+  const int lane = threadIdx.x % kWarp;
+  const ChosenExpert chosen = pick_experts<kPerLane>(logits, count, top_k);
+  if (lane < top_k) experts[lane] = static_cast<int32_t>(chosen.expert);
+  if (weights == nullptr) return;
+  const float weight = weigh_expert(chosen, __ldg(per_expert_scale + chosen.expert), top_k);
+  if (lane < top_k) weights[lane] = weight;
 }
 
 }  // namespace facet::cuda
