@@ -10,7 +10,7 @@ constexpr int kGroups = 512;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kChooseWarps = kGroups / kWarp;
-constexpr int kChooseBlocks = 16;  // of a row: each looks through its share of the groups
+constexpr int kChooseBlocks = 32;  // of a row: each looks through its share of the groups
 
 /// maxima[r, g]: the largest logit of a group of ids, -infinity of an empty one, NaN if one of them
 /// is not a finite number. A warp a group. Begins the count of out[r].
