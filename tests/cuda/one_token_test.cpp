@@ -81,10 +81,9 @@ TEST(CudaOneToken, BitsAreThoseOfSingleOps) {
   if (const auto fault = cuda::unavailable()) GTEST_SKIP() << *fault;
   const char* folder = std::getenv("FACET_TEST_MODEL");
   if (folder == nullptr) GTEST_SKIP() << "FACET_TEST_MODEL names no model of true dimensions";
-  const std::vector<int32_t> lengths = {0,    1,    5,    62,   63,   64,   100,   127,  1000,
-                                        1022, 1023, 1024, 1025, 1086, 1087, 1088,  1151, 1600,
-                                        4223, 4224, 9598, 9599, 9600, 9601, 16384, 22000,
-                                        28000, 33500};
+  const std::vector<int32_t> lengths = {
+      0,    1,    5,    62,   63,   64,   100,  127,  1000, 1022, 1023,  1024,  1025,  1086,
+      1087, 1088, 1151, 1600, 4223, 4224, 9598, 9599, 9600, 9601, 16384, 22000, 28000, 33500};
   const Checkpoint checkpoint(folder);
   Sequence whole(checkpoint, StepWish::kAuto, lengths.back() + 64);
   Sequence apart(checkpoint, StepWish::kApart, lengths.back() + 64);

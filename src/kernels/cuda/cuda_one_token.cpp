@@ -156,7 +156,7 @@ const OneTokenLayer* CudaBackend::one_token_table(std::span<const DecoderLayer> 
       for (int steps = 1; steps <= kMapSteps; ++steps)
         maps.push_back(map_of_rows(w->data, w->rows, w->cols, steps));
     for (const std::byte* cache : {layer.kv.k, layer.kv.v})
-      for (const int rows : {16, 8, 4, 2, 1})
+      for (int rows = 1 << (kMapsOfCache - 1); rows > 0; rows /= 2)
         maps.push_back(map_of_cache(cache, layer.kv.layout.head_dim, rows));
   }
   check(cudaStreamSynchronize(stream_), "the last step");  // it may still read the old one
@@ -205,6 +205,7 @@ bool CudaBackend::decode_layers(ResidualStream& stream,
   const auto carve = [&](std::byte* memory) {
     Carver carver(memory);
     args.steps = carver.take<uint32_t>(multiprocessors());
+    rooms.streams = carver.take<float>(int64_t{multiprocessors()} * args.hidden);
     rooms.q = carver.take<uint2>(q);
     rooms.k = carver.take<uint2>(kv);
     rooms.v = carver.take<uint2>(kv);
@@ -215,8 +216,7 @@ bool CudaBackend::decode_layers(ResidualStream& stream,
     rooms.sparse = carver.take<uint2>(args.hidden);
     rooms.logits = carver.take<uint2>(args.experts);
     rooms.expert_inner = carver.take<uint2>(int64_t{args.top_k} * args.expert_width / 2);
-    rooms.partials = carver.take<uint2>(partials);
-    rooms.streams = carver.take<float>(int64_t{multiprocessors()} * args.hidden);
+    rooms.partials = carver.take<uint2>(partials);  // last, for their size changes
     return carver.used();
   };
   const int64_t bytes = carve(nullptr);

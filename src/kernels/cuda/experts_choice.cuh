@@ -34,8 +34,8 @@ __device__ __forceinline__ void read_choice(const ExpertsWork& work,
     for (int t = threadIdx.x / kWarp; t < work.rows; t += warps) {
       choose_experts<kMostStreamExperts / kWarp>(
           choice.experts + t * work.top_k, weights_too ? choice.weights + t * work.top_k : nullptr,
-          logits_at(work.choice.logits + t * work.layer.count),
-          work.choice.per_expert_scale, work.layer.count, work.top_k);
+          logits_at(work.choice.logits + t * work.layer.count), work.choice.per_expert_scale,
+          work.layer.count, work.top_k);
     }
     __syncwarp();
   }

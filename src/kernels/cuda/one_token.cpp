@@ -21,6 +21,7 @@ bool kind_fits(const OneTokenKind& kind) {
          group <= (window ? 4 : 8) && kind.page_size % 16 == 0 && kind.angles <= kTokenAngles &&
          !narrow(int64_t{kind.q_heads} * kind.head_dim) &&
          int64_t{kind.q_heads} * kind.head_dim * 2 <= kTokenScratch && kind.blocks > 0 &&
+         (!window || kind.window >= 16) &&  // copies of 16 positions: some of them seen at an end
          kind.kv_heads * kind.blocks <= multiprocessors();
 }
 
@@ -41,10 +42,6 @@ EncodeTiled encode_tiled() {
   return function;
 }
 
-}  // namespace
-
-namespace {
-
 /// BF16 values in boxes, whose first dimension is 128 bytes wide; all but its pitch are given.
 template <size_t kDims>
 CUtensorMap map_of_boxes(const std::byte* data,
@@ -54,11 +51,11 @@ CUtensorMap map_of_boxes(const std::byte* data,
   CUtensorMap map;
   std::array<cuuint32_t, kDims> apart;
   apart.fill(1);
-  const CUresult result = encode_tiled()(
-      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, kDims, const_cast<std::byte*>(data), extents.data(),
-      pitches.data(), box.data(), apart.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
-      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_NONE,
-      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result =
+      encode_tiled()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, kDims, const_cast<std::byte*>(data),
+                     extents.data(), pitches.data(), box.data(), apart.data(),
+                     CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                     CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   CHECK(result == CUDA_SUCCESS, "a tensor map of [{}, {}]: error {}", extents[1], extents[0],
         static_cast<int>(result));
   return map;
@@ -69,8 +66,7 @@ CUtensorMap map_of_boxes(const std::byte* data,
 CUtensorMap map_of_rows(const std::byte* data, int64_t rows, int64_t cols, int steps) {
   const auto pitch = static_cast<cuuint64_t>(cols) * sizeof(uint16_t);
   return map_of_boxes<3>(
-      data,
-      {kStep, static_cast<cuuint64_t>(rows), static_cast<cuuint64_t>(cols / kStep)},
+      data, {kStep, static_cast<cuuint64_t>(rows), static_cast<cuuint64_t>(cols / kStep)},
       {pitch, kStep * sizeof(uint16_t)}, {kStep, 8, static_cast<cuuint32_t>(steps)});
 }
 
@@ -99,9 +95,11 @@ int64_t one_token_partials(const OneTokenKind& kind) {
 
 bool one_token_fits(const OneTokenArgs& args) {
   if (!device_has_wgmma() || most_shared_bytes() < one_token_shared_bytes()) return false;
-  bool fits = args.hidden == kTokenHidden && !narrow(args.dense_width) &&
-              args.dense_width <= kTokenHidden && args.expert_width % kStep == 0 &&
-              args.expert_width / kStep <= kTokenWidthSteps &&
+  // Each CTA has some of o, and of the experts' down product: what it tells there says that it has
+  // read all before.
+  bool fits = args.hidden == kTokenHidden && multiprocessors() <= kTokenHidden / 16 &&
+              !narrow(args.dense_width) && args.dense_width <= kTokenHidden &&
+              args.expert_width % kStep == 0 && args.expert_width / kStep <= kTokenWidthSteps &&
               chunks_of(args.expert_width / kStep) == 1 && args.top_k <= kTokenExperts &&
               args.experts <= std::min(kMostStreamExperts, multiprocessors());
   for (const OneTokenKind& kind : args.kinds) {

@@ -194,8 +194,7 @@ class TokenWorker {
     const int eights = cols / 8;
     bool first = true;
 #pragma unroll 1
-    for (int eight = thread_now(); first || eight < eights;
-         eight += kWorkerThreads) {
+    for (int eight = thread_now(); first || eight < eights; eight += kWorkerThreads) {
       uint32_t packed[kPairs] = {};
       if (eight < eights) {
         hear<kPairs>(
@@ -361,7 +360,7 @@ class TokenWorker {
 
 __global__ void __launch_bounds__(kTokenThreads, 1)
     one_token_kernel(const __grid_constant__ OneTokenArgs args) {
-  extern __shared__ __align__(128) uint8_t memory[];
+  extern __shared__ __align__(1024) uint8_t memory[];
   auto& shared = *reinterpret_cast<TokenShared*>(memory);
   TokenTables& tables = shared.tables;
   constexpr int kWords = sizeof(OneTokenLayer) / 16;

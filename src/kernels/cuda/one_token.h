@@ -34,8 +34,8 @@ enum class TokenMap : int { kQ, kK, kV, kO, kGate, kUp, kDown, kCount };
 CUtensorMap map_of_rows(const std::byte* data, int64_t rows, int64_t cols, int steps);
 inline constexpr int kMapSteps = 4;  ///< there is a map for up to so many
 inline constexpr int kMapsOfMatrices = static_cast<int>(TokenMap::kCount) * kMapSteps;
-/// A layer's cached keys or values as the source of copies of `rows` positions and 64 components; no
-/// positions before the first are zeros. `data`: BF16 [positions, head_dim], at 16 bytes.
+/// A layer's cached keys or values as the source of copies of `rows` positions and 64 components;
+/// no positions before the first are zeros. `data`: BF16 [positions, head_dim], at 16 bytes.
 CUtensorMap map_of_cache(const std::byte* data, int64_t head_dim, int rows);
 inline constexpr int kMapsOfCache = 5;  ///< there are maps for 16, 8, 4, 2 positions and one
 
@@ -106,7 +106,7 @@ struct OneTokenArgs {
 
 // What fits it.
 inline constexpr int kTokenExperts = 8;          ///< that a token chooses
-inline constexpr int kTokenHidden = 2816;        ///< a thread of 256 has 11
+inline constexpr int kTokenHidden = 2816;        ///< a thread of 512 has up to 6
 inline constexpr int kTokenKvRows = 256;         ///< times 16 positions of a CTA
 inline constexpr int kTokenAngles = 256;         ///< of a head
 inline constexpr int kTokenWidthSteps = 12;      ///< steps_of() an expert's width
@@ -114,10 +114,9 @@ inline constexpr int kTokenScratch = 22 * 1024;  ///< bytes, for x above all
 /// Parts of all KV heads up to which each is a piece of its own, without a window.
 inline constexpr int kFewTokenParts = 300;
 
-/// Positions up to which one_token() is faster than separate launches, whose attention reads long
-/// caches faster (H200, November 2026, facet bench model: 3.7 % faster at 1,024, 0.5 % slower at
-/// 16,384).
-inline constexpr int32_t kTokenLongest = 131072;
+/// Positions up to which steps are one launch: it is faster as far as it was measured, 65,536
+/// (H200, November 2026, facet bench model), and its bits were compared up to half of that.
+inline constexpr int32_t kTokenLongest = 65536;
 
 /// Fills in blocks and pieces, for positions below `longest`.
 void deal_positions(OneTokenKind& kind, int32_t longest);

@@ -104,8 +104,7 @@ static_assert(sizeof(TokenAttention) <= kTokenScratch);
 /// instruction cache.
 class TokenHead {
  public:
-  __device__ __forceinline__ TokenHead(bool wide)
-      : wide_(wide), lane_(thread_now() % kWarp) {}
+  __device__ __forceinline__ TokenHead(bool wide) : wide_(wide), lane_(thread_now() % kWarp) {}
 
   /// Whether the k-th is one, and which.
   __device__ __forceinline__ bool has(int k) const { return wide_ || k % kPairs < kPairs / 2; }
@@ -222,7 +221,8 @@ struct TokenPartials {
   }
 };
 
-/// The softmax's weights of a part's positions in one column, by a warp: lane 4n + i has positions 8n
+/// The softmax's weights of a part's positions in one column, by a warp: lane 4n + i has positions
+/// 8n
 /// + 2i and the next. RowMath::weigh(), bit for bit.
 __device__ __forceinline__ void weigh_column(TokenAttention::Sums& sums,
                                              int column,
@@ -333,7 +333,8 @@ __device__ __forceinline__ void attend_part(const OneTokenArgs& args,
       float sums[1][4] = {};
       products.multiply_keys<false>(
           [&](int, int row, int unit) { return keys + kv_place(tile % 2 * 16 + row, unit); }, sums);
-      float* to = room.sums.scores[slice] + (tile * 16 + lane / 4) * Config::kColumns + lane % 4 * 2;
+      float* to =
+          room.sums.scores[slice] + (tile * 16 + lane / 4) * Config::kColumns + lane % 4 * 2;
       *reinterpret_cast<float2*>(to) = float2{sums[0][0], sums[0][1]};
       *reinterpret_cast<float2*>(to + 8 * Config::kColumns) = float2{sums[0][2], sums[0][3]};
     }
@@ -415,7 +416,8 @@ __device__ __forceinline__ void attend_part(const OneTokenArgs& args,
   }
 }
 
-/// Pieces that are joined at a time, and the halves of a CTA that join 32 components of a head each.
+/// Pieces that are joined at a time, and the halves of a CTA that join 32 components of a head
+/// each.
 inline constexpr int kJoined = kWarp;
 inline constexpr int kJoiners = 2;
 struct TokenJoin {
@@ -460,15 +462,18 @@ __device__ __forceinline__ void join_token(const OneTokenArgs& args,
       sync_workers();  // nobody reads there any more
       if (any) {
         hear<kEach>(
-            number,
-            [&](int i) { return from.value(head, there(warp * kEach + i)) + component; },
-            [&](int i, uint32_t value) { values[warp * kEach + i][lane] = __uint_as_float(value); });
+            number, [&](int i) { return from.value(head, there(warp * kEach + i)) + component; },
+            [&](int i, uint32_t value) {
+              values[warp * kEach + i][lane] = __uint_as_float(value);
+            });
       }
       if (any && warp == 0) {
         const uint2* state = from.state(head, there(lane));
         hear<2>(
             number, [&](int i) { return state + i; },
-            [&](int i, uint32_t value) { (i == 0 ? mine.max : mine.sum) = __uint_as_float(value); });
+            [&](int i, uint32_t value) {
+              (i == 0 ? mine.max : mine.sum) = __uint_as_float(value);
+            });
       }
       sync_workers();
       if (!any || warp != 0) continue;

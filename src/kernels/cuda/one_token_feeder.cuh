@@ -115,7 +115,8 @@ class TokenFeeder {
     __syncwarp();
   }
 
-  /// Rows of 64 components of a cache from `row` on, as many as the map has; zeros if it is below 0.
+  /// Rows of 64 components of a cache from `row` on, as many as the map has; zeros if it is below
+  /// 0.
   __device__ __forceinline__ static void copy_positions(
       uint32_t to, const CUtensorMap* map, int component, int row, uint32_t barrier) {
 #if __CUDA_ARCH__ >= 900
@@ -154,7 +155,8 @@ class TokenFeeder {
         // As many as follow one another in the cache, or are not there, and a map takes.
         const int row = row_of(first + at);
         int map_of = 0;
-        int rows = 16;
+        int rows = 1 << (kMapsOfCache - 1);
+        static_assert(kMapsOfCache == 5);  // so that a run stays within 16
         const auto follow = [&] {
           const int last = row_of(first + at + rows - 1);
           return row < 0 ? last < 0 : last == row + rows - 1;

@@ -24,7 +24,7 @@ inline constexpr int kRouterZ = 2 * kStreamBytes;
 static_assert(kRouterZ + kTokenHidden * 4 <= kTokenScratch);
 static_assert(kTokenExperts * kTokenWidthSteps * kStepBytesX + kTokenWorkers * 64 <= kTokenScratch);
 
-// Barriers with numbers: 1 workers, kFirstGroup … groups; workers and helper:
+// Barriers with numbers: 1 workers, kFirstGroup … groups, then pairs of them; workers and helper:
 inline constexpr int kWithHelper = kWorkerThreads + kWarp;
 inline constexpr int kZIsThere = 4;
 inline constexpr int kChosen = 5;
@@ -126,8 +126,7 @@ __device__ __forceinline__ void help(const OneTokenArgs& args, TokenShared& shar
     float scale = 0.0F;
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
-      const float of =
-          __shfl_sync(kAllLanes, scales[i], static_cast<int>(chosen.expert) % kWarp);
+      const float of = __shfl_sync(kAllLanes, scales[i], static_cast<int>(chosen.expert) % kWarp);
       if (static_cast<int>(chosen.expert) / kWarp == i) scale = of;
     }
     const float weight = weigh_expert(chosen, scale, args.top_k);

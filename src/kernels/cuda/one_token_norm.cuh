@@ -77,8 +77,7 @@ struct TokenValues {
 #pragma unroll
     for (int k = 0; k < kTokenPer; ++k) {
       const float normed = __fmul_rn(__fmul_rn(v[k], inverse), weights.v[k]);
-      if (at.has(k))
-        out[k * kWorkerThreads] = static_cast<uint16_t>(pack_bf16(normed, 0.0F));
+      if (at.has(k)) out[k * kWorkerThreads] = static_cast<uint16_t>(pack_bf16(normed, 0.0F));
     }
   }
   /// x = (x + norm(y) * weights) * factor.

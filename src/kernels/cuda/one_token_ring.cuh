@@ -5,10 +5,9 @@
 // all that lies between: parts of layers, and layers. Only the experts' weights wait, until they
 // are chosen.
 //
-// A slot holds 16 rows of 128 bytes twice, two steps of a band (steps.cuh) or 32 positions of a
-// cache, or kTilesOfSlot tiles of NVFP4. Four workers share a band, a chunk of K each, and a
-// feeder: a group; kTokenGroups of them a CTA. Every part deals its bands to the groups of all CTAs
-// in turn.
+// A slot holds four steps of 8 rows of BF16, half of a band (steps.cuh), or 32 positions of a
+// cache, or kTilesOfSlot tiles of NVFP4. Four workers share a band or a half, a chunk of K each: a
+// group; kTokenGroups of them a CTA. Every part deals its bands to the groups of all CTAs in turn.
 
 #include "kernels/cuda/attention_ring.cuh"
 #include "kernels/cuda/bulk.cuh"
@@ -116,9 +115,10 @@ struct TokenTables {
   }
 };
 
-/// Deals a part's bands, of BF16 matrices halves of 8 rows, to the groups of all CTAs in turn: those
-/// that are a CTA's first ones come first. Bands of experts count all chosen ones; of their down
-/// product a CTA has whole bands, a warp an expert. Of gate and up two groups share 8 rows each.
+/// Deals a part's bands, of BF16 matrices halves of 8 rows, to the groups of all CTAs in turn:
+/// those that are a CTA's first ones come first. Bands of experts count all chosen ones; of their
+/// down product a CTA has whole bands, a warp an expert. Of gate and up two groups share 8 rows
+/// each.
 __device__ inline TokenDeal deal_part(const OneTokenArgs& args,
                                       const OneTokenKind& kind,
                                       TokenPart part,
@@ -224,9 +224,9 @@ class TokenRing {
     __syncwarp();
     const int slot = at_ >= kTokenSlots ? at_ - kTokenSlots : at_;
     if (threadIdx.x % kWarp == 0)
-      asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(
-                       shared_address(&rings_.empty[worker_][slot]))
-                   : "memory");
+      asm volatile(
+          "mbarrier.arrive.shared.b64 _, [%0];" ::"r"(shared_address(&rings_.empty[worker_][slot]))
+          : "memory");
     at_ = ring_after(at_, 1);
   }
   /// Of TokenRings::at.

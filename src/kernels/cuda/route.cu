@@ -122,8 +122,7 @@ __global__ void __launch_bounds__(kWarp) choose_kernel(const RouteArgs args) {
   const auto count = static_cast<int>(args.proj.rows);
   const int64_t row = blockIdx.x;
   choose_experts<kPerLane>(args.experts + row * args.top_k, args.weights + row * args.top_k,
-                           logits_at(args.logits + row * count),
-                           args.per_expert_scale, count,
+                           logits_at(args.logits + row * count), args.per_expert_scale, count,
                            static_cast<int>(args.top_k));
 }
 
