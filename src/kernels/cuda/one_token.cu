@@ -22,6 +22,7 @@
 #include "kernels/cuda/one_token_attention.cuh"
 #include "kernels/cuda/one_token_feeder.cuh"
 #include "kernels/cuda/one_token_helper.cuh"
+#include "kernels/cuda/one_token_products.cuh"
 
 namespace facet::cuda {
 namespace {
@@ -80,16 +81,8 @@ class TokenWorker {
   }
 
  private:
-  /// A thread's place, read anew where a part begins, as thread_now().
-  struct Place {
-    const int lane = thread_now() % kWarp;
-    const int warp = token_warp();
-    const int chunk = warp % kChunks;
-    const int group = warp / kChunks;
-  };
-
   /// Sums of a band's chunks: by its group, whose first 16 threads then have one row each.
-  __device__ __forceinline__ float finish_band(const Place& place,
+  __device__ __forceinline__ float finish_band(const TokenPlace& place,
                                                const float (&sums)[4],
                                                int parity) {
     auto& mine = shared_.partial[parity][place.group];
@@ -100,19 +93,12 @@ class TokenWorker {
     sync_group(place.group);
     return place.chunk == 0 && place.lane < 16 ? sum_chunks(mine, place.lane) : 0.0F;
   }
-  /// This lane's row.
-  __device__ __forceinline__ static float sum_chunks(const float (&of)[kChunks][16], int lane) {
-    float sum = 0.0F;
-#pragma unroll
-    for (int c = 0; c < kChunks; ++c) sum = __fadd_rn(sum, of[c][lane]);
-    return sum;
-  }
 
   /// The halves of a BF16 part.
   __device__ __forceinline__ void multiply(const OneTokenLayer& layer,
                                            TokenPart part,
                                            uint32_t number) {
-    const Place place;
+    const TokenPlace place;
     const TokenDeal halves = tables_.deal(args_, layer, part, place.group);
     const int begin = token_chunk_begin(halves.steps, place.chunk);
     const int steps = token_chunk_begin(halves.steps, place.chunk + 1) - begin;
@@ -147,30 +133,6 @@ class TokenWorker {
         const float sum = sum_chunks(partial[place.group], place.lane);
         tell(out_of(layer, part, half * 8) + place.lane, sum, number);
         if (part == TokenPart::kDown) args_.dense[half * 8 + place.lane] = sum;
-      }
-    }
-  }
-  /// Adds a slot's steps of 8 rows of BF16, the lower ones of a band. at: the lane's unit there.
-  __device__ __forceinline__ static void add_slot(float (&sums)[4],
-                                                  const uint8_t* at,
-                                                  const uint8_t* x,
-                                                  int steps) {
-    const auto words_of = [&](int s, int p) {
-      uint4 words;
-      const uint32_t address = (shared_address(at) ^ (p * 64)) + s * kBlockBytes;
-      asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
-                   : "r"(address));
-      return words;
-    };
-#pragma unroll
-    for (int s = 0; s < kStepsOfSlot; ++s) {
-      if (s > 0 && s >= steps) break;
-#pragma unroll
-      for (int p = 0; p < 2; ++p) {
-        const uint4 words = words_of(s, p);
-        const Fragment weights = {{words.x, words.y, words.z, words.w}, {}};
-        add_products(sums, weights, load_shared(x + s * kStepBytesX + p * 64));
       }
     }
   }
@@ -220,7 +182,7 @@ class TokenWorker {
 
   /// Gate and up of the experts.
   __device__ __forceinline__ void experts(const OneTokenLayer& layer, uint32_t number) {
-    const Place place;
+    const TokenPlace place;
     const TokenDeal bands = tables_.deal(args_, layer, TokenPart::kExperts, place.group);
     const int of_expert = args_.expert_width / 8;
     const int begin = token_chunk_begin(bands.steps, place.chunk);
@@ -255,35 +217,6 @@ class TokenWorker {
     }
   }
 
-  /// Adds `count` tiles of NVFP4, two at a time: products of one go on while the other is decoded.
-  __device__ __forceinline__ static void add_tiles(float (&sums)[4],
-                                                   const uint8_t* tiles,
-                                                   const uint8_t* x,
-                                                   int count) {
-    const int lane = thread_now() % kWarp;
-#pragma unroll 1
-    for (; count > 0; count -= 2, tiles += 2 * kTileBytes, x += 2 * kStepBytesX) {
-      Nvfp4Steps::Words words[2];
-      uint4 of_x[2][2];
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {  // the second is read even if there is none: of the slot's room
-        words[i].load(tiles + i * kTileBytes, lane);
-        of_x[i][0] = load_shared(x + i * kStepBytesX);
-        of_x[i][1] = load_shared(x + i * kStepBytesX + 64);
-      }
-      Fragment weights[2][2];
-#pragma unroll
-      for (int i = 0; i < 2; ++i) Nvfp4Steps::fragments(words[i], weights[i]);
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        if (i >= count) break;
-        add_products(sums, weights[i][0], of_x[i][0]);
-        add_products(sums, weights[i][1], of_x[i][1]);
-      }
-    }
-  }
-  static_assert(kTilesOfSlot % 2 == 0 && kTilesOfSlot * kTileBytes <= kSlotBytes);
-
   /// A chosen expert's row of expert_inner.
   __device__ __forceinline__ int inner_bytes() const {
     return args_.expert_width / kStep * kStepBytesX;
@@ -292,7 +225,7 @@ class TokenWorker {
   /// A CTA has bands of 16 rows of all chosen experts, a warp an expert; half of the warps every
   /// other band.
   __device__ __forceinline__ void experts_down(const OneTokenLayer& layer, uint32_t number) {
-    const Place place;
+    const TokenPlace place;
     const int steps = args_.expert_width / kStep;
     const int expert = place.warp % kTokenExperts;
     const int turn = place.warp / kTokenExperts;
@@ -398,9 +331,8 @@ __global__ void __launch_bounds__(kTokenThreads, 1)
 
 }  // namespace
 
-int one_token_shared_bytes() { return sizeof(TokenShared); }
-
 static_assert(sizeof(TokenShared) <= 227 * 1024);
+int one_token_shared_bytes() { return sizeof(TokenShared); }
 
 void launch_one_token(cudaStream_t stream, const OneTokenArgs& args) {
   const LaunchShape shape = {.grid = dim3(grid(multiprocessors())),

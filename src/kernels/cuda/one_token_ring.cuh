@@ -28,7 +28,8 @@ inline constexpr int kSlotsInFlight = 1;  // of a worker
 inline constexpr int kTokenSlots = 3;     // of a worker's ring
 inline constexpr int kSlotBytes = 4096;
 inline constexpr int kStepsOfSlot = kMapSteps;
-inline constexpr int kRowsOfSlot = 32;  // positions of a cache
+inline constexpr int kBlockBytes = 1024;  // of a step of 8 rows
+inline constexpr int kRowsOfSlot = 32;    // positions of a cache
 inline constexpr int kTilesOfSlot = 6;
 inline constexpr int kBandsAtOnce = kTokenWorkers / kTokenExperts;  // of the experts' down product
 
@@ -103,7 +104,7 @@ struct TokenTables {
   TokenKvRows kv_rows;
   TokenDeal deals[OneTokenArgs::kKinds][kTokenParts][kTokenGroups];
 
-  /// What a group has of a part, CTAs of kExpertsDown.
+  /// What a group has of a part; of kExpertsDown any of the CTA's, what the CTA has.
   __device__ __forceinline__ TokenDeal deal(const OneTokenArgs& args,
                                             const OneTokenLayer& layer,
                                             TokenPart part,
@@ -237,18 +238,5 @@ class TokenRing {
   const int worker_;
   int at_ = 0;
 };
-
-/// Rows of a half stand in a slot as the copies leave them: those of each step one after another,
-/// 128 bytes each, whose unit u of row r is at u ^ r. So that a warp reads without bank conflicts,
-/// its lanes' rows are the half's in this order.
-__device__ __forceinline__ int row_of_lane(int lane) { return lane / 4 % 2 * 4 + lane / 8; }
-
-/// Where a lane finds its row's units in a slot: that of fragment 0 of step s at + s * kBlockBytes;
-/// that of fragment 1 the same with bit 6 turned.
-inline constexpr int kBlockBytes = 1024;
-__device__ __forceinline__ int unit_of_lane(int lane) {
-  const int row = row_of_lane(lane);
-  return row * 128 + ((lane % 4) ^ row) * 16;
-}
 
 }  // namespace facet::cuda
