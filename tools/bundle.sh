@@ -26,7 +26,7 @@ set -euo pipefail
 root=$(CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 preset=cuda-static out=$root/build/bundle configs='' tokenizer='' goldens='' data=1 check=1 programs=()
 default_programs=(facet cuda_products ops_test golden_test engine_fable_test cuda_repeat_test
-                  cuda_one_token_test cuda_fault_test serve_test)
+                  cuda_few_tokens_test cuda_fault_test serve_test)
 glibc='ld-linux-[^ ]*|libc|libm|libdl|librt|libpthread|libresolv|libutil|linux-vdso'
 
 say() { printf 'bundle: %s\n' "$*" >&2; }

@@ -221,7 +221,7 @@ part_start() {
   done
 }
 part_repeat_large() { large && FACET_TEST_MODEL=$large FACET_TEST_REPEATS=$repeats gtest cuda_repeat_test; }
-part_one_token() { large && FACET_TEST_MODEL=$large gtest cuda_one_token_test; }
+part_few_tokens() { large && FACET_TEST_MODEL=$large gtest cuda_few_tokens_test; }
 part_bench_model() {
   large || return
   local bench=("$bin/facet" bench model "$large" --backend cuda --kv-dtype bf16)

@@ -74,8 +74,9 @@ void add_kernel_options(CLI::App& command, ModelOptions& options) {
              "everything; auto: tiles where they fit");
   add_choice(
       command, kStepOption, options.step_kernel, kStepNames,
-      "On a GPU, steps of one token. auto: all layers in one launch where GPU, model and "
-      "context allow it; apart: a launch for each part of a layer. The results are the same");
+      "On a GPU, steps of one token each of up to eight sequences. auto: all layers in one launch "
+      "where GPU, model and context allow it; apart: a launch for each part of a layer. The "
+      "results are the same");
 }
 
 }  // namespace

@@ -47,7 +47,8 @@ std::string_view to_string(ProductPath path);
 enum class PathWish : uint8_t { kAuto, kW4A16, kW4A4 };
 enum class FormWish : uint8_t { kAuto, kStream, kTiled, kPlain };
 enum class AttentionWish : uint8_t { kAuto, kTiles, kPlain };
-/// kAuto: a step of one token is one launch where that fits and is faster; kApart: never.
+/// kAuto: a step of up to eight tokens, each of another sequence, is one launch where that fits;
+/// kApart: never.
 enum class StepWish : uint8_t { kAuto, kApart };
 
 inline constexpr std::string_view kPathOption = "--nvfp4-path";

@@ -39,11 +39,11 @@ class RowProducts {
   __device__ RowProducts(int heads, int slice)
       : heads_(heads), slice_(slice), lane_(threadIdx.x % kWarp) {}
 
-  /// Takes q out of `start`: of each head once, or twice in columns of their own.
-  __device__ void take_q(const typename Config::Start& start, bool twice) {
+  /// Takes q, [heads, Config::kStrideQ]: of each head once, or twice in columns of their own.
+  __device__ void take_q(const float (*of)[Config::kStrideQ], bool twice) {
     const int column = lane_ / 4;
     const bool used = column < (twice ? 2 * heads_ : heads_);
-    const float* q = start.q[column % heads_] + slice_ * Config::kSlice;
+    const float* q = of[column % heads_] + slice_ * Config::kSlice;
 #pragma unroll
     for (int s = 0; s < kSteps; ++s) {
       float2 left = {0.0F, 0.0F};
@@ -116,33 +116,42 @@ class RowProducts {
     uint32_t largest = 0;
     constexpr int kAtOnce = Config::kFp8 ? 2 : 1;  // steps of one load
 #pragma unroll
-    for (int s = 0; s < kPart / 16; s += kAtOnce) {
+    for (int s = 0; s < kPart / 16; s += kAtOnce)
+      add_values<kNan>(
+          s, [&](int r, int u) { return values_at(s, r, u); }, weights_of, sums, largest);
+    return Config::kFp8 && !kNan && met_nan(largest);
+  }
+  /// The same of the s-th 16 positions (FP8: 32). values_at(r, u): of those.
+  template <bool kNan, typename Values, typename Weights>
+  __device__ void add_values(int s,
+                             const Values& values_at,
+                             const Weights& weights_of,
+                             Sums& sums,
+                             uint32_t& largest) const {
 #pragma unroll
-      for (int m = 0; m < kTiles; ++m) {
-        uint32_t words[4];
-        if constexpr (Config::kFp8) {
-          load_matrices_transposed(words, values_at(s, lane_, m));
-          uint32_t even[4];
-          uint32_t odd[4];
-          decode<kNan>(words, even, odd, largest);
+    for (int m = 0; m < kTiles; ++m) {
+      uint32_t words[4];
+      if constexpr (Config::kFp8) {
+        load_matrices_transposed(words, values_at(lane_, m));
+        uint32_t even[4];
+        uint32_t odd[4];
+        decode<kNan>(words, even, odd, largest);
 #pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            const RowWeights of = weights_of(s + i);
-            mma(sums[m], even[2 * i], odd[2 * i], even[2 * i + 1], odd[2 * i + 1], of.high[0],
-                of.high[1]);
-            mma(sums[m], even[2 * i], odd[2 * i], even[2 * i + 1], odd[2 * i + 1], of.low[0],
-                of.low[1]);
-          }
-        } else {
-          load_matrices_transposed(words,
-                                   values_at(s, lane_ / 16 * 8 + lane_ % 8, 2 * m + lane_ / 8 % 2));
-          const RowWeights of = weights_of(s);
-          mma(sums[m], words[0], words[1], words[2], words[3], of.high[0], of.high[1]);
-          mma(sums[m], words[0], words[1], words[2], words[3], of.low[0], of.low[1]);
+        for (int i = 0; i < 2; ++i) {
+          const RowWeights of = weights_of(s + i);
+          mma(sums[m], even[2 * i], odd[2 * i], even[2 * i + 1], odd[2 * i + 1], of.high[0],
+              of.high[1]);
+          mma(sums[m], even[2 * i], odd[2 * i], even[2 * i + 1], odd[2 * i + 1], of.low[0],
+              of.low[1]);
         }
+      } else {
+        load_matrices_transposed(words,
+                                 values_at(lane_ / 16 * 8 + lane_ % 8, 2 * m + lane_ / 8 % 2));
+        const RowWeights of = weights_of(s);
+        mma(sums[m], words[0], words[1], words[2], words[3], of.high[0], of.high[1]);
+        mma(sums[m], words[0], words[1], words[2], words[3], of.low[0], of.low[1]);
       }
     }
-    return Config::kFp8 && !kNan && met_nan(largest);
   }
 
  protected:
@@ -344,7 +353,7 @@ class RowWalk {
   /// Takes q, and K and V of the fresh position, out of shared.start.
   __device__ void take_start() {
     ring_.take_fresh(shared_.start);
-    math_.take_q(shared_.start, piece_.early >= 0);
+    math_.take_q(shared_.start.q, piece_.early >= 0);
   }
 
   /// All parts: into `acc`, and this lane's column's state, those of a piece, with which

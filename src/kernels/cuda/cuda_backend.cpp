@@ -152,8 +152,8 @@ int64_t CudaBackend::load_bytes(const ModelOperands& operands) const {
 
 void CudaBackend::load(const ModelOperands& operands) {
   forget_graphs();  // a new model may stand where an old one stood
-  one_token_layers_.clear();
-  one_token_words_ = Buffer();
+  few_tokens_layers_.clear();
+  few_tokens_words_ = Buffer();
   weights_.load(operands, kernels_.setup(), stream_);
 }
 

@@ -10,8 +10,8 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/few_tokens.h"
 #include "kernels/cuda/linear.h"
-#include "kernels/cuda/one_token.h"
 #include "kernels/cuda/prepare_attention.h"
 #include "kernels/cuda/route.h"
 #include "kernels/cuda/step_arena.h"
@@ -31,8 +31,8 @@ class Workspace {
   Buffer memory_;
 };
 
-/// Of OneTokenArgs::kinds; null where there is none.
-using OneTokenRopes = std::array<const RopeTable*, OneTokenArgs::kKinds>;
+/// Of FewTokensArgs::kinds; null where there is none.
+using FewTokensRopes = std::array<const RopeTable*, FewTokensArgs::kKinds>;
 
 /// See make_cuda_backend().
 class CudaBackend final : public Backend {
@@ -113,7 +113,7 @@ class CudaBackend final : public Backend {
               const Batch& batch,
               float eps) override;
   int64_t most_whole_rows() const override {
-    return kernels_.setup().wishes.steps == StepWish::kApart ? 0 : 1;
+    return kernels_.setup().wishes.steps == StepWish::kApart ? 0 : kMostTokens;
   }
   bool decode_layers(ResidualStream& stream,
                      std::span<const DecoderLayer> layers,
@@ -157,14 +157,14 @@ class CudaBackend final : public Backend {
       TensorView out, TensorView q, const KvView& kv, int32_t window, const Batch& batch) const;
   bool runs_tiles(const AttentionArgs& args) const;
   AttentionMemory attention_memory(const AttentionArgs& args, const RowRun& run);
-  std::optional<OneTokenLayer> one_token_layer(const DecoderLayer& layer,
-                                               const Batch& batch,
-                                               OneTokenArgs& args,
-                                               OneTokenRopes& ropes) const;
+  std::optional<FewTokensLayer> few_tokens_layer(const DecoderLayer& layer,
+                                                 const Batch& batch,
+                                                 FewTokensArgs& args,
+                                                 FewTokensRopes& ropes) const;
   /// The table of all layers on the device; null: it is another than before, while a step is
   /// recorded.
-  const OneTokenLayer* one_token_table(std::span<const DecoderLayer> of,
-                                       std::vector<OneTokenLayer> layers);
+  const FewTokensLayer* few_tokens_table(std::span<const DecoderLayer> of,
+                                         std::vector<FewTokensLayer> layers);
   PrepareArgs prepare_args(const AttentionRows& rows,
                            const KvView& kv,
                            const RopeTable& rope,
@@ -195,9 +195,9 @@ class CudaBackend final : public Backend {
   Workspace top_rows_;
   Workspace drawn_there_;
   Buffer attention_arrivals_;
-  Buffer one_token_words_;                       // OneTokenArgs::steps and rooms
-  std::vector<OneTokenLayer> one_token_layers_;  // as they stand on the device
-  Workspace one_token_table_;
+  Buffer few_tokens_words_;                        // FewTokensArgs::done and rooms
+  std::vector<FewTokensLayer> few_tokens_layers_;  // as they stand on the device
+  Workspace few_tokens_table_;
   PinnedBuffer result_;
   PinnedBuffer fetched_;
   int64_t wanted_top_ = 0;           // rows of the step under way; 0: its result itself is wanted

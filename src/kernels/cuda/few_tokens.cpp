@@ -1,4 +1,4 @@
-#include "kernels/cuda/one_token.h"
+#include "kernels/cuda/few_tokens.h"
 
 #include <algorithm>
 #include <array>
@@ -13,14 +13,25 @@ bool narrow(int64_t cols) {
   return cols % kStep != 0 || chunks_of(static_cast<int>(cols / kStep)) == 1;
 }
 
-bool kind_fits(const OneTokenKind& kind) {
+bool kind_fits(const FewTokensKind& kind, int32_t tokens) {
+  constexpr int kColumns = 8;  // of attention's products: heads, with two pieces of a window
   const int group = kind.q_heads / std::max(kind.kv_heads, 1);
   const bool window = kind.window > 0;
+  // Of heads of 256, up to four tokens are attended to at once: by so few warps, which weigh a
+  // column each, in one part.
+  const bool few = kind.head_dim == 256 && tokens > 2;
+  const int columns = few ? kColumns / 2 : kColumns;
+  // Of heads of 256, cells of several tokens have room for so many (kCellRoom).
+  const bool crowded = kind.head_dim == 256 && tokens > 1 && group > kColumns / 2;
+  // o's x may come in two rounds, each of whole slots of every chunk (TokenSizes::kRounds).
+  const int o_unit = (tokens > 4 ? 4 : 1) * kChunks * kStep;
   return (kind.head_dim == 256 || kind.head_dim == 512) && kind.kv_heads > 0 &&
          kind.q_heads % kind.kv_heads == 0 && (group & (group - 1)) == 0 &&
-         group <= (window ? 4 : 8) && kind.page_size % 16 == 0 && kind.angles <= kTokenAngles &&
-         !narrow(int64_t{kind.q_heads} * kind.head_dim) &&
-         int64_t{kind.q_heads} * kind.head_dim * 2 <= kTokenScratch && kind.blocks > 0 &&
+         group * (window ? 2 : 1) <= columns && kind.page_size % 16 == 0 &&
+         kind.angles <= kTokenAngles && !narrow(int64_t{kind.q_heads} * kind.head_dim) &&
+         kind.q_heads * kind.head_dim <= kTokenHeadRows &&
+         kind.q_heads * kind.head_dim % o_unit == 0 && !crowded && kind.blocks > 0 &&
+         (window || !few) &&
          (!window || kind.window >= 16) &&  // copies of 16 positions: some of them seen at an end
          kind.kv_heads * kind.blocks <= multiprocessors();
 }
@@ -78,44 +89,54 @@ CUtensorMap map_of_cache(const std::byte* data, int64_t head_dim, int rows) {
                          {kComponents, static_cast<cuuint32_t>(rows)});
 }
 
-void deal_positions(OneTokenKind& kind, int32_t longest) {
+int32_t few_token_parts(int32_t tokens) {
+  constexpr int32_t kOfOne = 300;  // some two of a CTA
+  return kOfOne / tokens;
+}
+
+void deal_positions(FewTokensKind& kind, int32_t longest, int32_t few_parts) {
   const auto parts = static_cast<int32_t>(ceil_div(longest, kPart));
   if (kind.window > 0) {
     kind.blocks = static_cast<int32_t>(ceil_div(kind.window, kPart));
     kind.pieces = kind.blocks + 1;
   } else {
     kind.blocks = multiprocessors() / kind.kv_heads;
-    kind.pieces = std::max(std::min(parts, kFewTokenParts), parts / kSpanParts + 1);
+    kind.pieces = std::max(std::min(parts, few_parts), parts / kSpanParts + 1);
   }
 }
 
-int64_t one_token_partials(const OneTokenKind& kind) {
+int64_t few_tokens_partials(const FewTokensKind& kind) {
   return int64_t{kind.q_heads} * kind.pieces * (kind.head_dim + 2);
 }
 
-bool one_token_fits(const OneTokenArgs& args) {
-  if (!device_has_wgmma() || most_shared_bytes() < one_token_shared_bytes()) return false;
+bool few_tokens_fit(const FewTokensArgs& args) {
+  if (!device_has_wgmma() || most_shared_bytes() < kTokenSharedBytes) return false;
   // Each CTA has some of o, and of the experts' down product: what it tells there says that it has
   // read all before.
-  bool fits = args.hidden == kTokenHidden && multiprocessors() <= kTokenHidden / 16 &&
+  bool fits = args.tokens >= 1 && args.tokens <= kMostTokens && args.hidden == kTokenHidden &&
+              multiprocessors() <= kTokenHidden / 16 && multiprocessors() >= kTokenHidden / 32 &&
               !narrow(args.dense_width) && args.dense_width <= kTokenHidden &&
               args.expert_width % kStep == 0 && args.expert_width / kStep <= kTokenWidthSteps &&
-              chunks_of(args.expert_width / kStep) == 1 && args.top_k <= kTokenExperts &&
+              chunks_of(args.expert_width / kStep) == 1 && args.top_k >= 1 &&
+              args.top_k <= std::min(kTokenExperts, args.experts) &&
               args.experts <= std::min(kMostStreamExperts, multiprocessors());
-  for (const OneTokenKind& kind : args.kinds) {
+  for (const FewTokensKind& kind : args.kinds) {
     if (kind.head_dim == 0) continue;
     const int64_t parts = ceil_div(args.longest, kPart);
-    fits =
-        fits && kind_fits(kind) &&
-        (kind.window > 0 ||
-         (ceil_div(parts, int64_t{kSpanParts} * kind.blocks) + 1) * kSpanParts * 4 <= kTokenKvRows);
+    fits = fits && kind_fits(kind, args.tokens) &&
+           (kind.window > 0 ||
+            (ceil_div(parts, int64_t{kSpanParts} * kind.blocks) + 1) * kSpanParts * 4 <=
+                token_kv_rows(args.tokens));
   }
   return fits;
 }
 
-void one_token(cudaStream_t stream, const OneTokenArgs& args) {
-  CHECK(one_token_fits(args), "{} layers of one token", args.count);
-  launch_one_token(stream, args);
+void few_tokens(cudaStream_t stream, const FewTokensArgs& args) {
+  CHECK(few_tokens_fit(args), "{} layers of {} tokens", args.count, args.tokens);
+  if (args.tokens == 1) return launch_few_tokens<1>(stream, args);
+  if (args.tokens == 2) return launch_few_tokens<2>(stream, args);
+  if (args.tokens <= 4) return launch_few_tokens<4>(stream, args);
+  launch_few_tokens<8>(stream, args);
 }
 
 }  // namespace facet::cuda

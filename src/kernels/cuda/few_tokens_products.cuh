@@ -1,8 +1,8 @@
 #pragma once
 
-// What a worker of one_token multiplies: the slots of its ring with x.
+// What a worker of few_tokens multiplies: the slots of its ring with x.
 
-#include "kernels/cuda/one_token_ring.cuh"
+#include "kernels/cuda/few_tokens_ring.cuh"
 
 namespace facet::cuda {
 
@@ -14,12 +14,33 @@ struct TokenPlace {
   const int group = warp / kChunks;
 };
 
+/// Sums of a group's chunks.
+template <int T>
+using TokenPartial = float[kChunks][16][T];
+
 /// A row's sum over its chunks.
-__device__ __forceinline__ float sum_chunks(const float (&of)[kChunks][16], int lane) {
+template <int T>
+__device__ __forceinline__ float sum_chunks(const TokenPartial<T>& of, int row, int token) {
   float sum = 0.0F;
 #pragma unroll
-  for (int c = 0; c < kChunks; ++c) sum = __fadd_rn(sum, of[c][lane]);
+  for (int c = 0; c < kChunks; ++c) sum = __fadd_rn(sum, of[c][row][token]);
   return sum;
+}
+
+/// A lane's sums of a row, of the tokens whose columns it has.
+template <int T>
+__device__ __forceinline__ void store_sums(float (&of)[T], int lane, float first, float second) {
+  const int token = lane % 4 * 2;
+  if (token >= T) return;
+  of[token] = first;
+  if constexpr (T > 1) of[token + 1] = second;
+}
+
+/// Where a lane finds its token's row of x, rows being so many bytes long: columns beyond the
+/// tokens get any.
+template <int T>
+__device__ __forceinline__ int row_of_x(int lane, int row_bytes) {
+  return lane / 4 % T * row_bytes + lane % 4 * 16;
 }
 
 /// Rows of a half stand in a slot as the copies leave them: those of each step one after another,
@@ -35,6 +56,7 @@ __device__ __forceinline__ int unit_of_lane(int lane) {
 }
 
 /// Adds a slot's steps of 8 rows of BF16, the lower ones of a band. at: the lane's unit there.
+template <int kMost>
 __device__ __forceinline__ void add_slot(float (&sums)[4],
                                          const uint8_t* at,
                                          const uint8_t* x,
@@ -49,7 +71,7 @@ __device__ __forceinline__ void add_slot(float (&sums)[4],
     return words;
   };
 #pragma unroll
-  for (int s = 0; s < kStepsOfSlot; ++s) {
+  for (int s = 0; s < kMost; ++s) {
     if (s > 0 && s >= steps) break;
 #pragma unroll
     for (int p = 0; p < 2; ++p) {
@@ -60,33 +82,42 @@ __device__ __forceinline__ void add_slot(float (&sums)[4],
   }
 }
 
-/// Adds `count` tiles of NVFP4, two at a time: products of one go on while the other is decoded.
+/// Adds kCount neighbouring tiles of NVFP4: products of one go on while the next is decoded.
+/// present: how many there are, at least one; the others are read all the same, of what comes next.
+template <int kCount>
+__device__ __forceinline__ void add_some_tiles(
+    float (&sums)[4], const uint8_t* tiles, const uint8_t* x, int lane, int present) {
+  Nvfp4Steps::Words words[kCount];
+  uint4 of_x[kCount][2];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    words[i].load(tiles + i * kTileBytes, lane);
+    of_x[i][0] = load_shared(x + i * kStepBytesX);
+    of_x[i][1] = load_shared(x + i * kStepBytesX + 64);
+  }
+  Fragment weights[kCount][2];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) Nvfp4Steps::fragments(words[i], weights[i]);
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    if (i > 0 && i >= present) break;
+    add_products(sums, weights[i][0], of_x[i][0]);
+    add_products(sums, weights[i][1], of_x[i][1]);
+  }
+}
+
+/// Adds `count` tiles of NVFP4 of a slot that has room for kMost, two at a time.
+template <int kMost>
 __device__ __forceinline__ void add_tiles(float (&sums)[4],
                                           const uint8_t* tiles,
                                           const uint8_t* x,
                                           int count) {
+  constexpr bool kPairs = kMost % 2 == 0;  // an odd one at the end costs little
   const int lane = thread_now() % kWarp;
 #pragma unroll 1
-  for (; count > 0; count -= 2, tiles += 2 * kTileBytes, x += 2 * kStepBytesX) {
-    Nvfp4Steps::Words words[2];
-    uint4 of_x[2][2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {  // the second is read even if there is none: of the slot's room
-      words[i].load(tiles + i * kTileBytes, lane);
-      of_x[i][0] = load_shared(x + i * kStepBytesX);
-      of_x[i][1] = load_shared(x + i * kStepBytesX + 64);
-    }
-    Fragment weights[2][2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) Nvfp4Steps::fragments(words[i], weights[i]);
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      if (i >= count) break;
-      add_products(sums, weights[i][0], of_x[i][0]);
-      add_products(sums, weights[i][1], of_x[i][1]);
-    }
-  }
+  for (; count > (kPairs ? 0 : 1); count -= 2, tiles += 2 * kTileBytes, x += 2 * kStepBytesX)
+    add_some_tiles<2>(sums, tiles, x, lane, kPairs ? count : 2);
+  if (!kPairs && count > 0) add_some_tiles<1>(sums, tiles, x, lane, 1);
 }
-static_assert(kTilesOfSlot % 2 == 0 && kTilesOfSlot * kTileBytes <= kSlotBytes);
 
 }  // namespace facet::cuda

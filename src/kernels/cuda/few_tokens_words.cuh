@@ -1,8 +1,8 @@
 #pragma once
 
-// How the CTAs of one_token tell each other results: in words of 8 bytes, a value and the number of
-// the layer that it is of, counted on from step to step. Whoever needs a value reads its word until
-// the number is right: nobody waits for more than that, and no fence stands between.
+// How the CTAs of few_tokens tell each other results: in words of 8 bytes, a value and the number
+// of the layer that it is of, counted on from step to step. Whoever needs a value reads its word
+// until the number is right: nobody waits for more than that, and no fence stands between.
 
 #include <cstdint>
 

@@ -1,10 +1,10 @@
 #pragma once
 
-// Attention of one token in one_token: the heads of a CTA over its positions. The bits of
+// Attention of one token in few_tokens: its heads over the CTA's positions. The bits of
 // attention_decode.cuh.
 
-#include "kernels/cuda/one_token_heads.cuh"
-#include "kernels/cuda/one_token_join.cuh"
+#include "kernels/cuda/few_tokens_heads.cuh"
+#include "kernels/cuda/few_tokens_join.cuh"
 
 namespace facet::cuda {
 
@@ -45,49 +45,53 @@ __device__ __forceinline__ void weigh_column(TokenAttention::Sums& sums,
   if (lane == 0) sums.factors[column] = {factors.old, factors.any ? factors.now : -1.0F};
 }
 
-/// The token's heads of one KV head over the CTA's positions, into partial results. All workers,
-/// TokenKvSlots::rings of them to a slice of the components, each with its share of the slice's
-/// four tiles; `layer`'s products are there.
-__device__ __forceinline__ void attend_part(const OneTokenArgs& args,
-                                            const TokenTables& tables,
-                                            const OneTokenLayer& layer,
-                                            const TokenRotation& rotation,
+/// One token's heads of one KV head over the CTA's positions, into partial results. All workers,
+/// TokenCells::rings() of them to a slice of the components, each with its share of the slice's
+/// four tiles; `layer`'s products are there. Slots of 32 positions, which a slice's warps all read:
+/// more of the ring is left to what comes next.
+__device__ __forceinline__ void attend_part(const FewTokensArgs& args,
+                                            const TokenTables<1>& tables,
+                                            const FewTokensLayer& layer,
+                                            const TokenRotation<1>& rotation,
                                             uint32_t number,
-                                            TokenRings& rings,
-                                            TokenRing& ring,
+                                            TokenRings<1>& rings,
+                                            TokenRing<1>& ring,
                                             uint8_t* scratch) {
   using Config = TokenAttention::Config;
   TokenAttention& room = *reinterpret_cast<TokenAttention*>(scratch);
-  const TokenTask& task = tables.tasks[layer.kind];
-  const OneTokenKind& kind = args.kinds[layer.kind];
+  const TokenTask& task = tables.tasks[layer.kind][0];
+  const FewTokensKind& kind = args.kinds[layer.kind];
   const int heads = task.rows.group;
-  const TokenKvSlots slots(kind.head_dim);
+  constexpr int kRowsOfSlot = TokenSizes<1>::kRows;
+  const TokenCells<1> cells(kind.head_dim);
+  const int rings_of_slice = cells.rings();
+  // Where a slot of keys (side 0) or values is among the slice's rings, and which of the part's
+  // there.
+  const auto ring_of = [&](int side, int half) { return (side * 2 + half) & (rings_of_slice - 1); };
+  const auto nth_of = [&](int side) { return cells.wide ? side : 0; };
   constexpr int kMostTiles = 2;
-  const int tiles = 4 / slots.rings;  // of 16 positions, and of 16 components, of a warp
+  const int tiles = 4 / rings_of_slice;  // of 16 positions, and of 16 components, of a warp
   const int warp = token_warp();
   const int lane = thread_now() % kWarp;
-  const int slice = warp / slots.rings;
-  const int first_ring = slice * slots.rings;  // of the slice
+  const int slice = warp / rings_of_slice;
+  const int first_ring = slice * rings_of_slice;  // of the slice
   const int first_tile = (warp - first_ring) * tiles;
   const int columns = task.piece.early >= 0 ? 2 * heads : heads;
   const int fresh_at = task.fresh - task.first_part * kPart;  // among the CTA's positions
-  const int32_t* kv_rows = tables.kv_rows.of[layer.kind];
-  const int64_t fresh_row = task.fresh < 0    ? 0
-                            : kind.window > 0 ? kv_rows[fresh_at]
-                                              : kv_rows[fresh_at / 16] + fresh_at % 16;
   if (lane == 0) rings.at[warp] = ring.at();
   sync_workers();  // nobody reads x any more
-  prepare_heads(args, layer, task, rotation, fresh_row, number, room.start);
+  prepare_heads(args, layer, task, rotation, 0, tables.kv_rows[layer.kind][0], number, warp,
+                kTokenWorkers, room.start);
   sync_workers();
   using Products = RowProducts<Config, 1>;
   Products products(heads, slice);
-  products.take_q(room.start, task.piece.early >= 0);
+  products.take_q(room.start.q, task.piece.early >= 0);
   const uint4 fresh_unit =
       load_shared(room.start.fresh[lane / 8 % 2] + slice * kKvSliceBytes + lane % 8 * 16);
   sync_workers();
 
-  const TokenPartials out(args, kind);
-  const int first_head = task.kv_head * heads;
+  const TokenPartials out(args, kind, 0);
+  const int first_head = task.rows.kv_head * heads;
   const int late = task.piece.late - task.first_piece;
   typename Products::Sums acc[kMostTiles] = {};
   PairState state;  // of column `warp`, if it is one
@@ -95,9 +99,9 @@ __device__ __forceinline__ void attend_part(const OneTokenArgs& args,
   for (int part = 0; part < task.parts; ++part) {
     const int lane = thread_now() % kWarp;  // anew: addresses are not kept over the parts
     const auto slot_of = [&](int side, int half) {
-      const int from = first_ring + slots.ring(side, half);
-      const int before = ring_after(rings.at[from], slots.nth(side));
-      return wait_for_slot(rings, from, before);
+      const int from = first_ring + ring_of(side, half);
+      const int before = TokenRings<1>::after(rings.at[from], nth_of(side));
+      return rings.wait(from, before);
     };
     if (task.fresh >= 0 && fresh_at / kPart == part) {
       // K and V of the token's own position go where what was copied is not yet of it: each warp
@@ -105,7 +109,7 @@ __device__ __forceinline__ void attend_part(const OneTokenArgs& args,
 #pragma unroll 1
       for (int side = 0; side < 2; ++side) {
         const int half = fresh_at % kPart / kRowsOfSlot;
-        if (warp != first_ring + slots.ring(side, half)) continue;
+        if (warp != first_ring + ring_of(side, half)) continue;
         const uint8_t* slot = slot_of(side, half);
         if (lane / 8 == side)
           *reinterpret_cast<uint4*>(const_cast<uint8_t*>(slot) +
@@ -165,7 +169,7 @@ __device__ __forceinline__ void attend_part(const OneTokenArgs& args,
     const auto give = [&] {
       sync_group(warp / kChunks);  // all of the slice have read
 #pragma unroll 1
-      for (int n = 0; n < 4 / slots.rings; ++n) ring.release();
+      for (int n = 0; n < 4 / rings_of_slice; ++n) ring.release();
       if (lane == 0) rings.at[warp] = ring.at();
       sync_group(warp / kChunks);
     };

@@ -1,29 +1,40 @@
 #pragma once
 
-// The heads of one token in one_token: q, K and V from the words of their products, normed and
+// The heads of one token in few_tokens: q, K and V from the words of their products, normed and
 // rotated. The bits of attention_decode.cuh.
 
 #include "kernels/cuda/attention_rows.cuh"
-#include "kernels/cuda/one_token_norm.cuh"
-#include "kernels/cuda/one_token_positions.cuh"
+#include "kernels/cuda/few_tokens_norm.cuh"
+#include "kernels/cuda/few_tokens_positions.cuh"
 
 namespace facet::cuda {
 
-/// What a CTA's warps tell each other in attention: as rows of 512 components, whichever there are.
+/// What a cell's warps tell each other in attention: as rows of 512 components, whichever there
+/// are.
 struct TokenAttention {
   using Config = RowConfig<DType::kBF16, 512, 2, 1>;
+  struct Start {
+    alignas(16) uint8_t fresh[2][Config::kD * 2];  // K and V of the token's position, as stored
+    float q[Config::kColumns][Config::kStrideQ];
+  };
   struct Sums {
-    float scores[Config::kWarps][kPart * Config::kColumns];  // of each slice of 64 components
     uint32_t high[Config::kColumns][kPart / 2];  // the softmax's weights of a column as the lanes
     uint32_t low[Config::kColumns][kPart / 2];   // of its product take them: two BF16 terms
     float2 factors[Config::kColumns];            // JoinFactors, `now` below 0 where there is none
+    float scores[Config::kWarps][kPart * Config::kColumns];  // of each slice of 64 components
   };
   union {
-    typename Config::Start start;
+    Start start;
     Sums sums;
   };
 };
-static_assert(sizeof(TokenAttention) <= kTokenScratch);
+/// From the room of a cell of heads of 256 components to the next: half of the rows, or slices.
+inline constexpr int kCellRoom = 10496;
+static_assert(kCellRoom % 16 == 0 &&
+              kCellRoom >= offsetof(TokenAttention::Start, q) +
+                               sizeof(float) * 4 * TokenAttention::Config::kStrideQ &&
+              kCellRoom >= offsetof(TokenAttention::Sums, scores) +
+                               sizeof(float) * 4 * kPart * TokenAttention::Config::kColumns);
 
 /// The components of a head that a lane has: l, l + 32, … of each half, room for those of 512.
 /// Fewer instructions for both sizes than one piece of code each, which would not stay in the
@@ -86,24 +97,30 @@ class TokenHead {
   float v[2 * kPairs];
 };
 
-/// q of the CTA's heads, and K and V of the token's own position where the CTA has it, into
-/// `start`; these into the cache too. Warps take heads in turn. All workers.
-__device__ __forceinline__ void prepare_heads(const OneTokenArgs& args,
-                                              const OneTokenLayer& layer,
+/// q of the CTA's heads of a token, and K and V of its own position where the CTA has it, into
+/// `start`; these into the cache too. A cell's warps take heads in turn, the first of them is
+/// `warp` of `warps`.
+template <int T>
+__device__ __forceinline__ void prepare_heads(const FewTokensArgs& args,
+                                              const FewTokensLayer& layer,
                                               const TokenTask& task,
-                                              const TokenRotation& rotation,
-                                              int64_t fresh_row,
+                                              const TokenRotation<T>& rotation,
+                                              int token,
+                                              const int32_t* kv_rows,
                                               uint32_t number,
-                                              TokenAttention::Config::Start& start) {
-  const OneTokenKind& kind = args.kinds[layer.kind];
+                                              int warp,
+                                              int warps,
+                                              TokenAttention::Start& start) {
+  const FewTokensKind& kind = args.kinds[layer.kind];
   const int heads = task.rows.group;
+  const int kv_head = token * kind.kv_heads + task.rows.kv_head;
 #pragma unroll 1
-  for (int at = token_warp(); at < heads + (task.fresh >= 0 ? 2 : 0); at += kTokenWorkers) {
+  for (int at = warp; at < heads + (task.fresh >= 0 ? 2 : 0); at += warps) {
     const bool is_q = at < heads;
     const bool is_k = at == heads;
-    const uint2* from = is_q ? args.rooms.q + (task.kv_head * heads + at) * kind.head_dim
-                             : (is_k || layer.v_is_k != 0 ? args.rooms.k : args.rooms.v) +
-                                   task.kv_head * kind.head_dim;
+    const uint2* from =
+        is_q ? args.rooms.q + (kv_head * heads + at) * kind.head_dim
+             : (is_k || layer.v_is_k != 0 ? args.rooms.k : args.rooms.v) + kv_head * kind.head_dim;
     const bool wide = kind.head_dim == 512;
     TokenHead weights(wide);
     weights.load_weights(is_q ? layer.q_norm : is_k ? layer.k_norm : nullptr);
@@ -111,10 +128,14 @@ __device__ __forceinline__ void prepare_heads(const OneTokenArgs& args,
     mine.hear_all(from, number);
     mine.norm(weights, args.eps);
     if (is_q || is_k)
-      mine.rotate(rotation.sines[layer.kind], rotation.cosines[layer.kind], kind.angles);
+      mine.rotate(rotation.sines[layer.kind][token], rotation.cosines[layer.kind][token],
+                  kind.angles);
     if (is_q) {
       mine.each([&](int component, float value) { start.q[at][component] = value; });
     } else {
+      const int fresh_at = task.fresh - task.first_part * kPart;  // among the CTA's positions
+      const int64_t fresh_row =
+          kind.window > 0 ? kv_rows[fresh_at] : kv_rows[fresh_at / 16] + fresh_at % 16;
       std::byte* cache = (is_k ? layer.k_cache : layer.v_cache) + fresh_row * kind.head_dim * 2;
       auto* here = reinterpret_cast<std::byte*>(start.fresh[is_k ? 0 : 1]);
       mine.each([&](int component, float value) {

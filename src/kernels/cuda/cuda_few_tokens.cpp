@@ -1,4 +1,4 @@
-// All layers of one token as one launch: what they are made of, checked and translated.
+// All layers of a few tokens as one launch: what they are made of, checked and translated.
 
 #include <algorithm>
 #include <bit>
@@ -24,11 +24,11 @@ const uint8_t* bytes_of(const WeightMatrix& w) { return reinterpret_cast<const u
 
 /// The place of `kind` among those of `args`, which gets it if it has room; nullopt if not.
 /// `ropes`: theirs. Every layer has a table of its own.
-std::optional<int32_t> place_of(OneTokenKind kind,
+std::optional<int32_t> place_of(FewTokensKind kind,
                                 const RopeTable& rope,
-                                OneTokenArgs& args,
-                                OneTokenRopes& ropes) {
-  for (int32_t i = 0; i < OneTokenArgs::kKinds; ++i) {
+                                FewTokensArgs& args,
+                                FewTokensRopes& ropes) {
+  for (int32_t i = 0; i < FewTokensArgs::kKinds; ++i) {
     const auto at = static_cast<size_t>(i);
     if (ropes[at] == nullptr) {
       args.kinds[i] = kind;
@@ -44,12 +44,12 @@ std::optional<int32_t> place_of(OneTokenKind kind,
 
 }  // namespace
 
-/// Null where one_token() has no such layer, or other kernels were asked for. What the layer's
+/// Null where few_tokens() has no such layer, or other kernels were asked for. What the layer's
 /// caches and frequencies want goes to `args`, and what it makes of the sizes, if it is the first.
-std::optional<OneTokenLayer> CudaBackend::one_token_layer(const DecoderLayer& layer,
-                                                          const Batch& batch,
-                                                          OneTokenArgs& args,
-                                                          OneTokenRopes& ropes) const {
+std::optional<FewTokensLayer> CudaBackend::few_tokens_layer(const DecoderLayer& layer,
+                                                            const Batch& batch,
+                                                            FewTokensArgs& args,
+                                                            FewTokensRopes& ropes) const {
   const FeedForward& ff = layer.feed_forward;
   const KvLayout& kv = layer.kv.layout;
   if (ff.experts == nullptr || ff.activation.gating != Gating::kGated || layer.k.empty() ||
@@ -85,7 +85,7 @@ std::optional<OneTokenLayer> CudaBackend::one_token_layer(const DecoderLayer& la
     return std::nullopt;
 
   const StepTables tables = arena_.tables(layer.kv);
-  OneTokenKind kind;
+  FewTokensKind kind;
   kind.table_begin = tables.begin;
   kind.pages = tables.pages;
   kind.frequencies = weights_.find(layer.rope.frequencies, "rope");
@@ -95,14 +95,14 @@ std::optional<OneTokenLayer> CudaBackend::one_token_layer(const DecoderLayer& la
   kind.q_heads = static_cast<int32_t>(layer.q.rows / kv.head_dim);
   kind.kv_heads = kv.kv_heads;
   kind.window = layer.window;
-  deal_positions(kind, args.longest);
+  deal_positions(kind, args.longest, args.few_parts);
   const std::optional<int32_t> place = place_of(kind, layer.rope, args, ropes);
   if (!place) return std::nullopt;
 
   const auto vector = [&](std::span<const float> of, const char* name) {
     return weights_.find(of, name);
   };
-  OneTokenLayer out;
+  FewTokensLayer out;
   out.v_is_k = layer.v_is_k ? 1 : 0;
   out.router = bytes_of(ff.router.proj);
   out.experts = experts.experts;
@@ -122,9 +122,11 @@ std::optional<OneTokenLayer> CudaBackend::one_token_layer(const DecoderLayer& la
   out.factor = layer.result.factor;
   out.kind = *place;
 
-  const int64_t end = int64_t{batch.positions[0]} + 1;
-  const int64_t seen = layer.window > 0 ? std::min<int64_t>(end, layer.window) : end;
-  args.bytes += seen * kv_size * 2 * int64_t{sizeof(uint16_t)};
+  for (const int32_t position : batch.positions) {
+    const int64_t end = int64_t{position} + 1;
+    const int64_t seen = layer.window > 0 ? std::min<int64_t>(end, layer.window) : end;
+    args.bytes += seen * kv_size * 2 * int64_t{sizeof(uint16_t)};
+  }
   for (const WeightMatrix* w :
        {&layer.q, &layer.k, &layer.o, &ff.gate, &ff.up, &ff.down, &ff.router.proj})
     args.bytes += stored_bytes(*w);
@@ -133,20 +135,20 @@ std::optional<OneTokenLayer> CudaBackend::one_token_layer(const DecoderLayer& la
   return out;
 }
 
-const OneTokenLayer* CudaBackend::one_token_table(std::span<const DecoderLayer> of,
-                                                  std::vector<OneTokenLayer> layers) {
+const FewTokensLayer* CudaBackend::few_tokens_table(std::span<const DecoderLayer> of,
+                                                    std::vector<FewTokensLayer> layers) {
   constexpr size_t kMaps = kMapsOfMatrices + 2 * kMapsOfCache;
-  OneTokenLayer* table = nullptr;
+  FewTokensLayer* table = nullptr;
   CUtensorMap* maps_there = nullptr;
   const auto carve = [&](std::byte* memory) {
     Carver carver(memory);
-    table = carver.take<OneTokenLayer>(std::ssize(layers));
+    table = carver.take<FewTokensLayer>(std::ssize(layers));
     maps_there = carver.take<CUtensorMap>(std::ssize(layers) * static_cast<int64_t>(kMaps));
     return carver.used();
   };
-  carve(workspace(one_token_table_, carve(nullptr)));
+  carve(workspace(few_tokens_table_, carve(nullptr)));
   for (size_t i = 0; i < layers.size(); ++i) layers[i].maps = maps_there + i * kMaps;
-  if (layers == one_token_layers_) return table;
+  if (layers == few_tokens_layers_) return table;
   if (graphs_.recording() || profile_.recording()) return nullptr;
   std::vector<CUtensorMap> maps;
   for (const DecoderLayer& layer : of) {
@@ -167,7 +169,7 @@ const OneTokenLayer* CudaBackend::one_token_table(std::span<const DecoderLayer> 
   copy(table, layers);
   copy(maps_there, maps);
   forget_graphs();  // they found the old one in its place
-  one_token_layers_ = std::move(layers);
+  few_tokens_layers_ = std::move(layers);
   return table;
 }
 
@@ -176,65 +178,78 @@ bool CudaBackend::decode_layers(ResidualStream& stream,
                                 int32_t top_k,
                                 const Batch& batch,
                                 float eps) {
-  if (!unwatched_step_ || batch.rows() != 1 || layers.empty() || !stream.pending.branch.empty())
+  const bool one_row_each =
+      std::ranges::all_of(batch.sequences, [](const SequenceRows& of) { return of.rows == 1; });
+  if (!unwatched_step_ || batch.rows() == 0 || batch.rows() > kMostTokens ||
+      batch.rows() != std::ssize(batch.sequences) || !one_row_each || layers.empty() ||
+      !stream.pending.branch.empty())
     return false;
-  OneTokenArgs args;
+  FewTokensArgs args;
+  args.tokens = static_cast<int32_t>(batch.rows());
+  args.few_parts = few_token_parts(args.tokens);
   args.longest = static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(arena_.longest())));
   if (args.longest > kTokenLongest) return false;
   args.eps = eps;
-  std::vector<OneTokenLayer> table;
-  OneTokenRopes ropes = {};
+  std::vector<FewTokensLayer> table;
+  FewTokensRopes ropes = {};
   for (const DecoderLayer& layer : layers) {
-    const std::optional<OneTokenLayer> made = one_token_layer(layer, batch, args, ropes);
+    const std::optional<FewTokensLayer> made = few_tokens_layer(layer, batch, args, ropes);
     if (!made) return false;
     table.push_back(*made);
     args.count = static_cast<int32_t>(table.size());
   }
   args.top_k = top_k;
-  if (!one_token_fits(args)) return false;
+  if (!few_tokens_fit(args)) return false;
 
-  OneTokenRooms& rooms = args.rooms;
+  FewTokensRooms& rooms = args.rooms;
   int64_t q = 0;
   int64_t kv = 0;
   int64_t partials = 0;
-  for (const OneTokenKind& kind : args.kinds) {
+  for (const FewTokensKind& kind : args.kinds) {
     q = std::max(q, int64_t{kind.q_heads} * kind.head_dim);
     kv = std::max(kv, int64_t{kind.kv_heads} * kind.head_dim);
-    partials = std::max(partials, one_token_partials(kind));
+    partials = std::max(partials, few_tokens_partials(kind));
   }
+  // Room for the most tokens, whatever the step has: what is no word stays where it is, for words
+  // that come to lie on something else may look like some that were told.
   const auto carve = [&](std::byte* memory) {
     Carver carver(memory);
-    args.steps = carver.take<uint32_t>(multiprocessors());
-    rooms.streams = carver.take<float>(int64_t{multiprocessors()} * args.hidden);
-    rooms.q = carver.take<uint2>(q);
-    rooms.k = carver.take<uint2>(kv);
-    rooms.v = carver.take<uint2>(kv);
-    rooms.attended = carver.take<uint2>(q / 2);
-    rooms.branch = carver.take<uint2>(args.hidden);
-    rooms.inner = carver.take<uint2>(args.dense_width / 2);
-    rooms.dense = carver.take<uint2>(args.hidden);
-    rooms.sparse = carver.take<uint2>(args.hidden);
-    rooms.logits = carver.take<uint2>(args.experts);
-    rooms.expert_inner = carver.take<uint2>(int64_t{args.top_k} * args.expert_width / 2);
-    rooms.partials = carver.take<uint2>(partials);  // last, for their size changes
+    const auto words = [&](int64_t of_token) { return carver.take<uint2>(kMostTokens * of_token); };
+    args.done = carver.take<uint32_t>(multiprocessors());
+    rooms.streams =
+        carver.take<float>(std::max(multiprocessors(), kMostTokens) * int64_t{args.hidden});
+    rooms.q = words(q);
+    rooms.k = words(kv);
+    rooms.v = words(kv);
+    rooms.attended = words(q / 2);
+    rooms.branch = words(args.hidden);
+    rooms.input = words(args.hidden / 2);
+    rooms.between = words(args.hidden);
+    rooms.inner = words(args.dense_width / 2);
+    rooms.dense = words(args.hidden);
+    rooms.sparse = words(args.hidden);
+    rooms.spread = words(int64_t{kTokenExperts} * args.hidden);
+    rooms.logits = words(args.experts);
+    rooms.expert_inner = words(int64_t{args.top_k} * args.expert_width / 2);
+    rooms.partials = carver.take<uint2>(args.tokens * partials);  // last, for their size changes
     return carver.used();
   };
   const int64_t bytes = carve(nullptr);
-  if (bytes > one_token_words_.bytes()) {
+  if (bytes > few_tokens_words_.bytes()) {
     if (graphs_.recording() || profile_.recording()) return false;
     check(cudaStreamSynchronize(stream_), "the last step");
-    one_token_words_ = Buffer(bytes, device_allocator());  // zeros
+    few_tokens_words_ = Buffer(bytes, device_allocator());  // zeros
     forget_graphs();
   }
-  carve(one_token_words_.data());
-  args.dense = values(layers.back().result.branch, {1, args.hidden}, "dense");
-  args.sparse = values(layers.back().result.sparse, {1, args.hidden}, "sparse");
-  args.x = values(stream.x, {1, args.hidden}, "x");
+  carve(few_tokens_words_.data());
+  args.dense = values(layers.back().result.branch, {args.tokens, args.hidden}, "dense");
+  args.sparse = values(layers.back().result.sparse, {args.tokens, args.hidden}, "sparse");
+  args.x = values(stream.x, {args.tokens, args.hidden}, "x");
   args.positions = arena_.find(batch.positions, "positions");
   args.sequence_of_row = arena_.find(batch.sequence_of_row, "sequence_of_row");
-  args.layers = one_token_table(layers, std::move(table));
+  args.layers = few_tokens_table(layers, std::move(table));
   if (args.layers == nullptr) return false;
-  one_token(stream_, args);
+  few_tokens(stream_, args);
   stream.pending = layers.back().result;
   return true;
 }
