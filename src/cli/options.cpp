@@ -75,8 +75,8 @@ void add_kernel_options(CLI::App& command, ModelOptions& options) {
   add_choice(
       command, kStepOption, options.step_kernel, kStepNames,
       "On a GPU, steps of one token each of up to eight sequences. auto: all layers in one launch "
-      "where GPU, model and context allow it; apart: a launch for each part of a layer. The "
-      "results are the same");
+      "where GPU, model and context allow it and that is faster; whole: even where it is not; "
+      "apart: a launch for each part of a layer. The results are the same");
 }
 
 }  // namespace

@@ -47,9 +47,9 @@ std::string_view to_string(ProductPath path);
 enum class PathWish : uint8_t { kAuto, kW4A16, kW4A4 };
 enum class FormWish : uint8_t { kAuto, kStream, kTiled, kPlain };
 enum class AttentionWish : uint8_t { kAuto, kTiles, kPlain };
-/// kAuto: a step of up to eight tokens, each of another sequence, is one launch where that fits;
-/// kApart: never.
-enum class StepWish : uint8_t { kAuto, kApart };
+/// A step of up to eight tokens, each of another sequence, as one launch. kAuto: where that fits
+/// and is faster; kApart: never; kWhole: where it fits.
+enum class StepWish : uint8_t { kAuto, kApart, kWhole };
 
 inline constexpr std::string_view kPathOption = "--nvfp4-path";
 inline constexpr std::string_view kExpertOption = "--expert-kernel";
@@ -61,7 +61,7 @@ inline constexpr std::string_view kStepOption = "--step-kernel";
 inline constexpr std::array<std::string_view, 3> kPathNames = {"auto", "w4a16", "w4a4"};
 inline constexpr std::array<std::string_view, 4> kFormNames = {"auto", "stream", "tiled", "plain"};
 inline constexpr std::array<std::string_view, 3> kAttentionNames = {"auto", "tiles", "plain"};
-inline constexpr std::array<std::string_view, 2> kStepNames = {"auto", "apart"};
+inline constexpr std::array<std::string_view, 3> kStepNames = {"auto", "apart", "whole"};
 
 std::optional<PathWish> find_path_wish(std::string_view name);
 std::optional<FormWish> find_form_wish(std::string_view name);

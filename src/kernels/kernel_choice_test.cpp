@@ -288,6 +288,7 @@ TEST(KernelChoice, NamesOfWishesAndGpus) {
   EXPECT_EQ(find_attention_wish("tiles"), AttentionWish::kTiles);
   EXPECT_EQ(find_attention_wish("stream"), std::nullopt);
   EXPECT_EQ(find_step_wish("apart"), StepWish::kApart);
+  EXPECT_EQ(find_step_wish("whole"), StepWish::kWhole);
   EXPECT_EQ(find_step_wish("tiled"), std::nullopt);
   for (const char* name : {"sm_90", "sm90", "90", "sm_90a", "9.0"})
     EXPECT_EQ(find_compute_capability(name), (ComputeCapability{9, 0})) << name;

@@ -115,7 +115,7 @@ class Sequences {
 class Compared {
  public:
   Compared(const Checkpoint& checkpoint, int32_t count, int32_t longest)
-      : whole_(checkpoint, StepWish::kAuto, count, longest + kPage),
+      : whole_(checkpoint, StepWish::kWhole, count, longest + kPage),
         apart_(checkpoint, StepWish::kApart, count, longest + kPage),
         id_(0, whole_.vocab_size() - 1) {}
 

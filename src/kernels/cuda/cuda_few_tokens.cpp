@@ -188,7 +188,8 @@ bool CudaBackend::decode_layers(ResidualStream& stream,
   args.tokens = static_cast<int32_t>(batch.rows());
   args.few_parts = few_token_parts(args.tokens);
   args.longest = static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(arena_.longest())));
-  if (args.longest > kTokenLongest) return false;
+  const bool wanted = kernels_.setup().wishes.steps == StepWish::kWhole;
+  if (args.longest > (wanted ? kTokenLongest : token_longest(args.tokens))) return false;
   args.eps = eps;
   std::vector<FewTokensLayer> table;
   FewTokensRopes ropes = {};

@@ -121,9 +121,14 @@ inline constexpr int kTokenWidthSteps = 11;  ///< steps of an expert's width
 inline constexpr int kTokenHeadRows = 8192;  ///< of q
 inline constexpr int kTokenSharedBytes = 227 * 1024;
 
-/// Positions up to which steps are one launch: it is faster as far as it was measured, 65,536
-/// (H200, November 2026, facet bench model), and its bits were compared up to half of that.
+/// Positions up to which a step can be one launch. Bits were compared up to 33,500 for one token
+/// and 22,000 for more.
 inline constexpr int32_t kTokenLongest = 65536;
+/// Those up to which that was measured to be faster (H200, November 2026, facet bench model): with
+/// more than four tokens it is hardly so at 1,024, and no more at 16,384.
+constexpr int32_t token_longest(int32_t tokens) {
+  return tokens == 1 ? kTokenLongest : tokens <= 4 ? 32768 : 2048;
+}
 
 /// FewTokensArgs::few_parts.
 int32_t few_token_parts(int32_t tokens);
