@@ -5,9 +5,10 @@
 // all that lies between: parts of layers, and layers. Only the experts' weights wait, until they
 // are chosen.
 //
-// A slot holds some steps of 8 rows of BF16, half of a band (steps.cuh), or 16 positions of a
-// cache, or some tiles of NVFP4. Four workers share a band or a half, a chunk of K each: a group;
-// kTokenGroups of them a CTA. Every part deals its bands to the groups of all CTAs in turn.
+// A slot holds some steps of 8 rows of BF16, half of a band (steps.cuh), or 16 or 32 positions of a
+// cache, or some tiles of NVFP4 (TokenSizes). Four workers share a band or a half, a chunk of K
+// each: a group; kTokenGroups of them a CTA. Every part deals its bands to the groups of all CTAs
+// in turn.
 
 #include "kernels/cuda/attention_ring.cuh"
 #include "kernels/cuda/bulk.cuh"
