@@ -45,6 +45,32 @@ __device__ __forceinline__ void weigh_column(TokenAttention::Sums& sums,
   if (lane == 0) sums.factors[column] = {factors.old, factors.any ? factors.now : -1.0F};
 }
 
+/// weigh_column() of the part-th part of a task, of whose columns those from `heads` on are of its
+/// early piece.
+__device__ __forceinline__ void weigh_part(TokenAttention::Sums& sums,
+                                           const TokenTask& task,
+                                           int part,
+                                           int column,
+                                           int heads,
+                                           int lane,
+                                           int slices,
+                                           PairState& state) {
+  const bool early = column >= heads;
+  const int position = (early ? task.piece.early : task.first_part + part) * kPart + lane * 2;
+  const auto seen = [&](int at) { return at >= task.rows.first_seen && at <= task.rows.last_seen; };
+  weigh_column(sums, column, slices, seen(position), seen(position + 1), state);
+}
+
+/// What weigh_column() left: a lane's weights of the n-th 16 positions.
+__device__ __forceinline__ RowWeights weights_at(const TokenAttention::Sums& sums,
+                                                 int lane,
+                                                 int n) {
+  const int at = lane % 4 * 8 + n * 2;
+  const auto high = *reinterpret_cast<const uint2*>(sums.high[lane / 4] + at);
+  const auto low = *reinterpret_cast<const uint2*>(sums.low[lane / 4] + at);
+  return RowWeights{{high.x, high.y}, {low.x, low.y}};
+}
+
 /// One token's heads of one KV head over the CTA's positions, into partial results. All workers,
 /// TokenCells::rings() of them to a slice of the components, each with its share of the slice's
 /// four tiles; `layer`'s products are there. Slots of 32 positions, which a slice's warps all read:
@@ -132,21 +158,10 @@ __device__ __forceinline__ void attend_part(const FewTokensArgs& args,
     }
     sync_workers();
     if (warp < columns) {
-      const bool early = warp >= heads;
-      const int position = (early ? task.piece.early : task.first_part + part) * kPart + lane * 2;
-      const auto seen = [&](int at) {
-        return at >= task.rows.first_seen && at <= task.rows.last_seen;
-      };
-      weigh_column(room.sums, warp, kind.head_dim / Config::kSlice, seen(position),
-                   seen(position + 1), state);
+      weigh_part(room.sums, task, part, warp, heads, lane, kind.head_dim / Config::kSlice, state);
     }
     sync_workers();
-    const auto weights_of = [&](int n) {
-      const int at = lane % 4 * 8 + n * 2;
-      const auto high = *reinterpret_cast<const uint2*>(room.sums.high[lane / 4] + at);
-      const auto low = *reinterpret_cast<const uint2*>(room.sums.low[lane / 4] + at);
-      return RowWeights{{high.x, high.y}, {low.x, low.y}};
-    };
+    const auto weights = [&](int n) { return weights_at(room.sums, lane, n); };
     JoinFactors factors[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -162,7 +177,7 @@ __device__ __forceinline__ void attend_part(const FewTokensArgs& args,
           [&](int n, int row, int unit) {
             return values[n / 2] + kv_place(n % 2 * 16 + row, (first_tile + t) * 2 + unit);
           },
-          weights_of, sums);
+          weights, sums);
 #pragma unroll
       for (int i = 0; i < 4; ++i) join(acc[t][0][i], sums[0][i], factors[i % 2]);
     }

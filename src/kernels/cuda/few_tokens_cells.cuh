@@ -125,13 +125,8 @@ class TokenAttend {
       }
       sync();
       if (place.warp < columns) {
-        const bool early = place.warp >= heads;
-        const int position = (early ? task.piece.early : task.first_part + part) * kPart + lane * 2;
-        const auto seen = [&](int at) {
-          return at >= task.rows.first_seen && at <= task.rows.last_seen;
-        };
-        weigh_column(room.sums, place.warp, kind_.head_dim / Config::kSlice, seen(position),
-                     seen(position + 1), state);
+        weigh_part(room.sums, task, part, place.warp, heads, lane, kind_.head_dim / Config::kSlice,
+                   state);
       }
       sync();
       JoinFactors factors[2];
@@ -140,12 +135,7 @@ class TokenAttend {
         const float2 of = room.sums.factors[lane % 4 * 2 + i];
         factors[i] = {of.x, of.y, of.y >= 0.0F};
       }
-      const auto weights_of = [&](int n) {
-        const int at = lane % 4 * 8 + n * 2;
-        const auto high = *reinterpret_cast<const uint2*>(room.sums.high[lane / 4] + at);
-        const auto low = *reinterpret_cast<const uint2*>(room.sums.low[lane / 4] + at);
-        return RowWeights{{high.x, high.y}, {low.x, low.y}};
-      };
+      const auto weights_of = [&](int n) { return weights_at(room.sums, lane, n); };
       const int tiles = 4 >> cells.ring_bits();  // of the warp
       const int first_tile = place.turn * tiles;
       Sums sums[kMostTiles] = {};
