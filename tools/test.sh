@@ -27,6 +27,7 @@ slow_checks='-clang-analyzer-*,-performance-unnecessary-value-param,-bugprone-re
 slow_checks+=',-bugprone-stringview-nullptr'
 
 passed=0 failed=0 skipped=0
+failed_tests=()
 stage_names=() stage_results=() stage_seconds=()
 declare -A seen_reason=()
 
@@ -127,6 +128,7 @@ if_built() {
 summarize() {
   local i status=0
   printf '\n'
+  ((!failed)) || printf 'failed: %s\n' "${failed_tests[@]}"
   for i in "${!stage_names[@]}"; do
     printf '%-14s %-8s %5d s\n' "${stage_names[i]}" "${stage_results[i]}" "${stage_seconds[i]}"
     [[ ${stage_results[i]} != failed ]] || status=1
@@ -161,16 +163,30 @@ run_ctest() {
 }
 
 # Each test is counted by itself: the sums at the head of the report take a test whose program is
-# missing for a skipped one.
+# missing for a skipped one. Of those that failed the names are kept for the last lines, with their seconds: a
+# test that hung shows its time limit there.
 count_tests() {
-  local good bad idle
-  read -r good bad idle < <(awk '/<testcase / { ++all }
-                                 /<testcase .* status="run"/ { ++good }
-                                 /<testcase .* status="disabled"/ || /<skipped message="SKIP_/ { ++idle }
-                                 END { print good + 0, all - good - idle, idle + 0 }' "$1")
-  passed=$((passed + good))
-  failed=$((failed + bad))
-  skipped=$((skipped + idle))
+  local verdict what
+  while read -r verdict what; do
+    case $verdict in
+      good) passed=$((passed + 1)) ;;
+      idle) skipped=$((skipped + 1)) ;;
+      *) failed=$((failed + 1)) failed_tests+=("$what") ;;
+    esac
+  done < <(awk 'function tell() { if (verdict != "") print verdict, what }
+                function field(name) {
+                  if (!match($0, " " name "=\"[^\"]*\"")) return ""
+                  return substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 4)
+                }
+                /<testcase / {
+                  tell()
+                  verdict = "bad"
+                  if (field("status") == "run") verdict = "good"
+                  if (field("status") == "disabled") verdict = "idle"
+                  what = sprintf("%s (%.0f s)", field("name"), field("time"))
+                }
+                /<skipped message="SKIP_/ { verdict = "idle" }
+                END { tell() }' "$1")
 }
 
 # GoogleTest prints "file:line: Skipped", then the reason, then an empty line.

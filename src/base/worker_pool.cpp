@@ -134,10 +134,14 @@ void WorkerPool::work() {
         --sleeping_;
       }
     }
-    if (stop_.load()) return;
-    if (!join(seen)) continue;
-    run_pieces(job_);
-    left_.fetch_add(1, std::memory_order_release);
+    // stop_ is asked after `seen` was read: asked before, a stop between the two would be taken for
+    // seen and slept through.
+    if (join(seen)) {
+      run_pieces(job_);
+      left_.fetch_add(1, std::memory_order_release);
+    } else if (stop_.load()) {
+      return;
+    }
   }
 }
 

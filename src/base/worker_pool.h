@@ -67,8 +67,6 @@ class WorkerPool {
   void run_pieces(const Job& job);
   void stop();
 
-  std::vector<std::jthread> workers_;  // constant after construction
-
   // The number of the job, whether it is closed, and how many workers have joined it.
   std::atomic<uint64_t> state_{kClosed};
   std::atomic<int64_t> next_{0};   // first element nobody has taken
@@ -80,6 +78,8 @@ class WorkerPool {
   std::condition_variable wake_;
   int32_t sleeping_ = 0;      // guarded by mu_
   std::exception_ptr fault_;  // of the current job, the first one; guarded by mu_
+
+  std::vector<std::jthread> workers_;  // constant after construction; last: they use the others
 };
 
 }  // namespace facet
