@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "kernels/gpu_limits.h"
+#include "kernels/step_choice.h"
 
 namespace facet::cli {
 namespace {
@@ -33,6 +34,41 @@ void add_linears(std::vector<KernelLine>& to,
   }
   linear(weights.per_layer_model_projection);
   linear(weights.lm_head);
+}
+
+StepQuery step_query(const gemma4::Gemma4Config& config,
+                     const gemma4::Weights& weights,
+                     const Activation& activation,
+                     DType kv) {
+  StepQuery query;
+  query.widths.hidden = config.hidden_size;
+  query.widths.expert_width = config.moe_intermediate_size;
+  query.widths.experts = config.num_experts;
+  query.widths.top_k = config.top_k_experts;
+  query.gating = activation.gating;
+  query.kv = kv;
+  query.per_layer_inputs = config.hidden_size_per_layer_input > 0;
+  bool all_sparse = true;
+  for (size_t index = 0; index < weights.layers.size(); ++index) {
+    const gemma4::LayerConfig& layer = config.layers[index];
+    const StepKind kind = {layer.head_dim, layer.num_heads, layer.num_kv_heads, layer.window,
+                           layer.rope.rotated_pairs};
+    if (std::ranges::find(query.kinds, kind) == query.kinds.end()) query.kinds.push_back(kind);
+    query.widths.dense_width = std::max<int64_t>(query.widths.dense_width, layer.intermediate_size);
+    query.own_caches = query.own_caches && layer.kv_donor == static_cast<int32_t>(index);
+    const gemma4::LayerWeights& of = weights.layers[index];
+    for (const WeightMatrix* matrix :
+         {&of.self_attn.q_proj, &of.self_attn.k_proj, &of.self_attn.v_proj, &of.self_attn.o_proj,
+          &of.mlp.gate_proj, &of.mlp.up_proj, &of.mlp.down_proj}) {
+      if (!matrix->empty()) query.matrices.insert(matrix->format);
+    }
+    all_sparse = all_sparse && !of.experts.empty();
+    for (const ExpertMatrices& expert : of.experts.experts)
+      for (const WeightMatrix* matrix : {&expert.gate, &expert.up, &expert.down})
+        if (!matrix->empty()) query.experts.insert(matrix->format);
+  }
+  if (!all_sparse) query.experts.clear();
+  return query;
 }
 
 ModelTraits traits_of(const gemma4::Weights& weights) {
@@ -100,6 +136,8 @@ std::vector<KernelLine> kernel_lines(const gemma4::Gemma4Config& config,
     add(lines, {"attention", std::string(to_string(kv)), chooser.attention_kernel(shape)});
   }
   add_linears(lines, weights, chooser);
+  if (const auto step = chooser.step_kernel(step_query(config, weights, activation, kv)))
+    add(lines, {"steps", std::string(to_string(kv)), *step});
   return lines;
 }
 

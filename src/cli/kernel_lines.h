@@ -14,7 +14,7 @@ namespace facet::cli {
 
 /// What runs one kind of op, and why.
 struct KernelLine {
-  std::string kind;    ///< "experts", "attention", "linears"
+  std::string kind;    ///< "experts", "attention", "linears", "steps"
   std::string format;  ///< of weights, or of the KV cache
   KernelChoice choice;
   bool operator==(const KernelLine&) const;

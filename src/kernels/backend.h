@@ -173,6 +173,7 @@ struct AttentionShape {
 };
 
 /// Says which kernels run what, by formats and shapes alone: the views may point anywhere.
+struct StepQuery;  // step_choice.h
 class KernelChooser {
  public:
   virtual ~KernelChooser() = default;
@@ -181,6 +182,10 @@ class KernelChooser {
   virtual KernelChoice experts_kernel(const ExpertWeights& experts,
                                       const Activation& activation) const = 0;
   virtual KernelChoice attention_kernel(const AttentionShape& shape) const = 0;
+  /// How a decode step of such a model is launched; nullopt where there are no launches.
+  virtual std::optional<KernelChoice> step_kernel(const StepQuery& /*query*/) const {
+    return std::nullopt;
+  }
 
  protected:
   KernelChooser() = default;

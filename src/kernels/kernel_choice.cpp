@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "kernels/gpu_limits.h"
+#include "kernels/step_choice.h"
 
 namespace facet {
 namespace {
@@ -366,6 +367,10 @@ KernelChoice GpuKernels::experts_kernel(const ExpertWeights& experts,
 
 KernelChoice GpuKernels::attention_kernel(const AttentionShape& shape) const {
   return choose_attention(setup_, shape).words;
+}
+
+std::optional<KernelChoice> GpuKernels::step_kernel(const StepQuery& query) const {
+  return choose_step(setup_, query);
 }
 
 }  // namespace facet

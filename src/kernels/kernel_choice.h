@@ -169,6 +169,7 @@ class GpuKernels final : public KernelChooser {
   KernelChoice experts_kernel(const ExpertWeights& experts,
                               const Activation& activation) const override;
   KernelChoice attention_kernel(const AttentionShape& shape) const override;
+  std::optional<KernelChoice> step_kernel(const StepQuery& query) const override;
 
  private:
   GpuSetup setup_;

@@ -61,6 +61,10 @@ KernelChoice WrappedBackend::attention_kernel(const AttentionShape& shape) const
   return inner_.attention_kernel(shape);
 }
 
+std::optional<KernelChoice> WrappedBackend::step_kernel(const StepQuery& query) const {
+  return inner_.step_kernel(query);
+}
+
 void WrappedBackend::embed(TensorView out,
                            const WeightMatrix& table,
                            std::span<const int32_t> ids,

@@ -18,6 +18,7 @@ class WrappedBackend : public Backend {
   KernelChoice experts_kernel(const ExpertWeights& experts,
                               const Activation& activation) const override;
   KernelChoice attention_kernel(const AttentionShape& shape) const override;
+  std::optional<KernelChoice> step_kernel(const StepQuery& query) const override;
   void embed(TensorView out,
              const WeightMatrix& table,
              std::span<const int32_t> ids,

@@ -43,9 +43,13 @@ std::string refusal(int exit_code, std::vector<std::string> arguments) {
 
 TEST(CliKernels, InfoSaysWhatAGpuElsewhereWouldRun) {
   const std::string hopper = info_of(golden("moe-nvfp4-modelopt"), {"--gpu", "sm_90"});
-  EXPECT_THAT(hopper, AllOf(HasSubstr("sm_90, a GPU that need not be here"),
-                            HasSubstr("W4A16 NVFP4"), HasSubstr("no FP4 tensor cores"),
-                            HasSubstr("attention"), HasSubstr("linears")));
+  EXPECT_THAT(hopper,
+              AllOf(HasSubstr("sm_90, a GPU that need not be here"), HasSubstr("W4A16 NVFP4"),
+                    HasSubstr("no FP4 tensor cores"), HasSubstr("attention"), HasSubstr("linears"),
+                    HasSubstr("launches for each part of a layer"),
+                    HasSubstr("the cache is F8_E4M3, one launch takes BF16 (--kv-dtype bf16)")));
+  EXPECT_THAT(info_of(golden("moe-nvfp4-modelopt"), {"--gpu", "sm_90", "--kv-dtype", "bf16"}),
+              HasSubstr("one launch takes the sizes of Gemma 4 26B-A4B"));
   const std::string forced =
       info_of(golden("moe-nvfp4-modelopt"),
               {"--gpu", "sm_90", "--expert-kernel", "plain", "--attention-kernel", "plain"});
@@ -61,7 +65,7 @@ TEST(CliKernels, InfoSaysItInJsonToo) {
     kinds.insert(std::string(line.at("kind").as_string()));
     EXPECT_FALSE(line.at("why").as_string().empty());
   }
-  EXPECT_EQ(kinds, (std::set<std::string>{"attention", "experts", "linears"}));
+  EXPECT_EQ(kinds, (std::set<std::string>{"attention", "experts", "linears", "steps"}));
 }
 
 TEST(CliKernels, ChoicesThatCannotBeAreOneLine) {
@@ -76,6 +80,10 @@ TEST(CliKernels, ChoicesThatCannotBeAreOneLine) {
                                "--linear-kernel", "stream"}),
               AllOf(HasSubstr("--linear-kernel stream: cannot compute linears on sm_90: INT4"),
                     HasSubstr("auto and plain work")));
+  EXPECT_THAT(refusal(kUsage, {"info", golden("moe-bf16-fused"), "--gpu", "sm_90", "--step-kernel",
+                               "whole"}),
+              HasSubstr("--step-kernel whole: experts are BF16, one launch takes NVFP4; auto and "
+                        "apart work"));
   EXPECT_THAT(refusal(kUsage, {"info", golden("moe-bf16-fused"), "--gpu", "h200"}),
               HasSubstr("--gpu 'h200': wanted a compute capability"));
   EXPECT_THAT(refusal(kDevice, {"info", golden("moe-bf16-fused"), "--gpu", "sm_75"}),

@@ -47,6 +47,7 @@ class CudaBackend final : public Backend {
   KernelChoice experts_kernel(const ExpertWeights& experts,
                               const Activation& activation) const override;
   KernelChoice attention_kernel(const AttentionShape& shape) const override;
+  std::optional<KernelChoice> step_kernel(const StepQuery& query) const override;
 
   int64_t load_bytes(const ModelOperands& operands) const override;
   void load(const ModelOperands& operands) override;

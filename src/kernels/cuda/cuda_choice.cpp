@@ -21,6 +21,10 @@ KernelChoice CudaBackend::attention_kernel(const AttentionShape& shape) const {
   return kernels_.attention_kernel(shape);
 }
 
+std::optional<KernelChoice> CudaBackend::step_kernel(const StepQuery& query) const {
+  return kernels_.step_kernel(query);
+}
+
 bool has_fp4_kernel(ComputeCapability device) {
   return has_fp4_cores(10 * device.major + device.minor);
 }

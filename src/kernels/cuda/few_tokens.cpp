@@ -9,30 +9,12 @@
 namespace facet::cuda {
 namespace {
 
-bool narrow(int64_t cols) {
-  return cols % kStep != 0 || chunks_of(static_cast<int>(cols / kStep)) == 1;
-}
+static_assert(kTokenChoices == kMostStreamExperts && kTokenWidthSteps < 16);
 
 bool kind_fits(const FewTokensKind& kind, int32_t tokens) {
-  constexpr int kColumns = 8;  // of attention's products: heads, with two pieces of a window
-  const int group = kind.q_heads / std::max(kind.kv_heads, 1);
-  const bool window = kind.window > 0;
-  // Of heads of 256, up to four tokens are attended to at once: by so few warps, which weigh a
-  // column each, in one part.
-  const bool few = kind.head_dim == 256 && tokens > 2;
-  const int columns = few ? kColumns / 2 : kColumns;
-  // Of heads of 256, cells of several tokens have room for so many (kCellRoom).
-  const bool crowded = kind.head_dim == 256 && tokens > 1 && group > kColumns / 2;
-  // o's x may come in two rounds, each of whole slots of every chunk (TokenSizes::kRounds).
-  const int o_unit = (tokens > 4 ? 4 : 1) * kChunks * kStep;
-  return (kind.head_dim == 256 || kind.head_dim == 512) && kind.kv_heads > 0 &&
-         kind.q_heads % kind.kv_heads == 0 && (group & (group - 1)) == 0 &&
-         group * (window ? 2 : 1) <= columns && kind.page_size % 16 == 0 &&
-         kind.angles <= kTokenAngles && !narrow(int64_t{kind.q_heads} * kind.head_dim) &&
-         kind.q_heads * kind.head_dim <= kTokenHeadRows &&
-         kind.q_heads * kind.head_dim % o_unit == 0 && !crowded && kind.blocks > 0 &&
-         (window || !few) &&
-         (!window || kind.window >= 16) &&  // copies of 16 positions: some of them seen at an end
+  return step_kind_fits({kind.head_dim, kind.q_heads, kind.kv_heads, kind.window, kind.angles},
+                        tokens) &&
+         kind.page_size % 16 == 0 && kind.blocks > 0 &&
          kind.kv_heads * kind.blocks <= multiprocessors();
 }
 
@@ -113,13 +95,11 @@ bool few_tokens_fit(const FewTokensArgs& args) {
   if (!device_has_wgmma() || most_shared_bytes() < kTokenSharedBytes) return false;
   // Each CTA has some of o, and of the experts' down product: what it tells there says that it has
   // read all before.
-  bool fits = args.tokens >= 1 && args.tokens <= kMostTokens && args.hidden == kTokenHidden &&
+  bool fits = args.tokens >= 1 && args.tokens <= kMostTokens &&
+              step_widths_fit(
+                  {args.hidden, args.dense_width, args.expert_width, args.experts, args.top_k}) &&
               multiprocessors() <= kTokenHidden / 16 && multiprocessors() >= kTokenHidden / 32 &&
-              !narrow(args.dense_width) && args.dense_width <= kTokenHidden &&
-              args.expert_width % kStep == 0 && args.expert_width / kStep <= kTokenWidthSteps &&
-              chunks_of(args.expert_width / kStep) == 1 && args.top_k >= 1 &&
-              args.top_k <= std::min(kTokenExperts, args.experts) &&
-              args.experts <= std::min(kMostStreamExperts, multiprocessors());
+              args.experts <= multiprocessors();
   for (const FewTokensKind& kind : args.kinds) {
     if (kind.head_dim == 0) continue;
     const int64_t parts = ceil_div(args.longest, kPart);

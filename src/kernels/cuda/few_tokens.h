@@ -7,6 +7,7 @@
 #include "kernels/activation.h"
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/step_choice.h"
 
 namespace facet::cuda {
 
@@ -110,25 +111,9 @@ struct FewTokensArgs {
   int64_t expert_bytes = 0;  ///< likewise
 };
 
-// What fits it.
-inline constexpr int kTokenExperts = 8;  ///< that a token chooses
-inline constexpr int kMostTokens = 8;
 /// Runs of 16 positions of a token and a kind of layers that a CTA may have.
 constexpr int token_kv_rows(int tokens) { return tokens == 1 ? 256 : 80; }
-inline constexpr int kTokenHidden = 2816;    ///< a thread of 512 has up to 6
-inline constexpr int kTokenAngles = 128;     ///< of a head
-inline constexpr int kTokenWidthSteps = 11;  ///< steps of an expert's width
-inline constexpr int kTokenHeadRows = 8192;  ///< of q
 inline constexpr int kTokenSharedBytes = 227 * 1024;
-
-/// Positions up to which a step can be one launch. Bits were compared up to 33,500 for one token
-/// and 22,000 for more.
-inline constexpr int32_t kTokenLongest = 65536;
-/// Those up to which that was measured to be faster (H200, November 2026, facet bench model): with
-/// more than four tokens it is hardly so at 1,024, and no more at 16,384.
-constexpr int32_t token_longest(int32_t tokens) {
-  return tokens == 1 ? kTokenLongest : tokens <= 4 ? 32768 : 2048;
-}
 
 /// FewTokensArgs::few_parts.
 int32_t few_token_parts(int32_t tokens);
