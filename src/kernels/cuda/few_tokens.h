@@ -7,7 +7,7 @@
 #include "kernels/activation.h"
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/launch.h"
-#include "kernels/step_choice.h"
+#include "kernels/step_limits.h"
 
 namespace facet::cuda {
 
