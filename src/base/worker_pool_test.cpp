@@ -59,15 +59,15 @@ TEST(WorkerPool, AWorkerThatComesLateTakesNothingOfTheNextJob) {
 
 TEST(WorkerPool, EndsBesideWorkersThatComeLate) {
   // Far more threads than cores: some are put aside between waking for the job and joining it. A
-  // pool whose worker then slept through its end hung one time in some ten thousand, and four at
-  // once find it.
-  constexpr int kRounds = 4000;
+  // pool whose worker then slept through its end hung one time in some ten thousand; in the seconds
+  // that this takes, four at once have that many.
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(3);
   std::atomic<int> ended{0};
   {
     std::vector<std::jthread> owners;
     for (int owner = 0; owner < 4; ++owner) {
       owners.emplace_back([&] {
-        for (int round = 0; round < kRounds; ++round) {
+        while (std::chrono::steady_clock::now() < until) {
           WorkerPool pool(6);
           pool.parallel_for(2, 1, [](int64_t, int64_t) {});
           ++ended;
@@ -75,7 +75,7 @@ TEST(WorkerPool, EndsBesideWorkersThatComeLate) {
       });
     }
   }
-  EXPECT_EQ(ended.load(), 4 * kRounds);
+  EXPECT_GT(ended.load(), 0);
 }
 
 TEST(WorkerPool, WhatABodyThrowsComesOutOfTheCall) {
