@@ -1,7 +1,6 @@
 #include "kernels/step_choice.h"
 
 #include <fmt/core.h>
-#include <fmt/ranges.h>
 
 #include "base/error.h"
 
@@ -9,9 +8,10 @@ namespace facet {
 namespace {
 
 std::string names_of(const std::set<WeightFormat>& formats) {
-  std::vector<std::string_view> names;
-  for (const WeightFormat format : formats) names.push_back(to_string(format));
-  return fmt::format("{}", fmt::join(names, " and "));
+  std::string names;
+  for (const WeightFormat format : formats)
+    names += fmt::format("{}{}", names.empty() ? "" : " and ", to_string(format));
+  return names;
 }
 
 std::string asked(std::string_view option, std::string_view value) {

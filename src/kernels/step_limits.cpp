@@ -25,7 +25,7 @@ bool step_kind_fits(const StepKind& kind, int32_t tokens) {
   // Of heads of 256, cells of several tokens have room for so many (kCellRoom).
   const bool crowded = kind.head_dim == 256 && tokens > 1 && group > kShared / 2;
   // o's x may come in two rounds, each of whole slots of every chunk (TokenSizes::kRounds).
-  constexpr int32_t kChunks = 4;
+  constexpr int64_t kChunks = 4;
   const int64_t o_unit = (tokens > 4 ? 4 : 1) * kChunks * kColumns;
   const int64_t q_rows = int64_t{kind.q_heads} * kind.head_dim;
   return (kind.head_dim == 256 || kind.head_dim == 512) &&
