@@ -60,15 +60,15 @@ TEST(WorkerPool, AWorkerThatComesLateTakesNothingOfTheNextJob) {
 TEST(WorkerPool, EndsBesideWorkersThatComeLate) {
   // Far more threads than cores: some are put aside between waking for the job and joining it. A
   // pool whose worker then slept through its end hung one time in some ten thousand; in the seconds
-  // that this takes, four at once have that many.
+  // that this takes, sixteen at once have several times as many.
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(3);
   std::atomic<int> ended{0};
   {
     std::vector<std::jthread> owners;
-    for (int owner = 0; owner < 4; ++owner) {
+    for (int owner = 0; owner < 16; ++owner) {
       owners.emplace_back([&] {
         while (std::chrono::steady_clock::now() < until) {
-          WorkerPool pool(6);
+          WorkerPool pool(4);
           pool.parallel_for(2, 1, [](int64_t, int64_t) {});
           ++ended;
         }
