@@ -1,6 +1,7 @@
 #include "cli/kernel_lines.h"
 
 #include <algorithm>
+#include <array>
 #include <boost/json/object.hpp>
 #include <utility>
 
@@ -17,6 +18,13 @@ void add(std::vector<KernelLine>& to, KernelLine line) {
 
 std::string name_of(WeightFormat format) { return std::string(to_string(format)); }
 
+/// Of attention and the dense branch; some layers lack some.
+std::array<const WeightMatrix*, 7> matrices_of(const gemma4::LayerWeights& layer) {
+  const gemma4::AttentionWeights& a = layer.self_attn;
+  return {&a.q_proj,          &a.k_proj,           &a.v_proj, &a.o_proj, &layer.mlp.gate_proj,
+          &layer.mlp.up_proj, &layer.mlp.down_proj};
+}
+
 void add_linears(std::vector<KernelLine>& to,
                  const gemma4::Weights& weights,
                  const KernelChooser& chooser) {
@@ -25,12 +33,9 @@ void add_linears(std::vector<KernelLine>& to,
       add(to, {"linears", name_of(matrix.format), chooser.linear_kernel(matrix)});
   };
   for (const gemma4::LayerWeights& layer : weights.layers) {
-    const gemma4::AttentionWeights& a = layer.self_attn;
-    for (const WeightMatrix* matrix :
-         {&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj, &layer.mlp.gate_proj, &layer.mlp.up_proj,
-          &layer.mlp.down_proj, &layer.per_layer_input_gate, &layer.per_layer_projection}) {
-      linear(*matrix);
-    }
+    for (const WeightMatrix* matrix : matrices_of(layer)) linear(*matrix);
+    linear(layer.per_layer_input_gate);
+    linear(layer.per_layer_projection);
   }
   linear(weights.per_layer_model_projection);
   linear(weights.lm_head);
@@ -57,11 +62,8 @@ StepQuery step_query(const gemma4::Gemma4Config& config,
     query.widths.dense_width = std::max<int64_t>(query.widths.dense_width, layer.intermediate_size);
     query.own_caches = query.own_caches && layer.kv_donor == static_cast<int32_t>(index);
     const gemma4::LayerWeights& of = weights.layers[index];
-    for (const WeightMatrix* matrix :
-         {&of.self_attn.q_proj, &of.self_attn.k_proj, &of.self_attn.v_proj, &of.self_attn.o_proj,
-          &of.mlp.gate_proj, &of.mlp.up_proj, &of.mlp.down_proj}) {
+    for (const WeightMatrix* matrix : matrices_of(of))
       if (!matrix->empty()) query.matrices.insert(matrix->format);
-    }
     all_sparse = all_sparse && !of.experts.empty();
     for (const ExpertMatrices& expert : of.experts.experts)
       for (const WeightMatrix* matrix : {&expert.gate, &expert.up, &expert.down})
@@ -77,12 +79,7 @@ ModelTraits traits_of(const gemma4::Weights& weights) {
     traits.nvfp4 = traits.nvfp4 || matrix.format == WeightFormat::kNvfp4;
   };
   for (const gemma4::LayerWeights& layer : weights.layers) {
-    for (const WeightMatrix* matrix :
-         {&layer.self_attn.q_proj, &layer.self_attn.k_proj, &layer.self_attn.v_proj,
-          &layer.self_attn.o_proj, &layer.mlp.gate_proj, &layer.mlp.up_proj,
-          &layer.mlp.down_proj}) {
-      see(*matrix);
-    }
+    for (const WeightMatrix* matrix : matrices_of(layer)) see(*matrix);
     if (layer.experts.empty()) continue;
     traits.experts = true;
     see(layer.experts.experts.front().up);

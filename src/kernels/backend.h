@@ -172,8 +172,9 @@ struct AttentionShape {
   int32_t kv_heads = 0;
 };
 
-/// Says which kernels run what, by formats and shapes alone: the views may point anywhere.
 struct StepQuery;  // step_choice.h
+
+/// Says which kernels run what, by formats and shapes alone: the views may point anywhere.
 class KernelChooser {
  public:
   virtual ~KernelChooser() = default;

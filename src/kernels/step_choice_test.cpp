@@ -43,8 +43,7 @@ TEST(StepChoice, AWishIsMetOrRefused) {
   EXPECT_EQ(
       refusal(ErrorCode::kUsage, [&] { choose_step(hopper({.steps = StepWish::kWhole}), fp8); }),
       "--step-kernel whole: the cache is F8_E4M3, one launch takes BF16 (--kv-dtype bf16); auto "
-      "and "
-      "apart work");
+      "and apart work");
 }
 
 TEST(StepChoice, WhateverItDoesNotTakeIsNamed) {

@@ -5,11 +5,10 @@
 namespace facet {
 namespace {
 
-constexpr int64_t kColumns = 64;       // that products take at a time
-constexpr int64_t kChunkedSteps = 16;  // of so many on, K is cut into chunks
-
 /// Whether a product's K is not cut into chunks.
-bool narrow(int64_t cols) { return cols % kColumns != 0 || cols / kColumns < kChunkedSteps; }
+bool narrow(int64_t cols) {
+  return cols % kStepColumns != 0 || cols / kStepColumns < kChunkedSteps;
+}
 
 }  // namespace
 
@@ -25,8 +24,7 @@ bool step_kind_fits(const StepKind& kind, int32_t tokens) {
   // Of heads of 256, cells of several tokens have room for so many (kCellRoom).
   const bool crowded = kind.head_dim == 256 && tokens > 1 && group > kShared / 2;
   // o's x may come in two rounds, each of whole slots of every chunk (TokenSizes::kRounds).
-  constexpr int64_t kChunks = 4;
-  const int64_t o_unit = (tokens > 4 ? 4 : 1) * kChunks * kColumns;
+  const int64_t o_unit = int64_t{tokens > 4 ? 4 : 1} * kStepChunks * kStepColumns;
   const int64_t q_rows = int64_t{kind.q_heads} * kind.head_dim;
   return (kind.head_dim == 256 || kind.head_dim == 512) &&
          std::has_single_bit(static_cast<uint32_t>(group)) && group * (window ? 2 : 1) <= columns &&
@@ -37,7 +35,7 @@ bool step_kind_fits(const StepKind& kind, int32_t tokens) {
 
 bool step_widths_fit(const StepWidths& w) {
   return w.hidden == kTokenHidden && !narrow(w.dense_width) && w.dense_width <= kTokenHidden &&
-         w.expert_width % kColumns == 0 && w.expert_width / kColumns <= kTokenWidthSteps &&
+         w.expert_width % kStepColumns == 0 && w.expert_width / kStepColumns <= kTokenWidthSteps &&
          narrow(w.expert_width) && w.top_k >= 1 && w.top_k <= kTokenExperts &&
          w.top_k <= w.experts && w.experts <= kTokenChoices;
 }

@@ -7,6 +7,10 @@ namespace facet {
 // What a step of few tokens as one launch for all layers takes (kernels/cuda/few_tokens.h): sizes
 // alone, for kernels to include.
 
+inline constexpr int32_t kStepColumns = 64;   ///< that products take at a time
+inline constexpr int32_t kStepChunks = 4;     ///< of K, added in order
+inline constexpr int32_t kChunkedSteps = 16;  ///< of kStepColumns; with fewer K is one chunk
+
 inline constexpr int32_t kMostTokens = 8;        ///< of a step, each of another sequence
 inline constexpr int32_t kTokenExperts = 8;      ///< that a token chooses
 inline constexpr int32_t kTokenChoices = 128;    ///< of how many

@@ -9,7 +9,9 @@
 namespace facet::cuda {
 namespace {
 
-static_assert(kTokenChoices == kMostStreamExperts && kTokenWidthSteps < 16);
+static_assert(kTokenChoices == kMostStreamExperts && kStepColumns == kStep &&
+              kStepChunks == kChunks && chunks_of(kChunkedSteps) == kChunks &&
+              chunks_of(kChunkedSteps - 1) == 1);
 
 bool kind_fits(const FewTokensKind& kind, int32_t tokens) {
   return step_kind_fits({kind.head_dim, kind.q_heads, kind.kv_heads, kind.window, kind.angles},
