@@ -154,12 +154,12 @@ __device__ __forceinline__ void add_spread(const TokenElements& at,
 }
 
 /// The CTA's stream with what the layer before left pending (null: there is none) added, and its
-/// norm: for one token into `to`, else told. expert_weights: of the layer before. All loads are
-/// under way together.
+/// norm, with weights `norm`: for one token into `to`, else told. expert_weights: of the layer
+/// before. All loads are under way together.
 template <int T>
 __device__ __forceinline__ void enter_layer(const FewTokensArgs& args,
                                             const FewTokensLayer* before,
-                                            const FewTokensLayer& layer,
+                                            const float* norm,
                                             uint32_t number,
                                             const float* expert_weights,
                                             TokenNormParts& parts,
@@ -179,7 +179,7 @@ __device__ __forceinline__ void enter_layer(const FewTokensArgs& args,
     dense_norm.load_weights(at, before->dense_out_norm);
     sparse_norm.load_weights(at, before->sparse_out_norm);
     out_norm.load_weights(at, before->out_norm);
-    input.load_weights(at, layer.input_norm);
+    input.load_weights(at, norm);
     hear<2 * kTokenPer>(  // the experts' come last
         number - 1,
         [&](int i) {
@@ -206,7 +206,7 @@ __device__ __forceinline__ void enter_layer(const FewTokensArgs& args,
     sync_workers();
     x.add_norm(y, token_inverse(parts.of[1][0], args), out_norm, before->factor);
   } else {
-    input.load_weights(at, layer.input_norm);
+    input.load_weights(at, norm);
   }
   x.store(at, stream);
   x.squares(parts.of[2][0]);
