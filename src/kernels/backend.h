@@ -22,7 +22,7 @@
 
 namespace facet {
 
-/// How far decode_layers() came.
+/// How far decode() came.
 enum class Decoded { kNothing, kLayers, kLogits };
 
 /// What a device can do at best, as measured on it.
@@ -269,19 +269,16 @@ class Backend : public KernelChooser {
                       const Batch& batch,
                       float eps);
 
-  /// Rows of a step up to which decode_layers() is worth asking; 0: never.
+  /// Rows of a step up to which decode() is worth asking; 0: never.
   virtual int64_t most_whole_rows() const { return 0; }
-  /// All layers of a step of which every sequence has one row, nothing being pending before: for
-  /// each what project(), attend(), linear(), enter_feed_forward() and leave_feed_forward() give.
-  /// kLayers: the last layer's result is pending then. kLogits: so are the head's norm_stream(),
-  /// linear() and soft_cap() done, and the stream is lost. kNothing, and nothing is done, if this
-  /// backend has no better way than those ops. top_k: experts of a row.
-  virtual Decoded decode_layers(ResidualStream& /*stream*/,
-                                std::span<const DecoderLayer> /*layers*/,
-                                const LmHead& /*head*/,
-                                int32_t /*top_k*/,
-                                const Batch& /*batch*/,
-                                float /*eps*/) {
+  /// A step of which every sequence has one row: embed(), and for each layer what project(),
+  /// attend(), linear(), enter_feed_forward() and leave_feed_forward() give. kLayers: the last
+  /// layer's result is pending then. kLogits: so are the head's norm_stream(), linear() and
+  /// soft_cap() done, and the stream is lost. kNothing, and nothing is done, if this backend has no
+  /// better way than those ops.
+  virtual Decoded decode(ResidualStream& /*stream*/,
+                         const Decoder& /*decoder*/,
+                         const Batch& /*batch*/) {
     return Decoded::kNothing;
   }
 

@@ -106,12 +106,28 @@ struct DecoderLayer {
   PendingBranch result;  ///< what the layer leaves pending
 };
 
+/// What goes into the decoder layers: x = table[ids] * scale.
+struct TokenEmbedding {
+  const WeightMatrix& table;     ///< [V, H] of plain values
+  std::span<const int32_t> ids;  ///< [T]
+  float scale = 1.0F;
+};
+
 /// What follows the decoder layers: z = (norm(x) * norm) · wᵀ, logits = cap * tanh(z / cap).
 struct LmHead {
   std::span<const float> norm;  ///< [H]
   const WeightMatrix& w;        ///< [V, H]
   std::optional<float> cap;     ///< none: logits = z
   TensorView logits;            ///< [T, V]; empty: not those of all rows are wanted
+};
+
+/// All of a model, but for per-layer embeddings.
+struct Decoder {
+  TokenEmbedding embedding;
+  std::span<const DecoderLayer> layers;
+  LmHead head;
+  int32_t top_k = 0;  ///< experts of a row
+  float eps = 0;
 };
 
 }  // namespace facet

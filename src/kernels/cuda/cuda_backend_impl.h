@@ -116,12 +116,7 @@ class CudaBackend final : public Backend {
   int64_t most_whole_rows() const override {
     return kernels_.setup().wishes.steps == StepWish::kApart ? 0 : kMostTokens;
   }
-  Decoded decode_layers(ResidualStream& stream,
-                        std::span<const DecoderLayer> layers,
-                        const LmHead& head,
-                        int32_t top_k,
-                        const Batch& batch,
-                        float eps) override;
+  Decoded decode(ResidualStream& stream, const Decoder& decoder, const Batch& batch) override;
   void add_rms_norm(
       TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) override;
   void join_branches(TensorView dense,

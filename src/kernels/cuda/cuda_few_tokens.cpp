@@ -1,4 +1,4 @@
-// All layers of a few tokens, and the head, as one launch: what they are made of, checked and
+// All of a step of few tokens, up to its logits, as one launch: what they are made of, checked and
 // translated.
 
 #include <algorithm>
@@ -185,12 +185,8 @@ bool CudaBackend::few_tokens_tables(std::span<const DecoderLayer> of,
   return true;
 }
 
-Decoded CudaBackend::decode_layers(ResidualStream& stream,
-                                   std::span<const DecoderLayer> layers,
-                                   const LmHead& head,
-                                   int32_t top_k,
-                                   const Batch& batch,
-                                   float eps) {
+Decoded CudaBackend::decode(ResidualStream& stream, const Decoder& decoder, const Batch& batch) {
+  const std::span<const DecoderLayer> layers = decoder.layers;
   const bool one_row_each =
       std::ranges::all_of(batch.sequences, [](const SequenceRows& of) { return of.rows == 1; });
   if (!unwatched_step_ || batch.rows() == 0 || batch.rows() > kMostTokens ||
@@ -204,7 +200,7 @@ Decoded CudaBackend::decode_layers(ResidualStream& stream,
   const bool wanted = kernels_.setup().wishes.steps == StepWish::kWhole;
   if (args.longest > (wanted ? kTokenLongest : token_longest(args.tokens)))
     return Decoded::kNothing;
-  args.eps = eps;
+  args.eps = decoder.eps;
   std::vector<FewTokensLayer> table;
   FewTokensRopes ropes = {};
   for (const DecoderLayer& layer : layers) {
@@ -213,7 +209,7 @@ Decoded CudaBackend::decode_layers(ResidualStream& stream,
     table.push_back(*made);
     args.count = static_cast<int32_t>(table.size());
   }
-  args.top_k = top_k;
+  args.top_k = decoder.top_k;
   if (!few_tokens_fit(args)) return Decoded::kNothing;
 
   FewTokensRooms& rooms = args.rooms;
@@ -262,6 +258,7 @@ Decoded CudaBackend::decode_layers(ResidualStream& stream,
   args.x = values(stream.x, {args.tokens, args.hidden}, "x");
   args.positions = arena_.find(batch.positions, "positions");
   args.sequence_of_row = arena_.find(batch.sequence_of_row, "sequence_of_row");
+  const LmHead& head = decoder.head;
   const bool head_fits = plain(head.w, head.w.rows, args.hidden) &&
                          linear_weights(head.w).form == ProductForm::kByTokens;
   if (!few_tokens_tables(layers, std::move(table), head_fits ? &head.w : nullptr, args))
@@ -273,6 +270,14 @@ Decoded CudaBackend::decode_layers(ResidualStream& stream,
     args.head.rows = static_cast<int32_t>(head.w.rows);
     args.head.cap = head.cap.value_or(0.0F);
     args.bytes += stored_bytes(head.w) + head.logits.bytes();
+  }
+  const TokenEmbedding& embedding = decoder.embedding;
+  if (plain(embedding.table, embedding.table.rows, args.hidden)) {
+    args.embedding.table = reinterpret_cast<const uint16_t*>(embedding.table.data);
+    args.embedding.ids = arena_.find(embedding.ids, "embed");
+    args.embedding.scale = embedding.scale;
+  } else {
+    embed(stream.x, embedding.table, embedding.ids, embedding.scale);
   }
   few_tokens(stream_, args);
   if (with_head) return Decoded::kLogits;

@@ -1,8 +1,8 @@
 #pragma once
 
-// All decoder layers of a few tokens, and the head, in one launch: a CTA for each multiprocessor,
-// all of them under way at once, which tell each other the results of a layer's parts
-// (few_tokens_words.cuh).
+// All decoder layers of a few tokens, from embeddings to logits, in one launch: a CTA for each
+// multiprocessor, all of them under way at once, which tell each other the results of a layer's
+// parts (few_tokens_words.cuh).
 //
 //   stream settled, its norm | q, k, v
 //   attention over a CTA's positions

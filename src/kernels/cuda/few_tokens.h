@@ -93,14 +93,22 @@ struct FewTokensHead {
   float cap = 0;                      ///< 0: logits = z
 };
 
+/// Where the streams begin: x = table[ids[t]] * scale.
+struct FewTokensEmbedding {
+  const uint16_t* table = nullptr;  ///< BF16 [V, H]; null: FewTokensArgs::x is there
+  const int32_t* ids = nullptr;     ///< [T]
+  float scale = 1.0F;
+};
+
 struct FewTokensArgs {
   const FewTokensLayer* layers = nullptr;  ///< [count], device
   int32_t count = 0;
   static constexpr int kKinds = 2;
   FewTokensKind kinds[kKinds];
+  FewTokensEmbedding embedding;
   FewTokensHead head;
-  /// [T, H], the stream; without a head also what it is in the end, what is pending after the last
-  /// layer not added.
+  /// [T, H], the stream: where it is read without a table of embeddings, and left without a head,
+  /// what is pending after the last layer not added.
   float* x = nullptr;
   FewTokensRooms rooms;
   float* dense = nullptr;    ///< [T, H]: what the last layer leaves, as below
@@ -139,9 +147,9 @@ bool few_tokens_fit(const FewTokensArgs& args);
 
 /// All decoder layers of a few tokens, each of another sequence, mixtures of experts in NVFP4 and
 /// all else in BF16, in one launch: project(), attend(), linear(), enter_feed_forward() and
-/// leave_feed_forward() of each, bit for bit; with a head also norm_stream(), linear() and
-/// soft_cap(), else what the last layer gave is left in dense and sparse. Bound by the bytes of all
-/// weights and of the cache.
+/// leave_feed_forward() of each, bit for bit; before them embed(), if there is a table; after them
+/// with a head norm_stream(), linear() and soft_cap(), else what the last layer gave is left in
+/// dense and sparse. Bound by the bytes of all weights and of the cache.
 void few_tokens(cudaStream_t stream, const FewTokensArgs& args);
 
 /// By a kernel for up to T tokens: 1, 2, 4 or 8.

@@ -46,6 +46,15 @@ struct TokenValues {
 #pragma unroll
     for (int k = 0; k < kTokenPer; ++k) v[k] = at.has(k) ? __ldg(from + at(k)) : 0.0F;
   }
+  /// A token's embedding.
+  __device__ __forceinline__ void embed(const TokenElements& at,
+                                        const FewTokensEmbedding& from,
+                                        int token) {
+    const uint16_t* row = from.table + int64_t{__ldg(from.ids + token)} * kTokenHidden;
+#pragma unroll
+    for (int k = 0; k < kTokenPer; ++k)
+      v[k] = at.has(k) ? __fmul_rn(from_bf16(__ldg(row + at(k))), from.scale) : 0.0F;
+  }
   /// What other CTAs tell.
   __device__ __forceinline__ void hear_all(const TokenElements& at,
                                            const uint2* from,
@@ -153,9 +162,9 @@ __device__ __forceinline__ void add_spread(const TokenElements& at,
   }
 }
 
-/// The CTA's stream with what the layer before left pending (null: there is none) added, and its
-/// norm, with weights `norm`: for one token into `to`, else told. expert_weights: of the layer
-/// before. All loads are under way together.
+/// The CTA's stream, at first a token's embedding, with what the layer before (null: this is the
+/// first) left pending added, and its norm with weights `norm`: for one token into `to`, else told.
+/// expert_weights: of the layer before. All loads are under way together.
 template <int T>
 __device__ __forceinline__ void enter_layer(const FewTokensArgs& args,
                                             const FewTokensLayer* before,
@@ -168,7 +177,11 @@ __device__ __forceinline__ void enter_layer(const FewTokensArgs& args,
   float* stream = own_stream<T>(args);
   const int64_t row = int64_t{own_token<T>()} * kTokenHidden;
   TokenValues x;
-  x.load(at, before != nullptr ? stream : args.x + row);
+  if (before == nullptr && args.embedding.table != nullptr) {
+    x.embed(at, args.embedding, own_token<T>());
+  } else {
+    x.load(at, before != nullptr ? stream : args.x + row);
+  }
   TokenValues input;
   if (before != nullptr) {
     TokenValues y;

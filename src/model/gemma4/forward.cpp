@@ -22,6 +22,8 @@ float bf16_sqrt(int32_t n) {
 
 float inverse_sqrt(int32_t n) { return static_cast<float>(std::pow(static_cast<double>(n), -0.5)); }
 
+float embedding_scale(const Gemma4Config& config) { return bf16_sqrt(config.hidden_size); }
+
 /// Of the logits.
 std::optional<float> final_cap(const Gemma4Config& config) {
   if (!config.final_logit_softcapping) return std::nullopt;
@@ -69,12 +71,12 @@ std::optional<TensorView> Gemma4Model::run(const Step& step) {
 
 bool Gemma4Model::compute(const Step& step, const Activations& a) {
   Backend& be = backend_;
-  be.embed(a.x, weights_.embed_tokens, ids_, bf16_sqrt(config_.hidden_size));  // [T, H]
-  if (has_ple()) per_layer_inputs(step, a);                                    // [T, L*P]
   ResidualStream stream = {a.x, a.spare};
-  const Decoded decoded = whole_layers(step, a, stream);
-  const int32_t layers = decoded == Decoded::kNothing ? config_.num_hidden_layers : 0;
-  for (int32_t layer = 0; layer < layers; ++layer) {
+  const Decoded decoded = whole_step(step, a, stream);
+  const bool whole = decoded != Decoded::kNothing;
+  if (!whole) be.embed(a.x, weights_.embed_tokens, ids_, embedding_scale(config_));  // [T, H]
+  if (has_ple()) per_layer_inputs(step, a);                                          // [T, L*P]
+  for (int32_t layer = 0; !whole && layer < config_.num_hidden_layers; ++layer) {
     if (step.observer != nullptr) {
       if (!step.observer->goes_on(layer)) return false;
       be.settle(stream, eps_);
@@ -212,7 +214,7 @@ PendingBranch Gemma4Model::result_of(int32_t index, const Activations& a) const 
   return result;
 }
 
-Decoded Gemma4Model::whole_layers(const Step& step, const Activations& a, ResidualStream& stream) {
+Decoded Gemma4Model::whole_step(const Step& step, const Activations& a, ResidualStream& stream) {
   const int64_t rows = a.x.rows();
   const bool single = rows == std::ssize(step.batch.sequences);
   if (rows > backend_.most_whole_rows() || !single || has_ple() || step.observer != nullptr)
@@ -239,11 +241,15 @@ Decoded Gemma4Model::whole_layers(const Step& step, const Activations& a, Residu
                       .result = result_of(index, a)});
   }
   const bool all_rows = std::ssize(step.logit_rows) == rows;  // which then stand in order
-  const LmHead head = {.norm = weights_.norm,
-                       .w = weights_.lm_head,
-                       .cap = final_cap(config_),
-                       .logits = all_rows ? a.logits : TensorView()};
-  return backend_.decode_layers(stream, layers, head, config_.top_k_experts, step.batch, eps_);
+  const Decoder decoder = {.embedding = {weights_.embed_tokens, ids_, embedding_scale(config_)},
+                           .layers = layers,
+                           .head = {.norm = weights_.norm,
+                                    .w = weights_.lm_head,
+                                    .cap = final_cap(config_),
+                                    .logits = all_rows ? a.logits : TensorView()},
+                           .top_k = config_.top_k_experts,
+                           .eps = eps_};
+  return backend_.decode(stream, decoder, step.batch);
 }
 
 void Gemma4Model::per_layer_inputs(const Step& step, const Activations& a) {

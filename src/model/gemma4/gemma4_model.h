@@ -91,9 +91,9 @@ class Gemma4Model final : public Model {
   /// The ops of a step. False if the observer gave it up.
   bool compute(const Step& step, const Activations& a);
   void per_layer_inputs(const Step& step, const Activations& a);
-  /// All layers as one op of the backend, and the logits if those of all rows are wanted; how far
-  /// it went.
-  Decoded whole_layers(const Step& step, const Activations& a, ResidualStream& stream);
+  /// The step as one op of the backend, with its logits if those of all rows are wanted; how far it
+  /// went.
+  Decoded whole_step(const Step& step, const Activations& a, ResidualStream& stream);
   /// The logits that are wanted.
   void lm_head(const Step& step, const Activations& a, ResidualStream& stream);
   FeedForward feed_forward_of(int32_t index) const;
