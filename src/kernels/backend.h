@@ -13,6 +13,7 @@
 #include "kernels/draw_spec.h"
 #include "kernels/expert_weights.h"
 #include "kernels/kv_view.h"
+#include "kernels/layer_operands.h"
 #include "kernels/rope.h"
 #include "kernels/top_logits.h"
 #include "quant/weight_matrix.h"
@@ -21,96 +22,8 @@
 
 namespace facet {
 
-/// Which experts each row uses. Both are [T, top_k]; a row's experts stand in descending order of
-/// router probability, equal ones by lower index.
-struct Routing {
-  TensorView experts;  // I32
-  TensorView weights;  // F32: renormalised over the chosen, times per_expert_scale
-};
-
-struct RouterWeightsView {
-  WeightMatrix proj;                        // [E, H]
-  std::span<const float> scale;             // [H]
-  std::span<const float> per_expert_scale;  // [E]
-};
-
-/// What the projections of a layer gave to its attention.
-struct AttentionRows {
-  TensorView q;                   ///< [T, Q, D]
-  TensorView k;                   ///< [T, K, D]; empty where the layer reads another layer's cache
-  TensorView v;                   ///< [T, K, D]; empty as k
-  bool v_is_k = false;            ///< V starts from what k holds, and `v` is only room for it
-  std::span<const float> q_norm;  ///< [D]
-  std::span<const float> k_norm;  ///< [D]
-};
-
-/// What a branch of a layer gave, on its way into the residual stream: after
-/// branch = norm(branch) * branch_norm + norm(sparse) * sparse_norm where there is a sparse one,
-/// x = (x + norm(branch) * weight) * factor.
-struct PendingBranch {
-  TensorView branch;                        ///< [T, H]; empty: nothing is pending
-  TensorView sparse = {};                   ///< [T, H]: what routed experts gave; empty: none
-  std::span<const float> branch_norm = {};  ///< [H], with `sparse` only
-  std::span<const float> sparse_norm = {};  ///< [H], with `sparse` only
-  std::span<const float> weight = {};       ///< [H]
-  float factor = 1.0F;
-};
-
-/// The residual stream of a step.
-struct ResidualStream {
-  TensorView x;  ///< [T, H]
-  TensorView
-      spare;  ///< [T, H]: room; an op that settles the stream may leave it here and swap both
-  PendingBranch pending = {};
-};
-
-/// One product of a normed stream.
-struct Projection {
-  TensorView out;  ///< [T, w.rows]
-  const WeightMatrix& w;
-};
-
-/// A feed-forward layer: an MLP and, beside it, routed experts or none.
-struct FeedForward {
-  std::span<const float> norm;  ///< [H]
-  const WeightMatrix& gate;     ///< [I, H]; empty without a gate
-  const WeightMatrix& up;       ///< [I, H]
-  const WeightMatrix& down;     ///< [H, I]
-  Activation activation;
-  const ExpertWeights* experts = nullptr;  ///< null: no experts, and nothing below is read
-  RouterWeightsView router = {};
-  std::span<const float> experts_norm = {};  ///< [H]
-};
-
-/// What a feed-forward layer works on.
-struct FeedForwardRows {
-  TensorView h;           ///< [T, H]: room
-  TensorView gate;        ///< [T, I]: room; empty without a gate
-  TensorView inner;       ///< [T, I]: act(gate) * up
-  TensorView dense;       ///< [T, H]: what the MLP gives
-  TensorView experts_in;  ///< [T, H]: what the experts read
-  TensorView sparse;      ///< [T, H]: what the experts give
-  Routing routing;
-};
-
-/// A decoder layer without per-layer embeddings: what its ops get that no step changes, its cache,
-/// and where its result goes.
-struct DecoderLayer {
-  std::span<const float> attention_in_norm;   ///< [H]
-  std::span<const float> attention_out_norm;  ///< [H], factor 1
-  const WeightMatrix& q;                      ///< [Q*D, H]
-  const WeightMatrix& k;                      ///< [K*D, H]; empty: it reads another layer's cache
-  const WeightMatrix& v;                      ///< [K*D, H]; not read with v_is_k
-  const WeightMatrix& o;                      ///< [H, Q*D]
-  bool v_is_k = false;
-  std::span<const float> q_norm;  ///< [D]
-  std::span<const float> k_norm;  ///< [D]
-  const RopeTable& rope;
-  int32_t window = 0;
-  KvView kv;
-  FeedForward feed_forward;
-  PendingBranch result;  ///< what the layer leaves pending
-};
+/// How far decode() came.
+enum class Decoded { kNothing, kLayers, kLogits };
 
 /// What a device can do at best, as measured on it.
 struct DevicePeaks {
@@ -356,18 +269,17 @@ class Backend : public KernelChooser {
                       const Batch& batch,
                       float eps);
 
-  /// Rows of a step up to which decode_layers() is worth asking; 0: never.
+  /// Rows of a step up to which decode() is worth asking; 0: never.
   virtual int64_t most_whole_rows() const { return 0; }
-  /// All layers of a step of which every sequence has one row, nothing being pending before: for
-  /// each what project(), attend(), linear(), enter_feed_forward() and leave_feed_forward() give.
-  /// The last layer's result is pending then. top_k: experts of a row. False, and nothing is done,
-  /// if this backend has no better way than those ops.
-  virtual bool decode_layers(ResidualStream& /*stream*/,
-                             std::span<const DecoderLayer> /*layers*/,
-                             int32_t /*top_k*/,
-                             const Batch& /*batch*/,
-                             float /*eps*/) {
-    return false;
+  /// A step of which every sequence has one row: embed(), and for each layer what project(),
+  /// attend(), linear(), enter_feed_forward() and leave_feed_forward() give. kLayers: the last
+  /// layer's result is pending then. kLogits: so are the head's norm_stream(), linear() and
+  /// soft_cap() done, and the stream is lost. kNothing, and nothing is done, if this backend has no
+  /// better way than those ops.
+  virtual Decoded decode(ResidualStream& /*stream*/,
+                         const Decoder& /*decoder*/,
+                         const Batch& /*batch*/) {
+    return Decoded::kNothing;
   }
 
   /// x = (x + norm(h) * weight) * factor.  x, h: [T, H]; h is overwritten.

@@ -37,7 +37,7 @@ struct Step {
   std::span<const int32_t> ids;  ///< [T], each in [0, vocab)
   const Batch& batch;
   std::span<const KvView> kv;           ///< one for each layer of each KV group, group after group
-  std::span<const int32_t> logit_rows;  ///< [R]
+  std::span<const int32_t> logit_rows;  ///< [R], ascending, each once
   StepObserver* observer = nullptr;     ///< may be null
   bool top_only = false;  ///< the largest logits of each row will mostly do: Model::top_logits
   /// With top_only: how the next token of each row is drawn, for Model::drawn.  [R], or empty.

@@ -1,7 +1,7 @@
-// All layers of a step's tokens in one launch, one token of each of its sequences, give the bits of
-// the launches of each op, at every length of a context that is dealt out differently and whatever
-// else is in the step. FACET_TEST_MODEL names a checkpoint whose steps are one launch: mixtures of
-// experts in NVFP4 at true dimensions (facet synth makes one).
+// All layers of a step's tokens and their logits in one launch, one token of each of its sequences,
+// give the bits of the launches of each op, at every length of a context that is dealt out
+// differently and whatever else is in the step. FACET_TEST_MODEL names a checkpoint whose steps are
+// one launch: mixtures of experts in NVFP4 at true dimensions (facet synth makes one).
 
 #include <algorithm>
 #include <bit>
@@ -24,7 +24,8 @@ namespace {
 
 constexpr int32_t kPage = 64;
 constexpr int32_t kChunk = 512;
-constexpr const char* kOneLaunch = "all layers of a step";
+constexpr const char* kOneLaunch = "all layers of a step, logits";
+constexpr const char* kLayersAlone = "all layers of a step";
 
 /// The sequences of a step, in the order of their rows.
 using Members = std::vector<size_t>;
@@ -65,15 +66,16 @@ class Sequences {
     cache_.keep(slot, cache_.length(slot));
   }
 
-  /// The logits of one more token of each, row after row.
-  std::vector<float> step(const Members& members, std::span<const int32_t> ids) {
+  /// One more token of each; the logits of the first `wanted` rows, row after row.
+  std::vector<float> step(const Members& members, std::span<const int32_t> ids, size_t wanted) {
     std::vector<SequenceStep> steps;
     for (size_t r = 0; r < members.size(); ++r) {
       const CacheSlot slot = slots_[members[r]];
       EXPECT_TRUE(cache_.reserve(slot, 1));
-      steps.push_back({slot, ids.subspan(r, 1), LogitRows::kLast});
+      steps.push_back({slot, ids.subspan(r, 1), r < wanted ? LogitRows::kLast : LogitRows::kNone});
     }
     const TensorView out = stepper_.run(steps);
+    if (wanted == 0) return {};
     const std::span<const float> values = out.as<float>();
     return {values.begin(), values.end()};
   }
@@ -82,9 +84,9 @@ class Sequences {
   }
 
   /// Whether such a step, whose like has been run, launches the kernel.
-  bool launches(const Members& members, const char* kernel) {
+  bool launches(const Members& members, size_t wanted, const char* kernel) {
     const auto profile = backend_->profile([&] {
-      step(members, std::vector<int32_t>(members.size(), 7));
+      step(members, std::vector<int32_t>(members.size(), 7), wanted);
       rewind(members, 1);
     });
     const KernelProfile found = profile.value_or(KernelProfile{});
@@ -135,14 +137,17 @@ class Compared {
   }
 
   /// A step with random tokens gives the same bits either way.
-  void step(const Members& members, int32_t turn) {
+  void step(const Members& members, int32_t turn) { step_for(members, members.size(), turn); }
+  /// The same where the first `wanted` rows alone want logits.
+  void step_for(const Members& members, size_t wanted, int32_t turn) {
     const std::vector<int32_t> tokens = ids(std::ssize(members));
-    const std::string where = step_text(members) + ", turn " + std::to_string(turn);
-    const std::vector<float> a = whole_.step(members, tokens);
-    const std::vector<float> b = apart_.step(members, tokens);
-    ASSERT_EQ(a.size(), members.size() * static_cast<size_t>(whole_.vocab_size())) << where;
+    const std::string where = step_text(members) + ", logits of " + std::to_string(wanted) +
+                              ", turn " + std::to_string(turn);
+    const std::vector<float> a = whole_.step(members, tokens, wanted);
+    const std::vector<float> b = apart_.step(members, tokens, wanted);
+    ASSERT_EQ(a.size(), wanted * static_cast<size_t>(whole_.vocab_size())) << where;
     ASSERT_EQ(a.size(), b.size()) << where;
-    for (size_t r = 0; r < members.size(); ++r)
+    for (size_t r = 0; r < wanted; ++r)
       expect_same(row(a, r), row(b, r), "row " + std::to_string(r) + " of " + where);
   }
 
@@ -150,12 +155,12 @@ class Compared {
   void step_alone(const Members& members) {
     const std::vector<int32_t> tokens = ids(std::ssize(members));
     const std::string where = step_text(members) + ", against its own step";
-    const std::vector<float> together = whole_.step(members, tokens);
+    const std::vector<float> together = whole_.step(members, tokens, members.size());
     whole_.rewind(members, 1);
     ASSERT_EQ(together.size(), members.size() * static_cast<size_t>(whole_.vocab_size()));
     for (size_t r = 0; r < members.size(); ++r) {
       const Members alone = {members[r]};
-      const std::vector<float> own = whole_.step(alone, std::span(tokens).subspan(r, 1));
+      const std::vector<float> own = whole_.step(alone, std::span(tokens).subspan(r, 1), 1);
       whole_.rewind(alone, 1);
       ASSERT_EQ(own.size(), static_cast<size_t>(whole_.vocab_size())) << where;
       expect_same(row(together, r), own, "row " + std::to_string(r) + " of " + where);
@@ -163,10 +168,13 @@ class Compared {
   }
 
   void expect_one_launch(const Members& members) {
-    EXPECT_TRUE(whole_.launches(members, kOneLaunch)) << step_text(members);
+    EXPECT_TRUE(whole_.launches(members, members.size(), kOneLaunch)) << step_text(members);
+  }
+  void expect_layers_alone(const Members& members, size_t wanted) {
+    EXPECT_TRUE(whole_.launches(members, wanted, kLayersAlone)) << step_text(members);
   }
   void expect_single_ops(const Members& members) {
-    EXPECT_FALSE(apart_.launches(members, kOneLaunch)) << step_text(members);
+    EXPECT_FALSE(apart_.launches(members, members.size(), kOneLaunch)) << step_text(members);
   }
 
  private:
@@ -280,6 +288,25 @@ TEST_F(CudaFewTokens, SequencesOfAStepDoNotDependOnEachOther) {
     compared.step_alone(all);
   }
   compared.expect_single_ops(all);
+}
+
+TEST_F(CudaFewTokens, SomeRowsMayWantNoLogits) {
+  const std::vector<int32_t> lengths = {1024, 62, 1600, 4223, 5};
+  const Checkpoint checkpoint(folder_);
+  Compared compared(checkpoint, static_cast<int32_t>(lengths.size()), std::ranges::max(lengths));
+  for (size_t s = 0; s < lengths.size(); ++s) compared.fill(s, lengths[s]);
+  const std::vector<Members> batches = {{0}, {1, 0}, {2, 0, 1}, {4, 3, 2, 1, 0}};
+  for (const Members& members : batches) {
+    for (size_t wanted = 0; wanted < members.size(); ++wanted) {
+      for (int32_t turn = 0; turn < 3; ++turn) {
+        if (turn > 0) compared.rewind(members, 1);
+        compared.step_for(members, wanted, turn);
+      }
+      compared.step(members, 3);  // reads what the step before it left in the cache
+      compared.rewind(members, 2);
+      compared.expect_layers_alone(members, wanted);
+    }
+  }
 }
 
 }  // namespace

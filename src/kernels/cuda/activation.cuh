@@ -20,4 +20,7 @@ __device__ inline float apply(ActivationFunction function, float z) {
   return positive * positive;
 }
 
+/// cap * tanh(x / cap).
+__device__ inline float soft_capped(float x, float cap) { return cap * tanhf(x / cap); }
+
 }  // namespace facet::cuda

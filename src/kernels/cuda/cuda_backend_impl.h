@@ -116,11 +116,7 @@ class CudaBackend final : public Backend {
   int64_t most_whole_rows() const override {
     return kernels_.setup().wishes.steps == StepWish::kApart ? 0 : kMostTokens;
   }
-  bool decode_layers(ResidualStream& stream,
-                     std::span<const DecoderLayer> layers,
-                     int32_t top_k,
-                     const Batch& batch,
-                     float eps) override;
+  Decoded decode(ResidualStream& stream, const Decoder& decoder, const Batch& batch) override;
   void add_rms_norm(
       TensorView x, TensorView h, std::span<const float> weight, float eps, float factor) override;
   void join_branches(TensorView dense,
@@ -162,10 +158,12 @@ class CudaBackend final : public Backend {
                                                  const Batch& batch,
                                                  FewTokensArgs& args,
                                                  FewTokensRopes& ropes) const;
-  /// The table of all layers on the device; null: it is another than before, while a step is
-  /// recorded.
-  const FewTokensLayer* few_tokens_table(std::span<const DecoderLayer> of,
-                                         std::vector<FewTokensLayer> layers);
+  /// Puts tables of all layers and of the head's matrix, or null, on the device and into `args`.
+  /// False: they are others than before, while a step is recorded.
+  bool few_tokens_tables(std::span<const DecoderLayer> of,
+                         std::vector<FewTokensLayer> layers,
+                         const WeightMatrix* head,
+                         FewTokensArgs& args);
   PrepareArgs prepare_args(const AttentionRows& rows,
                            const KvView& kv,
                            const RopeTable& rope,
@@ -198,6 +196,7 @@ class CudaBackend final : public Backend {
   Buffer attention_arrivals_;
   Buffer few_tokens_words_;                        // FewTokensArgs::done and rooms
   std::vector<FewTokensLayer> few_tokens_layers_;  // as they stand on the device
+  const std::byte* few_tokens_head_ = nullptr;     // the matrix whose maps stand there
   Workspace few_tokens_table_;
   PinnedBuffer result_;
   PinnedBuffer fetched_;

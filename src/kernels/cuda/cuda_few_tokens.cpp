@@ -1,4 +1,5 @@
-// All layers of a few tokens as one launch: what they are made of, checked and translated.
+// All of a step of few tokens, up to its logits, as one launch: what they are made of, checked and
+// translated.
 
 #include <algorithm>
 #include <bit>
@@ -135,32 +136,42 @@ std::optional<FewTokensLayer> CudaBackend::few_tokens_layer(const DecoderLayer& 
   return out;
 }
 
-const FewTokensLayer* CudaBackend::few_tokens_table(std::span<const DecoderLayer> of,
-                                                    std::vector<FewTokensLayer> layers) {
+bool CudaBackend::few_tokens_tables(std::span<const DecoderLayer> of,
+                                    std::vector<FewTokensLayer> layers,
+                                    const WeightMatrix* head,
+                                    FewTokensArgs& args) {
   constexpr size_t kMaps = kMapsOfMatrices + 2 * kMapsOfCache;
   FewTokensLayer* table = nullptr;
   CUtensorMap* maps_there = nullptr;
   const auto carve = [&](std::byte* memory) {
     Carver carver(memory);
     table = carver.take<FewTokensLayer>(std::ssize(layers));
-    maps_there = carver.take<CUtensorMap>(std::ssize(layers) * static_cast<int64_t>(kMaps));
+    maps_there =
+        carver.take<CUtensorMap>(std::ssize(layers) * static_cast<int64_t>(kMaps) + kMapSteps);
     return carver.used();
   };
   carve(workspace(few_tokens_table_, carve(nullptr)));
   for (size_t i = 0; i < layers.size(); ++i) layers[i].maps = maps_there + i * kMaps;
-  if (layers == few_tokens_layers_) return table;
-  if (graphs_.recording() || profile_.recording()) return nullptr;
+  args.layers = table;
+  args.head.maps = maps_there + layers.size() * kMaps;
+  const std::byte* head_data = head == nullptr ? nullptr : head->data;
+  if (layers == few_tokens_layers_ && head_data == few_tokens_head_) return true;
+  if (graphs_.recording() || profile_.recording()) return false;
   std::vector<CUtensorMap> maps;
+  const auto add_rows = [&](const WeightMatrix& w) {
+    for (int steps = 1; steps <= kMapSteps; ++steps)
+      maps.push_back(map_of_rows(w.data, w.rows, w.cols, steps));
+  };
   for (const DecoderLayer& layer : of) {
     const FeedForward& ff = layer.feed_forward;
     for (const WeightMatrix* w : {&layer.q, &layer.k, layer.v_is_k ? &layer.k : &layer.v, &layer.o,
                                   &ff.gate, &ff.up, &ff.down})
-      for (int steps = 1; steps <= kMapSteps; ++steps)
-        maps.push_back(map_of_rows(w->data, w->rows, w->cols, steps));
+      add_rows(*w);
     for (const std::byte* cache : {layer.kv.k, layer.kv.v})
       for (int rows = 1 << (kMapsOfCache - 1); rows > 0; rows /= 2)
         maps.push_back(map_of_cache(cache, layer.kv.layout.head_dim, rows));
   }
+  if (head != nullptr) add_rows(*head);
   check(cudaStreamSynchronize(stream_), "the last step");  // it may still read the old one
   const auto copy = [](void* to, const auto& from) {
     check(cudaMemcpy(to, from.data(), from.size() * sizeof(from[0]), cudaMemcpyHostToDevice),
@@ -170,37 +181,36 @@ const FewTokensLayer* CudaBackend::few_tokens_table(std::span<const DecoderLayer
   copy(maps_there, maps);
   forget_graphs();  // they found the old one in its place
   few_tokens_layers_ = std::move(layers);
-  return table;
+  few_tokens_head_ = head_data;
+  return true;
 }
 
-bool CudaBackend::decode_layers(ResidualStream& stream,
-                                std::span<const DecoderLayer> layers,
-                                int32_t top_k,
-                                const Batch& batch,
-                                float eps) {
+Decoded CudaBackend::decode(ResidualStream& stream, const Decoder& decoder, const Batch& batch) {
+  const std::span<const DecoderLayer> layers = decoder.layers;
   const bool one_row_each =
       std::ranges::all_of(batch.sequences, [](const SequenceRows& of) { return of.rows == 1; });
   if (!unwatched_step_ || batch.rows() == 0 || batch.rows() > kMostTokens ||
       batch.rows() != std::ssize(batch.sequences) || !one_row_each || layers.empty() ||
       !stream.pending.branch.empty())
-    return false;
+    return Decoded::kNothing;
   FewTokensArgs args;
   args.tokens = static_cast<int32_t>(batch.rows());
   args.few_parts = few_token_parts(args.tokens);
   args.longest = static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(arena_.longest())));
   const bool wanted = kernels_.setup().wishes.steps == StepWish::kWhole;
-  if (args.longest > (wanted ? kTokenLongest : token_longest(args.tokens))) return false;
-  args.eps = eps;
+  if (args.longest > (wanted ? kTokenLongest : token_longest(args.tokens)))
+    return Decoded::kNothing;
+  args.eps = decoder.eps;
   std::vector<FewTokensLayer> table;
   FewTokensRopes ropes = {};
   for (const DecoderLayer& layer : layers) {
     const std::optional<FewTokensLayer> made = few_tokens_layer(layer, batch, args, ropes);
-    if (!made) return false;
+    if (!made) return Decoded::kNothing;
     table.push_back(*made);
     args.count = static_cast<int32_t>(table.size());
   }
-  args.top_k = top_k;
-  if (!few_tokens_fit(args)) return false;
+  args.top_k = decoder.top_k;
+  if (!few_tokens_fit(args)) return Decoded::kNothing;
 
   FewTokensRooms& rooms = args.rooms;
   int64_t q = 0;
@@ -237,7 +247,7 @@ bool CudaBackend::decode_layers(ResidualStream& stream,
   };
   const int64_t bytes = carve(nullptr);
   if (bytes > few_tokens_words_.bytes()) {
-    if (graphs_.recording() || profile_.recording()) return false;
+    if (graphs_.recording() || profile_.recording()) return Decoded::kNothing;
     check(cudaStreamSynchronize(stream_), "the last step");
     few_tokens_words_ = Buffer(bytes, device_allocator());  // zeros
     forget_graphs();
@@ -248,11 +258,31 @@ bool CudaBackend::decode_layers(ResidualStream& stream,
   args.x = values(stream.x, {args.tokens, args.hidden}, "x");
   args.positions = arena_.find(batch.positions, "positions");
   args.sequence_of_row = arena_.find(batch.sequence_of_row, "sequence_of_row");
-  args.layers = few_tokens_table(layers, std::move(table));
-  if (args.layers == nullptr) return false;
+  const LmHead& head = decoder.head;
+  const bool head_fits = plain(head.w, head.w.rows, args.hidden) &&
+                         linear_weights(head.w).form == ProductForm::kByTokens;
+  if (!few_tokens_tables(layers, std::move(table), head_fits ? &head.w : nullptr, args))
+    return Decoded::kNothing;
+  const bool with_head = head_fits && !head.logits.empty();
+  if (with_head) {
+    args.head.norm = weights_.find(head.norm, "norm");
+    args.head.logits = values(head.logits, {args.tokens, head.w.rows}, "logits");
+    args.head.rows = static_cast<int32_t>(head.w.rows);
+    args.head.cap = head.cap.value_or(0.0F);
+    args.bytes += stored_bytes(head.w) + head.logits.bytes();
+  }
+  const TokenEmbedding& embedding = decoder.embedding;
+  if (plain(embedding.table, embedding.table.rows, args.hidden)) {
+    args.embedding.table = reinterpret_cast<const uint16_t*>(embedding.table.data);
+    args.embedding.ids = arena_.find(embedding.ids, "embed");
+    args.embedding.scale = embedding.scale;
+  } else {
+    embed(stream.x, embedding.table, embedding.ids, embedding.scale);
+  }
   few_tokens(stream_, args);
+  if (with_head) return Decoded::kLogits;
   stream.pending = layers.back().result;
-  return true;
+  return Decoded::kLayers;
 }
 
 }  // namespace facet::cuda

@@ -75,7 +75,7 @@ void scale(cudaStream_t stream, float* x, int64_t count, float factor) {
 }
 
 void soft_cap(cudaStream_t stream, float* x, int64_t count, float cap) {
-  run(stream, "soft_cap", count, 8, [=] __device__(int64_t i) { x[i] = cap * tanhf(x[i] / cap); });
+  run(stream, "soft_cap", count, 8, [=] __device__(int64_t i) { x[i] = soft_capped(x[i], cap); });
 }
 
 void gather_rows(cudaStream_t stream,

@@ -1,7 +1,8 @@
 #pragma once
 
-// All decoder layers of a few tokens in one launch: a CTA for each multiprocessor, all of them
-// under way at once, which tell each other the results of a layer's parts (few_tokens_words.cuh).
+// All decoder layers of a few tokens, from embeddings to logits, in one launch: a CTA for each
+// multiprocessor, all of them under way at once, which tell each other the results of a layer's
+// parts (few_tokens_words.cuh).
 //
 //   stream settled, its norm | q, k, v
 //   attention over a CTA's positions
@@ -10,6 +11,10 @@
 //   stream settled, its norms | gate and up, the router's logits
 //   gate and up of the chosen experts, dense down
 //   down of the chosen experts
+//
+// Behind the last layer, where all rows' logits are wanted:
+//
+//   stream settled, its norm | the head, soft cap
 //
 // Separate kernels lose more time at their ends and beginnings than to memory. Here every worker
 // warp has a ring whose copies run ahead over all waits (few_tokens_ring.cuh): what a part reads is
@@ -51,10 +56,7 @@ class TokenWorker : public TokenExperts<T> {
         const auto part = static_cast<TokenPart>(i);
         if (part == TokenPart::kCache || part == TokenPart::kExperts) continue;
         if (part == TokenPart::kQkv) {
-          if (T == 1 || own_token<T>() < tokens_of<T>(args_))
-            enter_layer<T>(args_, before, layer, number, own_weights(), shared_.norm_parts,
-                           shared_.scratch);
-          if (T > 1) this->stage(args_.rooms.input, kTokenHidden, 1, 0, number);
+          enter(before, layer.input_norm, number);
           if (before != nullptr) arrive_all<kLayerDone>();
         } else if (part == TokenPart::kGateUp) {
           enter_feed_forward(layer, number, root);
@@ -75,7 +77,10 @@ class TokenWorker : public TokenExperts<T> {
       }
       this->experts_down(layer, number);
     }
-    leave();
+    if (!has_head(args_)) return leave();
+    enter(&tables_.layers[(args_.count - 1) % 2], args_.head.norm, first_ + args_.count);
+    sync_workers();
+    this->multiply_head();
   }
 
  private:
@@ -86,6 +91,16 @@ class TokenWorker : public TokenExperts<T> {
   using Base::shared_;
   using Base::tables_;
 
+  /// scratch = what a layer reads, or the head: norms of the streams, to which what the layer
+  /// before left pending is added.
+  __device__ __forceinline__ void enter(const FewTokensLayer* before,
+                                        const float* norm,
+                                        uint32_t number) {
+    if (T == 1 || own_token<T>() < tokens_of<T>(args_))
+      enter_layer<T>(args_, before, norm, number, own_weights(), shared_.norm_parts,
+                     shared_.scratch);
+    if (T > 1) this->stage(args_.rooms.input, kTokenHidden, 1, 0, number);
+  }
   /// The streams with attention's branch added; what the dense branch reads, the experts, and the
   /// router.
   __device__ __forceinline__ void enter_feed_forward(const FewTokensLayer& layer,
@@ -222,7 +237,7 @@ __global__ void __launch_bounds__(kTokenThreads, 1)
     return TokenFeeder<T>(args, tables, shared.rings, warp - kFirstFeeder).run();
   TokenWorker<T>(args, shared).run();
   sync_workers();
-  if (threadIdx.x == 0) args.done[blockIdx.x] += args.count;
+  if (threadIdx.x == 0) args.done[blockIdx.x] += args.count + (has_head(args) ? 1 : 0);
 }
 
 template <int T>
@@ -233,7 +248,9 @@ void launch_few_tokens(cudaStream_t stream, const FewTokensArgs& args) {
                              .shared_bytes = sizeof(TokenShared<T>),
                              .together = true,
                              .traffic = {args.bytes, args.expert_bytes}};
-  launch(stream, Overlap::kNo, shape, "all layers of a step", few_tokens_kernel<T>, args);
+  const char* name =
+      args.head.logits != nullptr ? "all layers of a step, logits" : "all layers of a step";
+  launch(stream, Overlap::kNo, shape, name, few_tokens_kernel<T>, args);
 }
 
 }  // namespace facet::cuda

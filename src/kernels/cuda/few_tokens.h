@@ -84,16 +84,37 @@ struct FewTokensRooms {
   float* streams = nullptr;   ///< no words: [multiprocessors, H], each CTA's own, or [T, H]
 };
 
+/// What follows the layers: logits = cap * tanh(z / cap), z = (norm(x) * norm) · wᵀ.
+struct FewTokensHead {
+  const CUtensorMap* maps = nullptr;  ///< [kMapSteps], device: of w, BF16 [rows, H]
+  const float* norm = nullptr;        ///< [H]
+  float* logits = nullptr;            ///< [T, rows]; null: nothing follows
+  int32_t rows = 0;                   ///< the vocabulary's, a multiple of 8
+  float cap = 0;                      ///< 0: logits = z
+};
+
+/// Where the streams begin: x = table[ids[t]] * scale.
+struct FewTokensEmbedding {
+  const uint16_t* table = nullptr;  ///< BF16 [V, H]; null: FewTokensArgs::x is there
+  const int32_t* ids = nullptr;     ///< [T]
+  float scale = 1.0F;
+};
+
 struct FewTokensArgs {
   const FewTokensLayer* layers = nullptr;  ///< [count], device
   int32_t count = 0;
   static constexpr int kKinds = 2;
   FewTokensKind kinds[kKinds];
-  float* x = nullptr;  ///< [T, H], the stream: what is pending after the last layer is not added
+  FewTokensEmbedding embedding;
+  FewTokensHead head;
+  /// [T, H], the stream: where it is read without a table of embeddings, and left without a head,
+  /// what is pending after the last layer not added.
+  float* x = nullptr;
   FewTokensRooms rooms;
   float* dense = nullptr;    ///< [T, H]: what the last layer leaves, as below
   float* sparse = nullptr;   ///< [T, H]
-  uint32_t* done = nullptr;  ///< [multiprocessors]: layers that each CTA has done; zeros at first
+  uint32_t* done = nullptr;  ///< [multiprocessors]: layers and heads that each CTA has done; zeros
+                             ///< at first
   const int32_t* positions = nullptr;        ///< [T]
   const int32_t* sequence_of_row = nullptr;  ///< [T]: each another sequence
   int32_t tokens = 1;                        ///< T, up to kMostTokens
@@ -126,8 +147,9 @@ bool few_tokens_fit(const FewTokensArgs& args);
 
 /// All decoder layers of a few tokens, each of another sequence, mixtures of experts in NVFP4 and
 /// all else in BF16, in one launch: project(), attend(), linear(), enter_feed_forward() and
-/// leave_feed_forward() of each, bit for bit. What the last layer gave is left in dense and sparse.
-/// Bound by the bytes of all weights and of the cache.
+/// leave_feed_forward() of each, bit for bit; before them embed(), if there is a table; after them
+/// with a head norm_stream(), linear() and soft_cap(), else what the last layer gave is left in
+/// dense and sparse. Bound by the bytes of all weights and of the cache.
 void few_tokens(cudaStream_t stream, const FewTokensArgs& args);
 
 /// By a kernel for up to T tokens: 1, 2, 4 or 8.

@@ -37,6 +37,7 @@ class TokenFeeder {
       }
       feed_experts_down(layer);
     }
+    if (has_head(args_)) feed_head();
   }
 
  private:
@@ -46,13 +47,15 @@ class TokenFeeder {
   static constexpr int kRowsOfSlot = TokenSizes<T>::kRows;
   static constexpr int kKvShares = TokenSizes<T>::kShares;
 
-  /// Waits until the next slot of the lane's worker has been read, and until no more than so many
-  /// are on their way: what else asks memory for something would wait behind them.
+  /// Waits until the next slot of the lane's worker has been read, and, unless copies are alone,
+  /// until no more than so many are on their way: what else asks memory for something would wait
+  /// behind them.
   __device__ __forceinline__ void take() const {
     constexpr int kSlotsInFlight = TokenSizes<T>::kSlotsInFlight;
     const bool wraps = fill_ < kSlotsInFlight;
     const int before = (wraps ? fill_ + kSlots : fill_) - kSlotsInFlight;
-    barrier_wait(shared_address(&rings_.full[worker_][before]), wraps ? turn_ ^ 1 : turn_);
+    if (!alone_)
+      barrier_wait(shared_address(&rings_.full[worker_][before]), wraps ? turn_ ^ 1 : turn_);
     barrier_wait(shared_address(&rings_.empty[worker_][fill_]), turn_ ^ 1);
   }
   __device__ __forceinline__ uint32_t slot() const {
@@ -103,16 +106,36 @@ class TokenFeeder {
       } else if (part == TokenPart::kGateUp) {
         which = worker_ / kChunks % 2 == 0 ? TokenMap::kGate : TokenMap::kUp;
       }
-      const CUtensorMap* maps = layer.maps + static_cast<int>(which) * kMapSteps - 1;
+      feed_half(layer.maps + static_cast<int>(which) * kMapSteps, row, begin, steps);
+    }
+    __syncwarp();
+  }
+  /// 8 rows from `row` on, of `steps` steps from `begin` on: a chunk.
+  __device__ __forceinline__ void feed_half(const CUtensorMap* maps,
+                                            int row,
+                                            int begin,
+                                            int steps) {
 #pragma unroll 1
-      for (int step = 0; step < steps; step += kStepsOfSlot) {
-        const int count = min(kStepsOfSlot, steps - step);
-        take();
-        const uint32_t barrier = full();
-        barrier_expect(barrier, count * kBlockBytes);
-        copy_rows(slot(), maps + count, row, begin + step, barrier);
-        next_slot();
-      }
+    for (int step = 0; step < steps; step += kStepsOfSlot) {
+      const int count = min(kStepsOfSlot, steps - step);
+      take();
+      const uint32_t barrier = full();
+      barrier_expect(barrier, count * kBlockBytes);
+      copy_rows(slot(), maps + count - 1, row, begin + step, barrier);
+      next_slot();
+    }
+  }
+  /// The group's halves of the head.
+  __device__ __forceinline__ void feed_head() {
+    const TokenDeal halves = deal_head(args_, worker_ / kChunks);
+    const int begin = token_chunk_begin(halves.steps, chunk_);
+    const int steps = feeds_ ? token_chunk_begin(halves.steps, chunk_ + 1) - begin : 0;
+#pragma unroll 1
+    for (int half = halves.first; half < halves.end; half += halves.next) {
+      feed_half(args_.head.maps, half * 8, begin, steps);
+      // The first fills the ring: when there is room for another, the CTA has heard all words.
+      static_assert(kTokenHidden / kStep / kChunks > (kSlots - 1) * kStepsOfSlot);
+      alone_ = true;
     }
     __syncwarp();
   }
@@ -250,6 +273,7 @@ class TokenFeeder {
   const uint64_t once_;
   int fill_ = 0;  // the next slot of that worker
   uint32_t turn_ = 0;
+  bool alone_ = false;  // nobody waits for anything else that is read from memory
 };
 
 }  // namespace facet::cuda

@@ -27,7 +27,24 @@ class TokenHalves {
                                            TokenPart part,
                                            uint32_t number) {
     const TokenPlace place;
-    const TokenDeal halves = tables_.deal(args_, layer, part, place.group);
+    multiply_halves(place, tables_.deal(args_, layer, part, place.group),
+                    [&](int half, const float(&sums)[4], int parity) {
+                      finish_half(place, layer, part, half, sums, parity, number);
+                    });
+  }
+  /// Those of the head.
+  __device__ __forceinline__ void multiply_head() {
+    const TokenPlace place;
+    multiply_halves(place, deal_head(args_, place.group),
+                    [&](int half, const float(&sums)[4], int parity) {
+                      finish_logits(place, half, sums, parity);
+                    });
+  }
+  /// finish(half, sums, parity) for each half, in all threads of the group.
+  template <class Finish>
+  __device__ __forceinline__ void multiply_halves(const TokenPlace& place,
+                                                  const TokenDeal& halves,
+                                                  const Finish& finish) {
     const int begin = token_chunk_begin(halves.steps, place.chunk);
     const int steps = token_chunk_begin(halves.steps, place.chunk + 1) - begin;
     const uint8_t* x = shared_.scratch +
@@ -38,7 +55,7 @@ class TokenHalves {
     for (int half = halves.first; half < halves.end; half += halves.next) {
       float sums[4] = {};
       add_half(sums, x, steps, unit_of_lane(place.lane));
-      finish_half(place, layer, part, half, sums, parity, number);
+      finish(half, sums, parity);
       parity ^= 1;
     }
   }
@@ -151,6 +168,23 @@ class TokenHalves {
       tell(out_of(layer, part, half * 8, token) + row, sum, number);
       if (part == TokenPart::kDown) args_.dense[token * kTokenHidden + half * 8 + row] = sum;
     }
+  }
+  /// Adds up a half's chunks and stores its logits, dealt to threads likewise.
+  __device__ __forceinline__ void finish_logits(const TokenPlace& place,
+                                                int half,
+                                                const float (&sums)[4],
+                                                int parity) {
+    auto& partial = shared_.partial[parity][place.group];
+    store_sums<T>(partial[place.chunk][row_of_lane(place.lane)], place.lane, sums[0], sums[1]);
+    sync_group(place.group);
+    const int index = place.chunk * kWarp + place.lane;
+    const int row = index % 8;
+    const int token = index / 8;
+    if (token >= tokens_of<T>(args_)) return;
+    const FewTokensHead& head = args_.head;
+    const float sum = sum_chunks<T>(partial, row, token);
+    head.logits[int64_t{token} * head.rows + half * 8 + row] =
+        head.cap > 0 ? soft_capped(sum, head.cap) : sum;
   }
   /// Where the result of a part's row goes.
   __device__ __forceinline__ uint2* out_of(const FewTokensLayer& layer,

@@ -46,6 +46,15 @@ struct TokenValues {
 #pragma unroll
     for (int k = 0; k < kTokenPer; ++k) v[k] = at.has(k) ? __ldg(from + at(k)) : 0.0F;
   }
+  /// A token's embedding.
+  __device__ __forceinline__ void embed(const TokenElements& at,
+                                        const FewTokensEmbedding& from,
+                                        int token) {
+    const uint16_t* row = from.table + int64_t{__ldg(from.ids + token)} * kTokenHidden;
+#pragma unroll
+    for (int k = 0; k < kTokenPer; ++k)
+      v[k] = at.has(k) ? __fmul_rn(from_bf16(__ldg(row + at(k))), from.scale) : 0.0F;
+  }
   /// What other CTAs tell.
   __device__ __forceinline__ void hear_all(const TokenElements& at,
                                            const uint2* from,
@@ -153,13 +162,13 @@ __device__ __forceinline__ void add_spread(const TokenElements& at,
   }
 }
 
-/// The CTA's stream with what the layer before left pending (null: there is none) added, and its
-/// norm: for one token into `to`, else told. expert_weights: of the layer before. All loads are
-/// under way together.
+/// The CTA's stream, at first a token's embedding, with what the layer before (null: this is the
+/// first) left pending added, and its norm with weights `norm`: for one token into `to`, else told.
+/// expert_weights: of the layer before. All loads are under way together.
 template <int T>
 __device__ __forceinline__ void enter_layer(const FewTokensArgs& args,
                                             const FewTokensLayer* before,
-                                            const FewTokensLayer& layer,
+                                            const float* norm,
                                             uint32_t number,
                                             const float* expert_weights,
                                             TokenNormParts& parts,
@@ -168,7 +177,11 @@ __device__ __forceinline__ void enter_layer(const FewTokensArgs& args,
   float* stream = own_stream<T>(args);
   const int64_t row = int64_t{own_token<T>()} * kTokenHidden;
   TokenValues x;
-  x.load(at, before != nullptr ? stream : args.x + row);
+  if (before == nullptr && args.embedding.table != nullptr) {
+    x.embed(at, args.embedding, own_token<T>());
+  } else {
+    x.load(at, before != nullptr ? stream : args.x + row);
+  }
   TokenValues input;
   if (before != nullptr) {
     TokenValues y;
@@ -179,7 +192,7 @@ __device__ __forceinline__ void enter_layer(const FewTokensArgs& args,
     dense_norm.load_weights(at, before->dense_out_norm);
     sparse_norm.load_weights(at, before->sparse_out_norm);
     out_norm.load_weights(at, before->out_norm);
-    input.load_weights(at, layer.input_norm);
+    input.load_weights(at, norm);
     hear<2 * kTokenPer>(  // the experts' come last
         number - 1,
         [&](int i) {
@@ -206,7 +219,7 @@ __device__ __forceinline__ void enter_layer(const FewTokensArgs& args,
     sync_workers();
     x.add_norm(y, token_inverse(parts.of[1][0], args), out_norm, before->factor);
   } else {
-    input.load_weights(at, layer.input_norm);
+    input.load_weights(at, norm);
   }
   x.store(at, stream);
   x.squares(parts.of[2][0]);

@@ -199,6 +199,16 @@ __device__ inline TokenDeal deal_part(const FewTokensArgs& args,
   }
 }
 
+__device__ __forceinline__ bool has_head(const FewTokensArgs& args) {
+  return args.head.logits != nullptr;
+}
+/// The halves of the head's matrix that a group has, in turn.
+__device__ __forceinline__ TokenDeal deal_head(const FewTokensArgs& args, int group) {
+  const auto grid = static_cast<int>(gridDim.x);
+  return {group * grid + static_cast<int>(blockIdx.x), args.head.rows / 8, kTokenGroups * grid,
+          args.hidden / kStep};
+}
+
 /// The bands of the experts' down product that are beyond one for each CTA, where several tokens'
 /// experts are many: an expert's band goes to all CTAs in turn, and whoever settles the token's
 /// stream adds up what its experts gave.

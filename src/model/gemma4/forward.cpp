@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <vector>
 
 #include "base/check.h"
@@ -20,6 +21,14 @@ float bf16_sqrt(int32_t n) {
 }
 
 float inverse_sqrt(int32_t n) { return static_cast<float>(std::pow(static_cast<double>(n), -0.5)); }
+
+float embedding_scale(const Gemma4Config& config) { return bf16_sqrt(config.hidden_size); }
+
+/// Of the logits.
+std::optional<float> final_cap(const Gemma4Config& config) {
+  if (!config.final_logit_softcapping) return std::nullopt;
+  return static_cast<float>(*config.final_logit_softcapping);
+}
 
 }  // namespace
 
@@ -38,6 +47,10 @@ std::optional<TensorView> Gemma4Model::run(const Step& step) {
   const auto logit_rows = static_cast<int64_t>(step.logit_rows.size());
   CHECK(rows > 0 && rows <= limits_.max_rows && rows == step.batch.rows(), "{} rows", rows);
   CHECK(logit_rows <= limits_.max_logit_rows, "{} logit rows", logit_rows);
+  CHECK(std::ranges::adjacent_find(step.logit_rows, std::ranges::greater_equal()) ==
+                step.logit_rows.end() &&
+            (logit_rows == 0 || (step.logit_rows.front() >= 0 && step.logit_rows.back() < rows)),
+        "logit rows of {} rows are not in order", rows);
   const Activations a = activations(rows, logit_rows);
 
   // Media placeholders without media are read as the pad token in both tables (2.2).
@@ -58,10 +71,11 @@ std::optional<TensorView> Gemma4Model::run(const Step& step) {
 
 bool Gemma4Model::compute(const Step& step, const Activations& a) {
   Backend& be = backend_;
-  be.embed(a.x, weights_.embed_tokens, ids_, bf16_sqrt(config_.hidden_size));  // [T, H]
-  if (has_ple()) per_layer_inputs(step, a);                                    // [T, L*P]
   ResidualStream stream = {a.x, a.spare};
-  const bool whole = whole_layers(step, a, stream);
+  const Decoded decoded = whole_step(step, a, stream);
+  const bool whole = decoded != Decoded::kNothing;
+  if (!whole) be.embed(a.x, weights_.embed_tokens, ids_, embedding_scale(config_));  // [T, H]
+  if (has_ple()) per_layer_inputs(step, a);                                          // [T, L*P]
   for (int32_t layer = 0; !whole && layer < config_.num_hidden_layers; ++layer) {
     if (step.observer != nullptr) {
       if (!step.observer->goes_on(layer)) return false;
@@ -74,15 +88,19 @@ bool Gemma4Model::compute(const Step& step, const Activations& a) {
     be.settle(stream, eps_);
     step.observer->after_layers(stream.x);
   }
+  if (decoded != Decoded::kLogits) lm_head(step, a, stream);
+  if (step.top_only && !step.logit_rows.empty()) be.select_top(a.logits);  // [R, V]
+  return true;
+}
+
+void Gemma4Model::lm_head(const Step& step, const Activations& a, ResidualStream& stream) {
+  Backend& be = backend_;
   be.norm_stream(stream, a.h, weights_.norm, eps_);  // [T, H]
   if (step.observer != nullptr) step.observer->hidden(config_.num_hidden_layers, a.h);
-  if (step.logit_rows.empty()) return true;
+  if (step.logit_rows.empty()) return;
   be.gather_rows(a.last, a.h, step.logit_rows);   // [R, H]
   be.linear(a.logits, a.last, weights_.lm_head);  // [R, V]
-  if (config_.final_logit_softcapping)
-    be.soft_cap(a.logits, static_cast<float>(*config_.final_logit_softcapping));
-  if (step.top_only) be.select_top(a.logits);  // [R, V]
-  return true;
+  if (const auto cap = final_cap(config_)) be.soft_cap(a.logits, *cap);
 }
 
 // What a branch gives is not added to x at once, but by the op that needs x next: x is `stream`.
@@ -196,15 +214,15 @@ PendingBranch Gemma4Model::result_of(int32_t index, const Activations& a) const 
   return result;
 }
 
-bool Gemma4Model::whole_layers(const Step& step, const Activations& a, ResidualStream& stream) {
+Decoded Gemma4Model::whole_step(const Step& step, const Activations& a, ResidualStream& stream) {
   const int64_t rows = a.x.rows();
   const bool single = rows == std::ssize(step.batch.sequences);
   if (rows > backend_.most_whole_rows() || !single || has_ple() || step.observer != nullptr)
-    return false;
+    return Decoded::kNothing;
   std::vector<DecoderLayer> layers;
   for (int32_t index = 0; index < config_.num_hidden_layers; ++index) {
     const LayerConfig& c = config_.layers[static_cast<size_t>(index)];
-    if (c.kv_donor != index) return false;
+    if (c.kv_donor != index) return Decoded::kNothing;
     const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
     const AttentionWeights& w = layer.self_attn;
     layers.push_back({.attention_in_norm = layer.input_layernorm,
@@ -222,7 +240,16 @@ bool Gemma4Model::whole_layers(const Step& step, const Activations& a, ResidualS
                       .feed_forward = feed_forward_of(index),
                       .result = result_of(index, a)});
   }
-  return backend_.decode_layers(stream, layers, config_.top_k_experts, step.batch, eps_);
+  const bool all_rows = std::ssize(step.logit_rows) == rows;  // which then stand in order
+  const Decoder decoder = {.embedding = {weights_.embed_tokens, ids_, embedding_scale(config_)},
+                           .layers = layers,
+                           .head = {.norm = weights_.norm,
+                                    .w = weights_.lm_head,
+                                    .cap = final_cap(config_),
+                                    .logits = all_rows ? a.logits : TensorView()},
+                           .top_k = config_.top_k_experts,
+                           .eps = eps_};
+  return backend_.decode(stream, decoder, step.batch);
 }
 
 void Gemma4Model::per_layer_inputs(const Step& step, const Activations& a) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -90,8 +91,11 @@ class Gemma4Model final : public Model {
   /// The ops of a step. False if the observer gave it up.
   bool compute(const Step& step, const Activations& a);
   void per_layer_inputs(const Step& step, const Activations& a);
-  /// All layers as one op of the backend. False, with nothing done, if it has none for them.
-  bool whole_layers(const Step& step, const Activations& a, ResidualStream& stream);
+  /// The step as one op of the backend, with its logits if those of all rows are wanted; how far it
+  /// went.
+  Decoded whole_step(const Step& step, const Activations& a, ResidualStream& stream);
+  /// The logits that are wanted.
+  void lm_head(const Step& step, const Activations& a, ResidualStream& stream);
   FeedForward feed_forward_of(int32_t index) const;
   /// What layer `index` leaves pending, but for per-layer embeddings.
   PendingBranch result_of(int32_t index, const Activations& a) const;
