@@ -271,11 +271,11 @@ class Backend : public KernelChooser {
 
   /// Rows of a step up to which decode() is worth asking; 0: never.
   virtual int64_t most_whole_rows() const { return 0; }
-  /// A step of which every sequence has one row: embed(), and for each layer what project(),
-  /// attend(), linear(), enter_feed_forward() and leave_feed_forward() give. kLayers: the last
-  /// layer's result is pending then. kLogits: so are the head's norm_stream(), linear() and
-  /// soft_cap() done, and the stream is lost. kNothing, and nothing is done, if this backend has no
-  /// better way than those ops.
+  /// A step of which every sequence has one row, nothing being pending: embed(), and for each layer
+  /// what project(), attend(), linear(), enter_feed_forward() and leave_feed_forward() give.
+  /// kLayers: the last layer's result is pending then. kLogits: the head's norm_stream(), linear()
+  /// and soft_cap() are done too, and the stream is lost. kNothing, and nothing is done, if this
+  /// backend has no better way than those ops.
   virtual Decoded decode(ResidualStream& /*stream*/,
                          const Decoder& /*decoder*/,
                          const Batch& /*batch*/) {

@@ -164,6 +164,12 @@ class CudaBackend final : public Backend {
                          std::vector<FewTokensLayer> layers,
                          const WeightMatrix* head,
                          FewTokensArgs& args);
+  /// Room for what CTAs tell each other. False: it would move while a step is recorded.
+  bool few_tokens_rooms(FewTokensArgs& args);
+  /// What the launch does behind the layers, and before them. False, with nothing done: it does not
+  /// read such a table.
+  void add_head(const LmHead& head, FewTokensArgs& args);
+  bool add_embedding(const TokenEmbedding& embedding, FewTokensArgs& args);
   PrepareArgs prepare_args(const AttentionRows& rows,
                            const KvView& kv,
                            const RopeTable& rope,

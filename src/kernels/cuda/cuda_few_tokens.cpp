@@ -185,33 +185,7 @@ bool CudaBackend::few_tokens_tables(std::span<const DecoderLayer> of,
   return true;
 }
 
-Decoded CudaBackend::decode(ResidualStream& stream, const Decoder& decoder, const Batch& batch) {
-  const std::span<const DecoderLayer> layers = decoder.layers;
-  const bool one_row_each =
-      std::ranges::all_of(batch.sequences, [](const SequenceRows& of) { return of.rows == 1; });
-  if (!unwatched_step_ || batch.rows() == 0 || batch.rows() > kMostTokens ||
-      batch.rows() != std::ssize(batch.sequences) || !one_row_each || layers.empty() ||
-      !stream.pending.branch.empty())
-    return Decoded::kNothing;
-  FewTokensArgs args;
-  args.tokens = static_cast<int32_t>(batch.rows());
-  args.few_parts = few_token_parts(args.tokens);
-  args.longest = static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(arena_.longest())));
-  const bool wanted = kernels_.setup().wishes.steps == StepWish::kWhole;
-  if (args.longest > (wanted ? kTokenLongest : token_longest(args.tokens)))
-    return Decoded::kNothing;
-  args.eps = decoder.eps;
-  std::vector<FewTokensLayer> table;
-  FewTokensRopes ropes = {};
-  for (const DecoderLayer& layer : layers) {
-    const std::optional<FewTokensLayer> made = few_tokens_layer(layer, batch, args, ropes);
-    if (!made) return Decoded::kNothing;
-    table.push_back(*made);
-    args.count = static_cast<int32_t>(table.size());
-  }
-  args.top_k = decoder.top_k;
-  if (!few_tokens_fit(args)) return Decoded::kNothing;
-
+bool CudaBackend::few_tokens_rooms(FewTokensArgs& args) {
   FewTokensRooms& rooms = args.rooms;
   int64_t q = 0;
   int64_t kv = 0;
@@ -247,12 +221,57 @@ Decoded CudaBackend::decode(ResidualStream& stream, const Decoder& decoder, cons
   };
   const int64_t bytes = carve(nullptr);
   if (bytes > few_tokens_words_.bytes()) {
-    if (graphs_.recording() || profile_.recording()) return Decoded::kNothing;
+    if (graphs_.recording() || profile_.recording()) return false;
     check(cudaStreamSynchronize(stream_), "the last step");
     few_tokens_words_ = Buffer(bytes, device_allocator());  // zeros
     forget_graphs();
   }
   carve(few_tokens_words_.data());
+  return true;
+}
+
+void CudaBackend::add_head(const LmHead& head, FewTokensArgs& args) {
+  args.head.norm = weights_.find(head.norm, "norm");
+  args.head.logits = values(head.logits, {args.tokens, head.w.rows}, "logits");
+  args.head.rows = static_cast<int32_t>(head.w.rows);
+  args.head.cap = head.cap.value_or(0.0F);
+  args.bytes += stored_bytes(head.w) + head.logits.bytes();
+}
+
+bool CudaBackend::add_embedding(const TokenEmbedding& embedding, FewTokensArgs& args) {
+  if (!plain(embedding.table, embedding.table.rows, args.hidden)) return false;
+  args.embedding.table = reinterpret_cast<const uint16_t*>(embedding.table.data);
+  args.embedding.ids = arena_.find(embedding.ids, "embed");
+  args.embedding.scale = embedding.scale;
+  return true;
+}
+
+Decoded CudaBackend::decode(ResidualStream& stream, const Decoder& decoder, const Batch& batch) {
+  const std::span<const DecoderLayer> layers = decoder.layers;
+  const bool one_row_each =
+      std::ranges::all_of(batch.sequences, [](const SequenceRows& of) { return of.rows == 1; });
+  if (!unwatched_step_ || batch.rows() == 0 || batch.rows() > kMostTokens ||
+      batch.rows() != std::ssize(batch.sequences) || !one_row_each || layers.empty() ||
+      !stream.pending.branch.empty())
+    return Decoded::kNothing;
+  FewTokensArgs args;
+  args.tokens = static_cast<int32_t>(batch.rows());
+  args.few_parts = few_token_parts(args.tokens);
+  args.longest = static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(arena_.longest())));
+  const bool wanted = kernels_.setup().wishes.steps == StepWish::kWhole;
+  if (args.longest > (wanted ? kTokenLongest : token_longest(args.tokens)))
+    return Decoded::kNothing;
+  args.eps = decoder.eps;
+  std::vector<FewTokensLayer> table;
+  FewTokensRopes ropes = {};
+  for (const DecoderLayer& layer : layers) {
+    const std::optional<FewTokensLayer> made = few_tokens_layer(layer, batch, args, ropes);
+    if (!made) return Decoded::kNothing;
+    table.push_back(*made);
+    args.count = static_cast<int32_t>(table.size());
+  }
+  args.top_k = decoder.top_k;
+  if (!few_tokens_fit(args) || !few_tokens_rooms(args)) return Decoded::kNothing;
   args.dense = values(layers.back().result.branch, {args.tokens, args.hidden}, "dense");
   args.sparse = values(layers.back().result.sparse, {args.tokens, args.hidden}, "sparse");
   args.x = values(stream.x, {args.tokens, args.hidden}, "x");
@@ -263,24 +282,13 @@ Decoded CudaBackend::decode(ResidualStream& stream, const Decoder& decoder, cons
                          linear_weights(head.w).form == ProductForm::kByTokens;
   if (!few_tokens_tables(layers, std::move(table), head_fits ? &head.w : nullptr, args))
     return Decoded::kNothing;
-  const bool with_head = head_fits && !head.logits.empty();
-  if (with_head) {
-    args.head.norm = weights_.find(head.norm, "norm");
-    args.head.logits = values(head.logits, {args.tokens, head.w.rows}, "logits");
-    args.head.rows = static_cast<int32_t>(head.w.rows);
-    args.head.cap = head.cap.value_or(0.0F);
-    args.bytes += stored_bytes(head.w) + head.logits.bytes();
-  }
-  const TokenEmbedding& embedding = decoder.embedding;
-  if (plain(embedding.table, embedding.table.rows, args.hidden)) {
-    args.embedding.table = reinterpret_cast<const uint16_t*>(embedding.table.data);
-    args.embedding.ids = arena_.find(embedding.ids, "embed");
-    args.embedding.scale = embedding.scale;
-  } else {
-    embed(stream.x, embedding.table, embedding.ids, embedding.scale);
+  if (head_fits && !head.logits.empty()) add_head(head, args);
+  if (!add_embedding(decoder.embedding, args)) {
+    const TokenEmbedding& e = decoder.embedding;
+    embed(stream.x, e.table, e.ids, e.scale);
   }
   few_tokens(stream_, args);
-  if (with_head) return Decoded::kLogits;
+  if (args.head.logits != nullptr) return Decoded::kLogits;
   stream.pending = layers.back().result;
   return Decoded::kLayers;
 }

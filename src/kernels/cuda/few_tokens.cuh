@@ -248,8 +248,7 @@ void launch_few_tokens(cudaStream_t stream, const FewTokensArgs& args) {
                              .shared_bytes = sizeof(TokenShared<T>),
                              .together = true,
                              .traffic = {args.bytes, args.expert_bytes}};
-  const char* name =
-      args.head.logits != nullptr ? "all layers of a step, logits" : "all layers of a step";
+  const char* name = has_head(args) ? "all layers of a step, logits" : "all layers of a step";
   launch(stream, Overlap::kNo, shape, name, few_tokens_kernel<T>, args);
 }
 

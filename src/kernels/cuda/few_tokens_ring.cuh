@@ -199,7 +199,7 @@ __device__ inline TokenDeal deal_part(const FewTokensArgs& args,
   }
 }
 
-__device__ __forceinline__ bool has_head(const FewTokensArgs& args) {
+__host__ __device__ __forceinline__ bool has_head(const FewTokensArgs& args) {
   return args.head.logits != nullptr;
 }
 /// The halves of the head's matrix that a group has, in turn.
